@@ -1,0 +1,187 @@
+#include "criu_glue/checkpoint.hpp"
+
+#include <fcntl.h>
+#include <signal.h>
+
+#include <filesystem>
+
+#include "base/file.hpp"
+#include "criu_glue/diagnosis.hpp"
+
+namespace lifeboat {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// MPICH's shared memory is an unlinked file of some MB; CRIU refuses "ghosts" above its limit.
+constexpr std::uint32_t kGhostLimitBytes = 512U << 20;
+constexpr int kLogLevel = 2;  // errors and warnings; more would cost time in the window
+constexpr Milliseconds kAbortLimit{10'000};
+constexpr Milliseconds kResumeLimit{30'000};
+
+// The directories CRIU works in, open as the descriptors the request names.
+struct Directories {
+  Fd images;
+  Fd work;
+};
+
+constexpr int kImagesFd = 10;
+constexpr int kWorkFd = 11;
+
+Result<Directories> open_directories(const CriuPaths& paths) {
+  Directories directories;
+  directories.images = Fd(::open(paths.images.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directories.images) return fail_errno("open " + paths.images);
+  const std::string work = fs::path(paths.log).parent_path();
+  directories.work = Fd(::open(work.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directories.work) return fail_errno("open " + work);
+  return directories;
+}
+
+SpawnOptions worker_options(const Directories& directories, int netns_fd) {
+  SpawnOptions options;
+  options.fds = {{directories.images.get(), kImagesFd}, {directories.work.get(), kWorkFd}};
+  options.netns_fd = netns_fd;
+  options.private_mounts = true;
+  return options;
+}
+
+// What both requests share.
+criu::Request base_request(criu::RequestType type, const CriuPaths& paths) {
+  criu::Request request;
+  request.set_type(type);
+  criu::Options& opts = *request.mutable_opts();
+  opts.set_images_dir_fd(kImagesFd);
+  opts.set_work_dir_fd(kWorkFd);
+  opts.set_log_file(fs::path(paths.log).filename());
+  opts.set_log_level(kLogLevel);
+  opts.set_notify_scripts(true);
+  opts.set_tcp_established(true);
+  opts.set_file_locks(true);
+  opts.set_link_remap(true);
+  opts.set_ghost_limit(kGhostLimitBytes);
+  opts.set_manage_cgroups_mode(criu::IGNORE);  // the cgroup is ours
+  opts.set_network_lock(criu::SKIP);           // the unplugged port is the lock
+  return request;
+}
+
+std::string external_name(std::size_t index) { return "lifeboat" + std::to_string(index); }
+
+// Reads messages, answers notifications with "go on", until the notification `script` is there
+// (unanswered). `seen` is told of each notification before.
+awaitable<Status> advance_to(Swrk& swrk, const std::string& script, const CriuPaths& paths,
+                             Milliseconds limit, pid_t* init) {
+  const auto deadline = SteadyClock::now() + limit;
+  for (;;) {
+    const auto left = std::chrono::duration_cast<Milliseconds>(deadline - SteadyClock::now());
+    auto message = co_await swrk.receive(std::max(left, Milliseconds(1)));
+    if (!message) co_return tl::unexpected<Error>(explain_criu(message.error(), paths.log));
+    if (message->type() != criu::NOTIFY) {
+      std::string text = message->cr_errmsg();
+      if (message->success()) text = "criu finished without asking for '" + script + "'";
+      co_return tl::unexpected<Error>(explain_criu(Error(Errc::kSystem, text), paths.log));
+    }
+    const criu::Notify& notify = message->notify();
+    if (init != nullptr && notify.script() == "setup-namespaces") *init = notify.pid();
+    if (notify.script() == script) co_return Status{};
+    CO_CHECK_OK(swrk.answer(true));
+  }
+}
+
+// Reads until CRIU's response, answering every notification with "go on".
+awaitable<Result<criu::Response>> finish(Swrk& swrk, Milliseconds limit) {
+  CO_CHECK_OK(swrk.answer(true));
+  for (;;) {
+    CO_TRY(criu::Response message, co_await swrk.receive(limit));
+    if (message.type() != criu::NOTIFY) co_return message;
+    CO_CHECK_OK(swrk.answer(true));
+  }
+}
+
+}  // namespace
+
+awaitable<Result<HeldDump>> HeldDump::start(DumpRequest wanted) {
+  CO_TRY(const Directories directories, open_directories(wanted.paths));
+  SpawnOptions options = worker_options(directories, wanted.netns_fd);
+  CO_TRY(Swrk swrk, co_await Swrk::start(wanted.paths.criu, std::move(options)));
+
+  criu::Request request = base_request(criu::DUMP, wanted.paths);
+  criu::Options& opts = *request.mutable_opts();
+  opts.set_pid(wanted.init);
+  opts.set_freeze_cgroup(wanted.freeze_cgroup);
+  opts.set_timeout(static_cast<std::uint32_t>(wanted.limit.count() / 1000 + 1));
+  for (std::size_t i = 0; i < wanted.mounts.size(); ++i) {
+    opts.add_external("mnt[" + wanted.mounts[i].mount_point + "]:" + external_name(i));
+  }
+  CO_CHECK_OK(swrk.send(request));
+  HeldDump held(std::move(swrk));
+  CO_CHECK_OK(
+      co_await advance_to(*held.swrk_, "post-dump", wanted.paths, wanted.limit, nullptr));
+  co_return held;
+}
+
+HeldDump::~HeldDump() {
+  if (!swrk_) return;
+  // `false` at post-dump: CRIU takes sockets out of repair mode and lets the tasks go. Killing
+  // CRIU instead would leave every TCP connection in repair mode, that is: dead.
+  (void)swrk_->answer(false);
+  swrk_->drain_blocking(false, kAbortLimit);
+}
+
+awaitable<Status> HeldDump::commit() && {
+  auto response = co_await finish(*swrk_, kResumeLimit);
+  swrk_.reset();
+  if (!response) co_return tl::unexpected<Error>(response.error());
+  co_return Status{};
+}
+
+awaitable<Result<HeldRestore>> HeldRestore::start(RestoreRequest wanted) {
+  CO_TRY(const Directories directories, open_directories(wanted.paths));
+  SpawnOptions options = worker_options(directories, wanted.netns_fd);
+  options.cgroup_procs = wanted.cgroup + "/cgroup.procs";
+  options.bind_mounts.emplace_back(wanted.mounts.front().source, wanted.root);
+  CO_TRY(Swrk swrk, co_await Swrk::start(wanted.paths.criu, std::move(options)));
+
+  criu::Request request = base_request(criu::RESTORE, wanted.paths);
+  criu::Options& opts = *request.mutable_opts();
+  opts.set_root(wanted.root);
+  opts.set_rst_sibling(true);
+  for (std::size_t i = 0; i < wanted.mounts.size(); ++i) {
+    const std::string source = i == 0 ? wanted.root : wanted.mounts[i].source;
+    opts.add_external("mnt[" + external_name(i) + "]:" + source);
+  }
+  CO_CHECK_OK(swrk.send(request));
+  pid_t pid = -1;
+  CO_CHECK_OK(co_await advance_to(swrk, "pre-resume", wanted.paths, wanted.limit, &pid));
+  auto init = Process::open(pid);
+  if (!init) co_return tl::unexpected<Error>(init.error().context("criu restored no init"));
+  HeldRestore held(std::move(swrk), std::move(*init));
+  // CRIU leaves the cgroup its tasks were born in, then the cgroup freezes (tasks stopped by
+  // ptrace count as frozen).
+  CO_CHECK_OK(held.swrk_->move_to_own_cgroup());
+  CO_CHECK_OK(write_value(wanted.cgroup + "/cgroup.freeze", "1"));
+  co_return held;
+}
+
+HeldRestore::~HeldRestore() {
+  if (!swrk_) return;
+  // CRIU only logs a failure of pre-resume and lets the clone run: so the clone ends first. Its
+  // pid namespace goes with its init.
+  init_.kill_and_reap();
+  (void)swrk_->answer(false);
+  swrk_->drain_blocking(false, kAbortLimit);
+}
+
+awaitable<Result<Process>> HeldRestore::release() && {
+  auto response = co_await finish(*swrk_, kResumeLimit);
+  swrk_.reset();
+  if (!response) co_return tl::unexpected<Error>(response.error());
+  if (!response->success()) {
+    co_return fail(Errc::kSystem, "criu failed after the tasks were resumed: " +
+                                      response->cr_errmsg());
+  }
+  co_return std::move(init_);
+}
+
+}  // namespace lifeboat

@@ -1,0 +1,89 @@
+#include "criu_glue/diagnosis.hpp"
+
+#include <sstream>
+#include <vector>
+
+#include "base/file.hpp"
+
+namespace lifeboat {
+namespace {
+
+struct KnownCause {
+  std::string_view sign;  // text in the log
+  std::string_view advice;
+};
+
+constexpr KnownCause kKnownCauses[] = {
+    {"unexpected rt vDSO", "this CRIU does not know this kernel's vDSO: install CRIU 4.2 or newer"},
+    {"Unexpected rt vDSO", "this CRIU does not know this kernel's vDSO: install CRIU 4.2 or newer"},
+    {"external pipe", "a rank's stdin/stdout is a pipe to outside the container"},
+    {"External socket is used",
+     "a process holds a unix socket whose other end is outside the container"},
+    {"Can't lookup mount=", "a process has a file open that lies outside the container"},
+    {"doesn't have a proper root mount", "a mount of the container is unknown to Lifeboat"},
+    {"but we're not supposed to dump it", "a mount of the container is unknown to Lifeboat"},
+    {"Can't dump ghost file", "an unlinked open file is larger than the limit of 512 MiB"},
+    {"has bad size", "a file that the job holds open has another size at the target: it must be on "
+                     "shared storage and not be written while the container is frozen"},
+    {"Can't open file", "a file that the job holds open is missing at the target"},
+    {"No space left on device", "the image directory is full: free memory or enlarge its tmpfs"},
+    {"Cannot allocate memory", "the node is out of memory"},
+    {"io_uring", "a process uses io_uring, which CRIU cannot move: set the library to do without"},
+    {"/dev/infiniband", "a process uses RDMA, which cannot be moved: restrict UCX_TLS to tcp,self"},
+    {"Can't handle non-regular mapping",
+     "a process has a device mapped, which cannot be moved: restrict UCX_TLS to tcp,self"},
+    {"Can't bind inet socket", "the container's address is not configured at the target"},
+};
+
+// "(00.012345) 1234: Error (criu/x.c:12): text" -> "Error (criu/x.c:12): text"
+std::string_view without_stamp(std::string_view line) {
+  const auto at = line.find("Error (");
+  return at == std::string_view::npos ? line : line.substr(at);
+}
+
+}  // namespace
+
+std::string criu_log_excerpt(std::string_view log) {
+  constexpr std::size_t kLinesMax = 8;
+  std::vector<std::string_view> lines;
+  std::size_t skipped = 0;
+  std::size_t start = 0;
+  while (start < log.size()) {
+    auto end = log.find('\n', start);
+    if (end == std::string_view::npos) end = log.size();
+    const std::string_view line = log.substr(start, end - start);
+    start = end + 1;
+    // Not an error here: CRIU says it at every start without CAP_SYS_RESOURCE.
+    if (line.find("RLIMIT_NOFILE") != std::string_view::npos) continue;
+    if (line.find("Error (") == std::string_view::npos) continue;
+    if (lines.size() < kLinesMax) {
+      lines.push_back(without_stamp(line));
+    } else {
+      ++skipped;
+    }
+  }
+  std::string text;
+  for (std::string_view line : lines) text.append("\n  criu: ").append(line);
+  if (skipped > 0) text += "\n  criu: (" + std::to_string(skipped) + " more)";
+  return text;
+}
+
+std::string criu_advice(std::string_view log) {
+  for (const KnownCause& cause : kKnownCauses) {
+    if (log.find(cause.sign) != std::string_view::npos) return std::string(cause.advice);
+  }
+  return "";
+}
+
+Error explain_criu(const Error& error, const std::string& log_path) {
+  constexpr std::size_t kLogBytesMax = 16 << 20;
+  auto log = read_file(log_path, kLogBytesMax);
+  std::string text = error.message.empty() ? "criu failed" : error.message;
+  if (!log) return Error(error.code, text + " (no log: " + log.error().message + ")");
+  text += criu_log_excerpt(*log);
+  const std::string advice = criu_advice(*log);
+  if (!advice.empty()) text += "\n  likely cause: " + advice;
+  return Error(error.code, text);
+}
+
+}  // namespace lifeboat

@@ -1,0 +1,93 @@
+#include "criu_glue/swrk.hpp"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+
+#include "base/cgroup.hpp"
+#include "base/file.hpp"
+
+namespace lifeboat {
+
+awaitable<Result<Swrk>> Swrk::start(const std::string& criu, SpawnOptions options) {
+  int pair[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
+    co_return fail_errno("socketpair for criu");
+  }
+  Fd ours(pair[0]);
+  const Fd theirs(pair[1]);
+  constexpr int kWorkerFd = 3;
+  options.fds.emplace_back(theirs.get(), kWorkerFd);
+  options.argv = {criu, "swrk", std::to_string(kWorkerFd)};
+  CO_TRY(Process process, spawn(options));
+  auto executor = co_await asio::this_coro::executor;
+  co_return Swrk(std::move(process),
+                 asio::posix::stream_descriptor(executor, ours.release()));
+}
+
+Swrk::~Swrk() { kill(); }
+
+void Swrk::kill() {
+  if (process_.valid()) process_.kill_and_reap();
+  process_ = Process();
+}
+
+Status Swrk::move_to_own_cgroup() const {
+  TRY(const Cgroup own, Cgroup::own());
+  return write_value(own.procs_file(), std::to_string(process_.pid()));
+}
+
+Status Swrk::send(const criu::Request& request) {
+  const std::string bytes = request.SerializeAsString();
+  if (::send(socket_->native_handle(), bytes.data(), bytes.size(), MSG_NOSIGNAL) !=
+      static_cast<ssize_t>(bytes.size())) {
+    return fail_errno("send a request to criu");
+  }
+  return {};
+}
+
+Result<criu::Response> Swrk::read_message() {
+  std::vector<char> bytes(64 * 1024);
+  const ssize_t n = ::recv(socket_->native_handle(), bytes.data(), bytes.size(), MSG_DONTWAIT);
+  if (n < 0) return fail_errno("receive from criu");
+  if (n == 0) return fail(Errc::kSystem, "criu ended without an answer");
+  criu::Response response;
+  if (!response.ParseFromArray(bytes.data(), static_cast<int>(n))) {
+    return fail(Errc::kProtocol, "criu sent a message that Lifeboat cannot parse; is it too old?");
+  }
+  return response;
+}
+
+awaitable<Result<criu::Response>> Swrk::receive(Milliseconds limit) {
+  auto executor = co_await asio::this_coro::executor;
+  Deadline deadline(executor, limit, [this] { socket_->cancel(); });
+  co_await socket_->async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
+  if (deadline.expired()) {
+    co_return fail(Errc::kTimeout,
+                   "criu gave no answer within " + std::to_string(limit.count()) + " ms");
+  }
+  co_return read_message();
+}
+
+Status Swrk::answer(bool success) {
+  criu::Request reply;
+  reply.set_type(criu::NOTIFY);
+  reply.set_notify_success(success);
+  return send(reply);
+}
+
+bool Swrk::drain_blocking(bool success, Milliseconds limit) {
+  const auto deadline = SteadyClock::now() + limit;
+  for (;;) {
+    const auto left = std::chrono::duration_cast<Milliseconds>(deadline - SteadyClock::now());
+    if (left.count() <= 0) return false;
+    pollfd poll_fd{socket_->native_handle(), POLLIN, 0};
+    if (::poll(&poll_fd, 1, static_cast<int>(left.count())) <= 0) continue;
+    auto message = read_message();
+    if (!message) return false;
+    if (message->type() != criu::NOTIFY) return true;
+    if (!answer(success)) return false;
+  }
+}
+
+}  // namespace lifeboat

@@ -1,0 +1,56 @@
+// swrk.hpp - one `criu swrk` process and its RPC: a request, notifications that hold CRIU until
+// they are answered, and the response.
+//
+// `swrk` is CRIU as a worker on a socketpair (SOCK_SEQPACKET, one protobuf message a packet). It
+// runs in the container's network namespace, in a mount namespace of its own, and dies with its
+// request: nothing of it outlives a crash of either side.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "base/asio.hpp"
+#include "base/process.hpp"
+#include "base/result.hpp"
+#include "criu_glue/rpc.pb.h"
+
+namespace lifeboat {
+
+class Swrk {
+ public:
+  // Starts the worker. `options.argv` is filled in here; namespaces and cgroup are the caller's.
+  static awaitable<Result<Swrk>> start(const std::string& criu, SpawnOptions options);
+
+  Swrk(Swrk&&) noexcept = default;
+  Swrk& operator=(Swrk&&) noexcept = default;
+  // Ends the worker if it still runs. Callers that hold tasks must have answered before.
+  ~Swrk();
+
+  [[nodiscard]] Status send(const criu::Request& request);
+  // The next message; kTimeout after `limit`, kSystem when CRIU has died.
+  awaitable<Result<criu::Response>> receive(Milliseconds limit);
+  // Answers a notification: true lets CRIU go on, false makes it fail (what that means depends
+  // on the notification: see checkpoint.cpp).
+  [[nodiscard]] Status answer(bool success);
+
+  // For destructors: answers everything that comes with `success` until the response or the end
+  // of CRIU, blocking at most `limit`. True when the response came.
+  bool drain_blocking(bool success, Milliseconds limit);
+
+  // Moves CRIU out of the cgroup it was started in, into that of this daemon.
+  [[nodiscard]] Status move_to_own_cgroup() const;
+
+  // Ends CRIU now.
+  void kill();
+
+ private:
+  Swrk(Process process, asio::posix::stream_descriptor socket)
+      : process_(std::move(process)), socket_(std::move(socket)) {}
+  Result<criu::Response> read_message();
+
+  Process process_;
+  std::optional<asio::posix::stream_descriptor> socket_;
+};
+
+}  // namespace lifeboat

@@ -1,0 +1,114 @@
+"""The lab's control groups: <cgroup2>/lifeboat-lab/LAB/NODE/{init,daemon,containers}.
+
+Works with cgroup v2 alone and with v1 + v2 side by side. The lab itself uses v2 only; a container
+runtime may have made groups of the same name under v1, which `remove` takes away too.
+"""
+import os
+import signal
+import time
+
+from lablib import base
+from lablib.base import MARK, LabError
+
+
+def hierarchies():
+  """(mount point of v2, [mount points of v1])"""
+  two, one = None, []
+  for point, kind, _, root in base.mounts():
+    if kind == 'cgroup2' and two is None:
+      two = point
+    elif kind == 'cgroup' and root == '/' and point not in one:
+      one.append(point)
+  if two is None:
+    raise LabError('no cgroup2 is mounted on this machine; '
+                   'try: mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified')
+  return two, one
+
+
+def relative(lab, node=None, leaf=None):
+  return '/'.join(x for x in (MARK, lab, node, leaf) if x)
+
+
+def make(lab, node):
+  """Makes a node's groups and passes all controllers there are down to them."""
+  two, _ = hierarchies()
+  path = os.path.join(two, relative(lab, node))
+  for leaf in ('init', 'daemon'):
+    os.makedirs(os.path.join(path, leaf), exist_ok=True)
+  for part in (MARK, relative(lab), relative(lab, node)):
+    group = os.path.join(two, part)
+    for controller in base.read(os.path.join(group, 'cgroup.controllers')).split():
+      try:
+        write(os.path.join(group, 'cgroup.subtree_control'), '+' + controller)
+      except OSError:
+        pass  # busy or not to be delegated: the containers go without it
+
+
+def join(lab, node, leaf, pid):
+  two, _ = hierarchies()
+  write(os.path.join(two, relative(lab, node, leaf), 'cgroup.procs'), str(pid))
+
+
+def write(path, text):
+  with open(path, 'w', encoding='ascii') as file:
+    file.write(text)
+
+
+def below(path):
+  """The group and all groups in it, the innermost first."""
+  return [directory for directory, _, _ in os.walk(path, topdown=False)]
+
+
+def trees(part):
+  """Where the group `part` exists: v2 first."""
+  two, one = hierarchies()
+  paths = [os.path.join(point, part) for point in [two, *one]]
+  return [path for path in paths if os.path.isdir(path)]
+
+
+def members(path):
+  pids = []
+  for group in below(path):
+    pids += [int(pid) for pid in base.read(os.path.join(group, 'cgroup.procs'), '').split()]
+  return [pid for pid in pids if pid]  # 0: a process of a pid namespace that cannot be seen here
+
+
+def kill(part):
+  """Ends everything in the group: cgroup.kill, or one by one where the kernel has none."""
+  for path in trees(part):
+    for group in below(path):
+      for name, value in (('freezer.state', 'THAWED'), ('cgroup.freeze', '0')):
+        control = os.path.join(group, name)
+        if os.path.exists(control):
+          write(control, value)
+    control = os.path.join(path, 'cgroup.kill')
+    if os.path.exists(control):
+      write(control, '1')
+      continue
+    for pid in members(path):
+      base.Proc(pid).kill(signal.SIGKILL)
+
+
+def remove(part, seconds=5):
+  """Kills what runs in the group and removes it; returns what could not be removed, and why."""
+  end = time.monotonic() + seconds
+  while True:
+    kill(part)
+    problems = []
+    for path in trees(part):
+      for group in below(path):
+        try:
+          os.rmdir(group)
+        except FileNotFoundError:
+          pass
+        except OSError as error:
+          problems.append(f'{group}: {error.strerror} (processes: {members(group) or "none"})')
+    if not problems or time.monotonic() > end:
+      break
+    time.sleep(0.01)
+  for path in trees(MARK):
+    try:
+      os.rmdir(path)
+    except OSError:
+      pass  # another lab's groups are in it
+  return problems

@@ -1,0 +1,481 @@
+#include "agent.hpp"
+
+#include <algorithm>
+
+#include "base/file.hpp"
+#include "base/log.hpp"
+#include "migration/source.hpp"
+#include "migration/target.hpp"
+
+namespace lifeboat {
+
+using asio::ip::tcp;
+using protocol::Kind;
+
+namespace {
+
+constexpr unsigned kPeersMax = 256;
+
+json::object addresses_json(const ContainerSpec& spec) {
+  json::object out;
+  for (const Endpoint& endpoint : spec.endpoints) out[endpoint.fabric] = endpoint.address;
+  return out;
+}
+
+// "n1-mf3k2a" was given by node n1.
+std::string node_of_migration(const std::string& id) { return id.substr(0, id.rfind('-')); }
+
+}  // namespace
+
+json::object describe(const Container& container, const std::string& node) {
+  const ContainerSpec& spec = container.spec();
+  return {{"id", spec.id},
+          {"job", spec.job},
+          {"node", node},
+          {"state", to_string(container.state())},
+          {"pid", container.init().pid()},
+          {"memory_bytes", spec.memory_bytes},
+          {"resident_bytes", container.resident_bytes()},
+          {"addresses", addresses_json(spec)},
+          {"migration", container.migration()}};
+}
+
+Agent::Agent(asio::any_io_executor executor, Config config, std::string name)
+    : node_(std::move(executor), std::move(config), std::move(name)),
+      jobs_(*this, node_),
+      started_at_(timestamp_now()) {}
+
+awaitable<Status> Agent::start() {
+  const Config& config = node_.config();
+  CO_CHECK_OK(make_directories(config.paths.run_dir + "/containers"));
+  CO_CHECK_OK(make_directories(config.paths.state_dir + "/jobs"));
+  node_.set_facts(co_await gather_facts(config));
+  if (node_.facts().criu_version == 0) {
+    log::warn("no container can be moved from or to this node",
+              {{"reason", node_.facts().criu_problem}});
+  }
+  co_await node_.adopt_all();
+  for (const auto& [id, container] : node_.containers()) {
+    if (container->state() != ContainerState::kInDoubt) continue;
+    asio::co_spawn(node_.executor(), resolve(node_, container), asio::detached);
+  }
+  jobs_.adopt_all();
+  co_return co_await listen();
+}
+
+void Agent::release_containers() {
+  for (const auto& [id, container] : node_.containers()) {
+    if (container->state() != ContainerState::kArriving) container->release();
+  }
+}
+
+awaitable<Status> Agent::listen() {
+  const Config& config = node_.config();
+  for (const auto& [fabric, address] : node_.self().addresses) {
+    const tcp::endpoint endpoint(asio::ip::make_address(address), config.peer_port);
+    tcp::acceptor acceptor(node_.executor());
+    boost::system::error_code error;
+    acceptor.open(endpoint.protocol(), error);
+    if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
+    if (!error) acceptor.bind(endpoint, error);
+    if (!error) acceptor.listen(128, error);
+    if (error) {
+      co_return fail(Errc::kSystem, "listen on " + address + " port " +
+                                        std::to_string(config.peer_port) + " (fabric " + fabric +
+                                        "): " + error.message() +
+                                        "; is the address configured on this node, and no other "
+                                        "lifeboatd running?");
+    }
+    asio::co_spawn(node_.executor(), accept_peers(std::move(acceptor)), asio::detached);
+  }
+  co_return Status{};
+}
+
+awaitable<void> Agent::accept_peers(tcp::acceptor acceptor) {
+  for (;;) {
+    auto [error, socket] = co_await acceptor.async_accept(use_tuple);
+    if (error == asio::error::operation_aborted) co_return;
+    if (error) {
+      log::warn("accepting a peer failed", {{"reason", error.message()}});
+      co_await sleep_for(Milliseconds(100));
+      continue;
+    }
+    if (peers_connected_ >= kPeersMax) continue;  // the socket closes
+    asio::co_spawn(node_.executor(), serve_peer(std::move(socket)), [](std::exception_ptr e) {
+      if (e) log::error("serving a peer failed");
+    });
+  }
+}
+
+awaitable<void> Agent::serve_peer(tcp::socket socket) {
+  ++peers_connected_;
+  const auto leave = [this](void*) { --peers_connected_; };
+  const std::unique_ptr<void, decltype(leave)> on_leave(this, leave);
+  const Timeouts& timeouts = node_.config().timeouts;
+  Link link(std::move(socket));
+  auto peer = co_await link.accept_hello(node_.peer_name(), timeouts.connect);
+  if (!peer) {
+    log::warn("refused a peer", {{"from", link.remote()}, {"reason", peer.error().message}});
+    co_return;
+  }
+  for (;;) {
+    auto frame = co_await link.receive(timeouts.idle);
+    if (!frame) co_return;
+    auto body = parse_object(frame->text());
+    if (!body) co_return;
+    if (frame->kind == Kind::kOffer) {
+      co_await serve_migration(node_, std::move(link), std::move(*body));
+      co_return;
+    }
+    if (frame->kind != Kind::kRequest) co_return;
+    const json::value* params = body->if_contains("params");
+    json::object arguments =
+        params != nullptr && params->is_object() ? params->get_object() : json::object{};
+    auto result =
+        co_await handle(string_or(*body, "method"), std::move(arguments), Caller::kPeer);
+    json::object answer = result ? std::move(*result) : failed_body(result.error(), "");
+    auto sent = co_await link.send(result ? Kind::kResponse : Kind::kFailed, std::move(answer),
+                                   timeouts.request);
+    if (!sent) co_return;
+  }
+}
+
+awaitable<Result<json::object>> Agent::call(std::string node, std::string method,
+                                            json::object params) {
+  if (node == node_.name()) {
+    co_return co_await handle(std::move(method), std::move(params), Caller::kPeer);
+  }
+  const Config& config = node_.config();
+  const NodeConfig* peer = config.find_node(node);
+  if (peer == nullptr) co_return fail(Errc::kNotFound, "no node '" + node + "' is configured");
+  std::vector<std::string> fabrics{config.default_fabric};
+  for (const FabricConfig& fabric : config.fabrics) {
+    if (fabric.name != config.default_fabric) fabrics.push_back(fabric.name);
+  }
+  Error last(Errc::kUnavailable, "no fabric");
+  for (const std::string& fabric : fabrics) {
+    auto link = co_await Link::connect(peer->addresses.at(fabric), config.peer_port,
+                                       node_.peer_name(), config.timeouts.connect);
+    if (!link) {
+      last = link.error();
+      if (last.code == Errc::kRefused) break;
+      continue;
+    }
+    json::object request{{"method", method}, {"params", params}};
+    // A request that was sent may have been carried out: it is not sent twice.
+    CO_CHECK_OK(co_await link->send(Kind::kRequest, std::move(request), config.timeouts.request));
+    co_return co_await link->expect(Kind::kResponse, config.timeouts.request);
+  }
+  co_return tl::unexpected<Error>(last.context("node " + node + " does not answer"));
+}
+
+namespace {
+
+struct Gather {
+  Gather(const asio::any_io_executor& executor, std::size_t count)
+      : done(executor), answers(count, fail(Errc::kUnavailable, "not asked")), pending(count) {
+    done.expires_at(asio::steady_timer::time_point::max());
+  }
+  asio::steady_timer done;
+  std::vector<Result<json::object>> answers;
+  std::size_t pending;
+};
+
+awaitable<void> gather_one(Agent& agent, std::shared_ptr<Gather> gather, std::size_t index,
+                           std::string node, std::string method, json::object params) {
+  gather->answers[index] =
+      co_await agent.call(std::move(node), std::move(method), std::move(params));
+  if (--gather->pending == 0) gather->done.cancel();
+}
+
+}  // namespace
+
+awaitable<std::vector<Result<json::object>>> Agent::call_all(std::vector<std::string> nodes,
+                                                             std::string method,
+                                                             json::object params) {
+  auto gather = std::make_shared<Gather>(node_.executor(), nodes.size());
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    asio::co_spawn(node_.executor(), gather_one(*this, gather, i, nodes[i], method, params),
+                   asio::detached);
+  }
+  while (gather->pending > 0) co_await gather->done.async_wait(use_tuple);
+  co_return std::move(gather->answers);
+}
+
+awaitable<Result<std::string>> Agent::locate(std::string container) {
+  std::vector<std::string> names;
+  for (const NodeConfig& node : node_.config().nodes) {
+    if (node.role == NodeRole::kCompute) names.push_back(node.name);
+  }
+  const auto answers = co_await call_all(names, "node.info", json::object{});
+  std::string found;
+  std::string silent;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (!answers[i]) {
+      silent += " " + names[i];
+      continue;
+    }
+    auto list = get_array(*answers[i], "containers");
+    if (!list) continue;
+    for (const json::value& item : **list) {
+      if (!item.is_object() || string_or(item.get_object(), "id") != container) continue;
+      // While it moves both ends know it; it lives where it leaves from until that is over.
+      if (string_or(item.get_object(), "state") == to_string(ContainerState::kArriving)) continue;
+      found = names[i];
+    }
+  }
+  if (!found.empty()) co_return found;
+  co_return fail(Errc::kNotFound, "no container '" + container + "' on any node" +
+                                      (silent.empty() ? "; see: lifeboat ps"
+                                                      : " that answers; silent:" + silent));
+}
+
+awaitable<Result<json::object>> Agent::handle(std::string method, json::object params,
+                                              Caller caller) {
+  if (method == "status") co_return co_await status();
+  if (method == "nodes") co_return co_await nodes();
+  if (method == "containers") co_return co_await containers();
+  if (method == "node.info") co_return co_await node_info();
+  if (method == "container.create") co_return co_await container_create(std::move(params));
+  if (method == "container.remove") co_return co_await container_remove(std::move(params));
+  if (method == "container.logs") co_return co_await container_logs(std::move(params), caller);
+  if (method == "container.kill") {
+    CO_TRY(const std::string id, get_string(params, "id"));
+    CO_TRY(std::string owner, co_await locate(id));
+    co_return co_await call(std::move(owner), "container.remove", std::move(params));
+  }
+  if (method == "migrate") co_return co_await migrate_request(std::move(params), caller);
+  if (method == "migration.get") co_return co_await migration_get(std::move(params), caller);
+  if (method == "migration.list") co_return co_await migration_list();
+  if (method == "migration.outcome") co_return co_await migration_outcome(std::move(params));
+  if (method.rfind("job.", 0) == 0) {
+    co_return co_await job_method(std::move(method), std::move(params), caller);
+  }
+  co_return fail(Errc::kNotFound, "no method '" + method + "'");
+}
+
+awaitable<Result<json::object>> Agent::status() {
+  const NodeFacts& facts = node_.facts();
+  json::object out{{"node", node_.name()},
+                   {"cluster", node_.config().cluster},
+                   {"role", node_.self().role == NodeRole::kHead ? "head" : "compute"},
+                   {"version", LIFEBOAT_VERSION},
+                   {"started_at", started_at_},
+                   {"containers", node_.containers().size()},
+                   {"migrating", node_.leaving()},
+                   {"kernel", facts.kernel},
+                   {"criu", facts.criu_version == 0 ? "" : criu_version_text(facts.criu_version)},
+                   {"problem", facts.criu_problem}};
+  co_return out;
+}
+
+awaitable<Result<json::object>> Agent::node_info() {
+  CO_TRY(json::object out, co_await status());
+  const NodeConfig& self = node_.self();
+  const std::uint64_t reserved = node_.memory_reserved_bytes();
+  const auto count = static_cast<int>(node_.containers().size());
+  out["slots"] = self.slots;
+  out["slots_free"] = count >= self.slots ? 0 : self.slots - count;
+  out["memory_bytes"] = self.memory_bytes;
+  out["memory_free_bytes"] = reserved >= self.memory_bytes ? 0 : self.memory_bytes - reserved;
+  json::array list;
+  for (const auto& [id, container] : node_.containers()) {
+    list.push_back(describe(*container, node_.name()));
+  }
+  out["containers"] = std::move(list);
+  json::array migrations;
+  for (const auto& [id, report] : node_.migrations()) {
+    if (report->outcome == Outcome::kRunning || report->outcome == Outcome::kInDoubt) {
+      migrations.push_back(to_json(*report));
+    }
+  }
+  out["migrations"] = std::move(migrations);
+  co_return out;
+}
+
+awaitable<Result<json::object>> Agent::nodes() {
+  std::vector<std::string> names;
+  for (const NodeConfig& node : node_.config().nodes) names.push_back(node.name);
+  const auto answers = co_await call_all(names, "node.info", json::object{});
+  json::array list;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const NodeConfig& configured = *node_.config().find_node(names[i]);
+    json::object entry{{"name", names[i]},
+                       {"role", configured.role == NodeRole::kHead ? "head" : "compute"},
+                       {"reachable", answers[i].has_value()}};
+    if (answers[i]) {
+      for (const auto& item : *answers[i]) {
+        if (item.key() != "node" && item.key() != "role") entry[item.key()] = item.value();
+      }
+    } else {
+      entry["error"] = answers[i].error().message;
+    }
+    list.push_back(std::move(entry));
+  }
+  co_return json::object{{"nodes", std::move(list)}};
+}
+
+awaitable<Result<json::object>> Agent::containers() {
+  CO_TRY(const json::object all, co_await nodes());
+  json::array list;
+  json::array silent;
+  for (const json::value& node : all.at("nodes").get_array()) {
+    const json::object& entry = node.get_object();
+    if (auto theirs = get_array(entry, "containers")) {
+      list.insert(list.end(), (*theirs)->begin(), (*theirs)->end());
+    } else {
+      silent.push_back(entry.at("name"));
+    }
+  }
+  json::object out{{"containers", std::move(list)}, {"unreachable", std::move(silent)}};
+  co_return out;
+}
+
+awaitable<Result<json::object>> Agent::container_create(json::object params) {
+  CO_TRY(const json::object* spec_json, get_object(params, "spec"));
+  CO_TRY(ContainerSpec spec, container_spec_from(*spec_json));
+  CO_CHECK_OK(node_.check_room(spec));
+  const std::string id = spec.id;
+  CO_TRY(std::unique_ptr<Container> started,
+         co_await Container::start(std::move(spec), node_.config()));
+  std::shared_ptr<Container> container = std::move(started);
+  if (node_.find(id)) co_return fail(Errc::kConflict, "container " + id + " came up twice");
+  node_.add(container);
+  node_.watch(container);
+  log::info("container started", {{"container", id}});
+  co_return describe(*container, node_.name());
+}
+
+awaitable<Result<json::object>> Agent::container_remove(json::object params) {
+  CO_TRY(const std::string id, get_string(params, "id"));
+  auto container = node_.find(id);
+  if (!container) co_return fail(Errc::kNotFound, "no container '" + id + "' on " + node_.name());
+  // Killing its tasks is enough; whoever owns it now (watch or migration) cleans up.
+  CO_CHECK_OK(container->cgroup().kill());
+  constexpr int kTries = 250;  // of 20 ms
+  for (int i = 0; i < kTries && node_.find(id) == container; ++i) {
+    co_await sleep_for(Milliseconds(20));
+  }
+  co_return json::object{{"id", id}, {"removed", node_.find(id) != container}};
+}
+
+awaitable<Result<json::object>> Agent::container_logs(json::object params, Caller caller) {
+  CO_TRY(const std::string id, get_string(params, "id"));
+  const auto offset = get_u64(params, "offset").value_or(0);
+  if (auto container = node_.find(id)) {
+    CO_TRY(std::string text, container->output(offset));
+    json::object out{{"text", text}, {"offset", offset + text.size()}, {"running", true}};
+    co_return out;
+  }
+  for (auto ended = node_.exited().rbegin(); ended != node_.exited().rend(); ++ended) {
+    if (ended->id != id) continue;
+    const std::string text = offset < ended->output.size() ? ended->output.substr(offset) : "";
+    json::object out{{"text", text}, {"offset", offset + text.size()}, {"running", false}};
+    co_return out;
+  }
+  if (caller == Caller::kPeer) {
+    co_return fail(Errc::kNotFound, "no container '" + id + "' on " + node_.name());
+  }
+  std::vector<std::string> others;
+  for (const NodeConfig& node : node_.config().nodes) {
+    if (node.role == NodeRole::kCompute && node.name != node_.name()) others.push_back(node.name);
+  }
+  auto answers = co_await call_all(others, "container.logs", std::move(params));
+  for (auto& answer : answers) {
+    if (answer) co_return std::move(*answer);
+  }
+  co_return fail(Errc::kNotFound, "no container or job '" + id + "' is known on any node that answers");
+}
+
+awaitable<Result<json::object>> Agent::migrate_request(json::object params, Caller caller) {
+  CO_TRY(const std::string id, get_string(params, "container"));
+  CO_TRY(const std::string target, get_string(params, "to"));
+  const Config& config = node_.config();
+  const std::string fabric = string_or(params, "fabric", config.default_fabric);
+  const NodeConfig* target_node = config.find_node(target);
+  if (target_node == nullptr) {
+    co_return fail(Errc::kNotFound, "no node '" + target + "'; see: lifeboat nodes");
+  }
+  if (target_node->role == NodeRole::kHead) {
+    co_return fail(Errc::kRefused, "node " + target + " is a head node: it runs no containers");
+  }
+  if (config.find_fabric(fabric) == nullptr) {
+    std::string known;
+    for (const FabricConfig& item : config.fabrics) known += " " + item.name;
+    co_return fail(Errc::kNotFound, "no fabric '" + fabric + "'; known:" + known);
+  }
+  auto container = node_.find(id);
+  if (!container || container->state() == ContainerState::kArriving) {
+    if (caller == Caller::kPeer) {
+      co_return fail(Errc::kNotFound, "container '" + id + "' has left node " + node_.name());
+    }
+    CO_TRY(std::string owner, co_await locate(id));
+    co_return co_await call(std::move(owner), "migrate", std::move(params));
+  }
+  if (target == node_.name()) {
+    co_return fail(Errc::kConflict, "container " + id + " is on node " + target + " already");
+  }
+  if (container->state() != ContainerState::kRunning) {
+    co_return fail(Errc::kConflict, "container " + id + " is " + to_string(container->state()) +
+                                        (container->migration().empty()
+                                             ? ""
+                                             : " (migration " + container->migration() + " to " +
+                                                   container->migration_peer() + ")"));
+  }
+  if (node_.leaving() >= static_cast<std::size_t>(config.limits.migrations_per_node)) {
+    co_return fail(Errc::kConflict,
+                   "node " + node_.name() + " is moving " + std::to_string(node_.leaving()) +
+                       " containers already, as many as limits.migrations_per_node allows");
+  }
+  auto report = node_.new_migration(*container, target, fabric);
+  Move move{container, target, fabric, report};
+  asio::co_spawn(node_.executor(), migrate(node_, std::move(move)),
+                 [](std::exception_ptr e, const Status&) {
+                   if (e) log::error("migration failed unexpectedly");
+                 });
+  co_return json::object{{"id", report->id}};
+}
+
+awaitable<Result<json::object>> Agent::migration_get(json::object params, Caller caller) {
+  CO_TRY(const std::string id, get_string(params, "id"));
+  const auto at = node_.migrations().find(id);
+  if (at != node_.migrations().end()) co_return to_json(*at->second);
+  const std::string owner = node_of_migration(id);
+  if (caller == Caller::kPeer || owner == node_.name() ||
+      node_.config().find_node(owner) == nullptr) {
+    co_return fail(Errc::kNotFound, "no migration '" + id + "' is known");
+  }
+  co_return co_await call(owner, "migration.get", std::move(params));
+}
+
+awaitable<Result<json::object>> Agent::migration_list() {
+  json::array list;
+  for (const auto& [id, report] : node_.migrations()) list.push_back(to_json(*report));
+  co_return json::object{{"migrations", std::move(list)}};
+}
+
+awaitable<Result<json::object>> Agent::migration_outcome(json::object params) {
+  CO_TRY(const std::string id, get_string(params, "id"));
+  co_return json::object{{"id", id}, {"outcome", to_string(node_.outcome_of(id))}};
+}
+
+awaitable<Result<json::object>> Agent::job_method(std::string method, json::object params,
+                                                  Caller caller) {
+  // Jobs live on the head node.
+  if (caller == Caller::kOperator && node_.self().role != NodeRole::kHead) {
+    for (const NodeConfig& node : node_.config().nodes) {
+      if (node.role == NodeRole::kHead) {
+        co_return co_await call(node.name, std::move(method), std::move(params));
+      }
+    }
+    co_return fail(Errc::kInvalid, "no node has the role 'head': jobs cannot be run");
+  }
+  if (method == "job.run") co_return co_await jobs_.run(std::move(params));
+  if (method == "job.get") co_return jobs_.get(params);
+  if (method == "job.list") co_return jobs_.list();
+  if (method == "job.logs") co_return jobs_.logs(params);
+  if (method == "job.kill") co_return co_await jobs_.kill(std::move(params));
+  co_return fail(Errc::kNotFound, "no method '" + method + "'");
+}
+
+}  // namespace lifeboat

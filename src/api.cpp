@@ -1,0 +1,197 @@
+#include "api.hpp"
+
+#include <sys/stat.h>
+
+#include <charconv>
+
+#include "base/log.hpp"
+
+namespace lifeboat {
+
+using Socket = asio::local::stream_protocol;
+
+namespace {
+
+constexpr Route kRoutes[] = {
+    {http::verb::get, "/v1/status", "status"},
+    {http::verb::get, "/v1/nodes", "nodes"},
+    {http::verb::get, "/v1/containers", "containers"},
+    {http::verb::get, "/v1/containers/{id}/logs", "container.logs"},
+    {http::verb::post, "/v1/containers/{id}/kill", "container.kill"},
+    {http::verb::post, "/v1/containers/{container}/migrate", "migrate"},
+    {http::verb::get, "/v1/migrations", "migration.list"},
+    {http::verb::get, "/v1/migrations/{id}", "migration.get"},
+    {http::verb::get, "/v1/jobs", "job.list"},
+    {http::verb::post, "/v1/jobs", "job.run"},
+    {http::verb::get, "/v1/jobs/{name}", "job.get"},
+    {http::verb::get, "/v1/jobs/{name}/logs", "job.logs"},
+    {http::verb::post, "/v1/jobs/{name}/kill", "job.kill"},
+};
+
+constexpr std::size_t kBodyBytesMax = 1 << 20;
+constexpr Milliseconds kIdleLimit{60'000};
+
+http::status http_status(Errc code) {
+  switch (code) {
+    case Errc::kInvalid: return http::status::bad_request;
+    case Errc::kNotFound: return http::status::not_found;
+    case Errc::kConflict: return http::status::conflict;
+    case Errc::kRefused: return http::status::unprocessable_entity;
+    case Errc::kUnavailable: return http::status::bad_gateway;
+    case Errc::kTimeout: return http::status::gateway_timeout;
+    case Errc::kProtocol:
+    case Errc::kSystem:
+    case Errc::kCancelled: return http::status::internal_server_error;
+  }
+  return http::status::internal_server_error;
+}
+
+// One segment of a path; advances `rest` past it.
+std::string_view next_segment(std::string_view& rest) {
+  if (!rest.empty() && rest.front() == '/') rest.remove_prefix(1);
+  const auto end = rest.find('/');
+  const std::string_view segment = rest.substr(0, end);
+  rest = end == std::string_view::npos ? std::string_view() : rest.substr(end);
+  return segment;
+}
+
+bool match_path(std::string_view pattern, std::string_view path, json::object& params) {
+  while (!pattern.empty() && !path.empty()) {
+    const std::string_view wanted = next_segment(pattern);
+    const std::string_view given = next_segment(path);
+    if (wanted.front() == '{') {
+      if (given.empty()) return false;
+      const auto key = wanted.substr(1, wanted.size() - 2);
+      params[json::string_view(key.data(), key.size())] =
+          json::string_view(given.data(), given.size());
+    } else if (wanted != given) {
+      return false;
+    }
+  }
+  return pattern.empty() && path.empty();
+}
+
+void add_query(std::string_view query, json::object& params) {
+  while (!query.empty()) {
+    const auto end = query.find('&');
+    const std::string_view pair = query.substr(0, end);
+    query = end == std::string_view::npos ? std::string_view() : query.substr(end + 1);
+    const auto equals = pair.find('=');
+    if (equals == std::string_view::npos) continue;
+    const json::string_view key(pair.data(), equals);
+    const std::string_view value = pair.substr(equals + 1);
+    std::uint64_t number = 0;
+    const auto parsed = std::from_chars(value.data(), value.data() + value.size(), number);
+    if (parsed.ec == std::errc() && parsed.ptr == value.data() + value.size()) {
+      params[key] = number;
+    } else {
+      params[key] = json::string_view(value.data(), value.size());
+    }
+  }
+}
+
+using Request = http::request<http::string_body>;
+using Response = http::response<http::string_body>;
+
+Response make_response(const Request& request, http::status status, const json::object& body) {
+  Response response(status, request.version());
+  response.set(http::field::content_type, "application/json");
+  response.keep_alive(request.keep_alive());
+  response.body() = json::serialize(body) + "\n";
+  response.prepare_payload();
+  return response;
+}
+
+json::object error_body(const Error& error) {
+  return {{"error", json::object{{"code", to_string(error.code)}, {"message", error.message}}}};
+}
+
+awaitable<Response> answer(Agent& agent, const Request& request) {
+  json::object params;
+  if (!request.body().empty()) {
+    auto body = parse_object(request.body());
+    if (!body) co_return make_response(request, http::status::bad_request, error_body(body.error()));
+    params = std::move(*body);
+  }
+  const auto target = request.target();
+  std::string method =
+      match_route(request.method(), std::string_view(target.data(), target.size()), params);
+  if (method.empty()) {
+    const Error error(Errc::kNotFound, "no such route; try GET /v1/status");
+    co_return make_response(request, http::status::not_found, error_body(error));
+  }
+  auto result = co_await agent.handle(std::move(method), std::move(params), Caller::kOperator);
+  if (result) co_return make_response(request, http::status::ok, *result);
+  co_return make_response(request, http_status(result.error().code), error_body(result.error()));
+}
+
+awaitable<void> serve_client(Agent& agent, Socket::socket socket) {
+  beast::basic_stream<Socket> stream(std::move(socket));
+  beast::flat_buffer buffer;
+  for (;;) {
+    http::request_parser<http::string_body> parser;
+    parser.body_limit(kBodyBytesMax);
+    stream.expires_after(kIdleLimit);
+    auto [error, n] = co_await http::async_read(stream, buffer, parser, use_tuple);
+    if (error) co_return;
+    stream.expires_never();
+    const Request request = parser.release();
+    const Response response = co_await answer(agent, request);
+    stream.expires_after(kIdleLimit);
+    auto [write_error, written] = co_await http::async_write(stream, response, use_tuple);
+    if (write_error || !response.keep_alive()) co_return;
+  }
+}
+
+awaitable<void> accept_clients(Agent& agent, Socket::acceptor acceptor) {
+  auto executor = co_await asio::this_coro::executor;
+  for (;;) {
+    auto [error, socket] = co_await acceptor.async_accept(use_tuple);
+    if (error == asio::error::operation_aborted) co_return;
+    if (error) {
+      co_await sleep_for(Milliseconds(100));
+      continue;
+    }
+    asio::co_spawn(executor, serve_client(agent, std::move(socket)), [](std::exception_ptr e) {
+      if (e) log::error("serving an operator failed");
+    });
+  }
+}
+
+}  // namespace
+
+std::string match_route(http::verb verb, std::string_view target, json::object& params) {
+  const auto question = target.find('?');
+  const std::string_view path = target.substr(0, question);
+  for (const Route& route : kRoutes) {
+    json::object found;
+    if (route.verb != verb || !match_path(route.path, path, found)) continue;
+    for (const auto& item : found) params[item.key()] = item.value();
+    if (question != std::string_view::npos) add_query(target.substr(question + 1), params);
+    return std::string(route.method);
+  }
+  return "";
+}
+
+awaitable<Status> serve_api(Agent& agent, std::string socket_path) {
+  auto executor = co_await asio::this_coro::executor;
+  const Socket::endpoint endpoint(socket_path);
+  Socket::socket probe(executor);
+  auto [answered] = co_await probe.async_connect(endpoint, use_tuple);
+  if (!answered) {
+    co_return fail(Errc::kConflict, "another lifeboatd answers on " + socket_path);
+  }
+  ::unlink(socket_path.c_str());
+  Socket::acceptor acceptor(executor);
+  boost::system::error_code error;
+  const mode_t old = ::umask(0177);
+  acceptor.open(endpoint.protocol(), error);
+  if (!error) acceptor.bind(endpoint, error);
+  if (!error) acceptor.listen(64, error);
+  ::umask(old);
+  if (error) co_return fail(Errc::kSystem, "listen on " + socket_path + ": " + error.message());
+  asio::co_spawn(executor, accept_clients(agent, std::move(acceptor)), asio::detached);
+  co_return Status{};
+}
+
+}  // namespace lifeboat

@@ -1,0 +1,53 @@
+// cgroup.hpp - one container's cgroup (v2): where its processes are frozen, counted and ended.
+//
+// The cgroup2 file system is found once: /sys/fs/cgroup on current systems, /sys/fs/cgroup/unified
+// on hybrid ones (there only freeze and kill exist, limits are not enforced).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/asio.hpp"
+#include "base/result.hpp"
+
+namespace lifeboat {
+
+class Cgroup {
+ public:
+  // Where cgroup2 is mounted; kUnavailable with advice when it is not.
+  static Result<std::string> mount_point();
+
+  // Makes `parent`/`name` (both relative to the mount point) and what is missing above it.
+  static Result<Cgroup> create(const std::string& parent, const std::string& name);
+  // One that exists already (a container adopted after a restart).
+  static Result<Cgroup> open(const std::string& parent, const std::string& name);
+  // The one this process is in.
+  static Result<Cgroup> own();
+  // Names of the cgroups below `parent`.
+  static std::vector<std::string> children(const std::string& parent);
+
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] std::string procs_file() const { return path_ + "/cgroup.procs"; }
+
+  // Best effort: false where the memory controller is not in cgroup2 (hybrid systems).
+  bool limit_memory(std::uint64_t bytes) const;
+
+  // Freezes every task and waits until the kernel says so, at most `limit` (kTimeout names the
+  // tasks that would not stop; the cgroup is thawed again).
+  awaitable<Status> freeze(Milliseconds limit) const;
+  [[nodiscard]] Status thaw() const;
+
+  [[nodiscard]] std::vector<pid_t> pids() const;
+  // SIGKILL to all; returns at once.
+  [[nodiscard]] Status kill() const;
+  // Kills what is left, waits for it (at most `limit`) and removes the directory. Blocks.
+  [[nodiscard]] Status remove(Milliseconds limit) const;
+
+ private:
+  explicit Cgroup(std::string path) : path_(std::move(path)) {}
+  [[nodiscard]] bool event_is(const char* key, char value) const;
+
+  std::string path_;
+};
+
+}  // namespace lifeboat

@@ -1,0 +1,25 @@
+// log.hpp - one line per fact, `level key=value ...`, on stderr (the journal adds time and unit).
+//
+// error: an operation asked for by a person or a peer could not be done as expected
+// warn:  something an operator should look at, though nothing failed yet
+// info:  phases of migrations, starts and ends of containers and jobs
+// debug: for the developer; off unless LIFEBOAT_DEBUG is set
+//
+// Only programs and session drivers log; library code returns errors.
+#pragma once
+
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace lifeboat::log {
+
+using Field = std::pair<std::string_view, std::string>;
+
+void error(std::string_view what, std::initializer_list<Field> fields = {});
+void warn(std::string_view what, std::initializer_list<Field> fields = {});
+void info(std::string_view what, std::initializer_list<Field> fields = {});
+void debug(std::string_view what, std::initializer_list<Field> fields = {});
+
+}  // namespace lifeboat::log

@@ -1,0 +1,234 @@
+#include "base/process.hpp"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include "base/file.hpp"
+
+namespace lifeboat {
+namespace {
+
+int pidfd_open(pid_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)); }
+
+std::optional<ExitStatus> reap(int pidfd) {
+  siginfo_t info{};
+  if (::waitid(P_PIDFD, static_cast<id_t>(pidfd), &info, WEXITED | WNOHANG) != 0) {
+    return std::nullopt;
+  }
+  if (info.si_pid == 0) return std::nullopt;
+  if (info.si_code == CLD_EXITED) return ExitStatus{info.si_status, false};
+  return ExitStatus{128 + info.si_status, true};
+}
+
+// What the child could not do before exec: step number and errno go through the error pipe.
+enum Step : int { kSession, kCgroup, kNetns, kMountns, kBind, kFds, kExec };
+constexpr const char* kStepNames[] = {"setsid",      "enter the cgroup", "enter the network namespace",
+                                      "unshare mounts", "bind mount",    "pass descriptors",
+                                      "exec"};
+
+[[noreturn]] void child_fails(int error_pipe, Step step) {
+  const int report[2] = {step, errno};
+  (void)!::write(error_pipe, report, sizeof report);
+  ::_exit(127);
+}
+
+// Everything the child needs, prepared before fork: after it only system calls are made.
+struct Prepared {
+  std::vector<char*> argv;
+  std::vector<std::string> env_text;
+  std::vector<char*> env;
+  Fd cgroup;
+  Fd null;
+};
+
+void enter_namespaces(const SpawnOptions& options, const Prepared& prepared, int error_pipe) {
+  if (options.new_session && ::setsid() < 0) child_fails(error_pipe, kSession);
+  if (prepared.cgroup && ::write(prepared.cgroup.get(), "0", 1) != 1) child_fails(error_pipe, kCgroup);
+  if (options.netns_fd >= 0 && ::setns(options.netns_fd, CLONE_NEWNET) != 0) {
+    child_fails(error_pipe, kNetns);
+  }
+  if (options.private_mounts) {
+    if (::unshare(CLONE_NEWNS) != 0) child_fails(error_pipe, kMountns);
+    if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
+      child_fails(error_pipe, kMountns);
+    }
+  }
+  for (const auto& [source, target] : options.bind_mounts) {
+    if (::mount(source.c_str(), target.c_str(), nullptr, MS_BIND, nullptr) != 0) {
+      child_fails(error_pipe, kBind);
+    }
+    if (::mount("none", target.c_str(), nullptr, MS_PRIVATE, nullptr) != 0) {
+      child_fails(error_pipe, kBind);
+    }
+  }
+}
+
+[[noreturn]] void run_child(const SpawnOptions& options, Prepared& prepared, int error_pipe) {
+  // Signals: default action, nothing blocked.
+  sigset_t none;
+  sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  for (int number : {SIGPIPE, SIGINT, SIGTERM, SIGHUP, SIGCHLD}) ::signal(number, SIG_DFL);
+
+  enter_namespaces(options, prepared, error_pipe);
+
+  // Move everything out of the way first, so that no dup2 overwrites a descriptor still needed.
+  constexpr int kHigh = 200;
+  const int high_pipe = ::fcntl(error_pipe, F_DUPFD_CLOEXEC, kHigh);
+  std::vector<std::pair<int, int>> wanted = options.fds;
+  const int standard[3] = {options.stdin_fd, options.stdout_fd, options.stderr_fd};
+  for (int number = 0; number < 3; ++number) {
+    wanted.emplace_back(standard[number] >= 0 ? standard[number] : prepared.null.get(), number);
+  }
+  for (auto& [ours, number] : wanted) {
+    ours = ::fcntl(ours, F_DUPFD_CLOEXEC, kHigh);
+    if (ours < 0) child_fails(high_pipe, kFds);
+  }
+  for (const auto& [ours, number] : wanted) {
+    if (::dup2(ours, number) < 0) child_fails(high_pipe, kFds);
+  }
+  ::execvpe(prepared.argv[0], prepared.argv.data(), prepared.env.data());
+  child_fails(high_pipe, kExec);
+}
+
+Result<Prepared> prepare(const SpawnOptions& options) {
+  Prepared prepared;
+  for (const std::string& arg : options.argv) prepared.argv.push_back(const_cast<char*>(arg.c_str()));
+  prepared.argv.push_back(nullptr);
+  for (char** entry = environ; *entry != nullptr; ++entry) prepared.env_text.emplace_back(*entry);
+  for (const auto& [key, value] : options.env) {
+    std::erase_if(prepared.env_text, [&](const std::string& e) { return e.rfind(key + "=", 0) == 0; });
+    prepared.env_text.push_back(key + "=" + value);
+  }
+  for (std::string& entry : prepared.env_text) prepared.env.push_back(entry.data());
+  prepared.env.push_back(nullptr);
+  if (!options.cgroup_procs.empty()) {
+    prepared.cgroup = Fd(::open(options.cgroup_procs.c_str(), O_WRONLY | O_CLOEXEC));
+    if (!prepared.cgroup) return fail_errno("open " + options.cgroup_procs);
+  }
+  prepared.null = Fd(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!prepared.null) return fail_errno("open /dev/null");
+  return prepared;
+}
+
+}  // namespace
+
+Result<Process> Process::open(pid_t pid) {
+  Fd fd(pidfd_open(pid));
+  if (!fd) return fail_errno("process " + std::to_string(pid));
+  return Process(pid, std::move(fd));
+}
+
+bool Process::running() const {
+  if (!valid()) return false;
+  pollfd poll_fd{pidfd_.get(), POLLIN, 0};
+  return ::poll(&poll_fd, 1, 0) == 0;
+}
+
+void Process::signal(int number) const {
+  if (valid()) ::syscall(SYS_pidfd_send_signal, pidfd_.get(), number, nullptr, 0);
+}
+
+void Process::kill_and_reap() {
+  if (!valid()) return;
+  signal(SIGKILL);
+  siginfo_t info{};
+  while (::waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED) != 0 && errno == EINTR) {
+  }
+  pidfd_.reset();
+}
+
+awaitable<std::optional<ExitStatus>> Process::wait() {
+  asio::posix::stream_descriptor watch(co_await asio::this_coro::executor, ::dup(pidfd_.get()));
+  co_await watch.async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
+  co_return reap(pidfd_.get());
+}
+
+awaitable<Result<std::optional<ExitStatus>>> Process::wait_for(Milliseconds limit) {
+  auto executor = co_await asio::this_coro::executor;
+  asio::posix::stream_descriptor watch(executor, ::dup(pidfd_.get()));
+  Deadline deadline(executor, limit, [&watch] { watch.cancel(); });
+  co_await watch.async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
+  if (deadline.expired()) {
+    co_return fail(Errc::kTimeout, "not ended after " + std::to_string(limit.count()) + " ms");
+  }
+  co_return reap(pidfd_.get());
+}
+
+Result<Process> spawn(const SpawnOptions& options) {
+  TRY(Prepared prepared, prepare(options));
+  int pipe_fds[2];
+  if (::pipe2(pipe_fds, O_CLOEXEC) != 0) return fail_errno("pipe");
+  Fd read_end(pipe_fds[0]);
+  Fd write_end(pipe_fds[1]);
+  const pid_t pid = ::fork();
+  if (pid < 0) return fail_errno("fork " + options.argv[0]);
+  if (pid == 0) run_child(options, prepared, write_end.get());
+  write_end.reset();
+  Process process(pid, Fd(pidfd_open(pid)));
+  int report[2];
+  ssize_t got;
+  do {
+    got = ::read(read_end.get(), report, sizeof report);
+  } while (got < 0 && errno == EINTR);
+  if (got == sizeof report) {
+    process.kill_and_reap();
+    return fail_errno("start " + options.argv[0] + ": " + kStepNames[report[0]], report[1]);
+  }
+  return process;
+}
+
+awaitable<Result<ToolOutput>> run_tool(SpawnOptions options, Milliseconds limit) {
+  int pipe_fds[2];
+  if (::pipe2(pipe_fds, O_CLOEXEC) != 0) co_return fail_errno("pipe");
+  Fd write_end(pipe_fds[1]);
+  auto executor = co_await asio::this_coro::executor;
+  asio::posix::stream_descriptor output(executor, pipe_fds[0]);
+  options.stdout_fd = options.stderr_fd = write_end.get();
+  auto process = spawn(options);
+  write_end.reset();
+  if (!process) co_return tl::unexpected<Error>(process.error());
+
+  Deadline deadline(executor, limit, [&process, &output] {
+    process->signal(SIGKILL);
+    output.cancel();
+  });
+  ToolOutput result;
+  constexpr std::size_t kLimit = 1 << 20;
+  std::vector<char> chunk(16 * 1024);
+  for (;;) {
+    auto [error, n] = co_await output.async_read_some(asio::buffer(chunk), use_tuple);
+    if (error) break;
+    if (result.text.size() < kLimit) result.text.append(chunk.data(), n);
+  }
+  auto status = co_await process->wait();
+  if (deadline.expired()) {
+    co_return fail(Errc::kTimeout, options.argv[0] + " was ended after " +
+                                       std::to_string(limit.count()) + " ms: " + result.text);
+  }
+  result.status = status.value_or(ExitStatus{127, false});
+  co_return result;
+}
+
+std::uint64_t process_start_time(pid_t pid) {
+  auto text = read_file("/proc/" + std::to_string(pid) + "/stat", 4096);
+  if (!text) return 0;
+  const auto end_of_name = text->rfind(')');
+  if (end_of_name == std::string::npos) return 0;
+  std::istringstream rest(text->substr(end_of_name + 1));
+  std::string skipped;
+  for (int field = 3; field < 22; ++field) rest >> skipped;
+  std::uint64_t ticks = 0;
+  rest >> ticks;
+  return ticks;
+}
+
+}  // namespace lifeboat

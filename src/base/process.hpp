@@ -1,0 +1,81 @@
+// process.hpp - child processes: started with exactly the descriptors, namespaces and cgroup they
+// need, watched through a pidfd, never left behind.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/asio.hpp"
+#include "base/fd.hpp"
+#include "base/result.hpp"
+
+namespace lifeboat {
+
+// How a process ended. `code` is the exit status, or 128 + signal number.
+struct ExitStatus {
+  int code = 0;
+  bool signalled = false;
+};
+
+// A process and its pidfd. Does not end the process when destroyed: see kill_and_reap().
+class Process {
+ public:
+  Process() = default;
+  Process(pid_t pid, Fd pidfd) : pid_(pid), pidfd_(std::move(pidfd)) {}
+
+  // Any running process, child or not.
+  static Result<Process> open(pid_t pid);
+
+  [[nodiscard]] pid_t pid() const { return pid_; }
+  [[nodiscard]] int pidfd() const { return pidfd_.get(); }
+  [[nodiscard]] bool valid() const { return pidfd_.valid(); }
+  [[nodiscard]] bool running() const;
+
+  void signal(int number) const;
+  // Ends and reaps a child; blocks until it is gone (SIGKILL, so soon). No-op when not valid.
+  void kill_and_reap();
+
+  // Waits until the process has ended. nullopt when it was not our child, so its status is unknown.
+  awaitable<std::optional<ExitStatus>> wait();
+  // As wait(), but gives up after `limit`: kTimeout.
+  awaitable<Result<std::optional<ExitStatus>>> wait_for(Milliseconds limit);
+
+ private:
+  pid_t pid_ = -1;
+  Fd pidfd_;
+};
+
+struct SpawnOptions {
+  std::vector<std::string> argv;
+  std::vector<std::pair<std::string, std::string>> env;  // added to ours
+  std::vector<std::pair<int, int>> fds;                  // {ours, number in the child}
+  int stdin_fd = -1, stdout_fd = -1, stderr_fd = -1;     // -1: /dev/null
+  int netns_fd = -1;                                     // setns before exec
+  std::string cgroup_procs;     // path of a cgroup.procs to enter before exec; empty: stay
+  bool new_session = true;      // setsid
+  bool private_mounts = false;  // own mount namespace; what is mounted there dies with it
+  // {source, mount point}: bind mounts made in that private mount namespace.
+  std::vector<std::pair<std::string, std::string>> bind_mounts;
+};
+
+// Forks and execs. An error in the child before exec comes back as the error of this call.
+Result<Process> spawn(const SpawnOptions& options);
+
+// Runs a tool to its end and returns its stdout+stderr (at most 1 MiB) and how it ended. Not for
+// tools that leave children behind: those keep the output open.
+struct ToolOutput {
+  ExitStatus status;
+  std::string text;
+};
+awaitable<Result<ToolOutput>> run_tool(SpawnOptions options, Milliseconds limit);
+
+// Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat): with the pid it
+// names a process for good. 0 when there is no such process.
+std::uint64_t process_start_time(pid_t pid);
+
+}  // namespace lifeboat

@@ -1,0 +1,93 @@
+// config.hpp - what an operator sets: configs/lifeboat.yaml documents every key, its default, unit,
+// range and reason. One file describes the whole cluster and is the same on every node, but for
+// what `node` names.
+//
+// Loading checks everything that one file can tell (types, ranges, names, addresses and how they
+// fit together) and reports all mistakes at once; whether this machine is what the file says
+// (bridges, programs, directories) is for the daemon's preflight.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.hpp"
+
+namespace lifeboat {
+
+struct PathsConfig {
+  std::string state_dir = "/var/lib/lifeboat";  // journal, registry, images: survives a reboot
+  std::string run_dir = "/run/lifeboat";        // sockets and what a reboot may take
+  std::string criu = "criu";                    // program name or absolute path
+  std::string crun = "crun";                    // OCI runtime: program name or absolute path
+  std::string cgroup = "lifeboat";              // parent cgroup, below the cgroup2 mount
+};
+
+// One network that containers talk over and that daemons can move memory over.
+struct FabricConfig {
+  std::string name;
+  std::string bridge;  // interface on every node
+  std::string subnet;  // IPv4, "10.1.0.0/16"
+  std::uint64_t rate_bits_per_s = 0;
+};
+
+enum class NodeRole { kHead, kCompute };
+const char* to_string(NodeRole role);
+
+struct NodeConfig {
+  std::string name;
+  NodeRole role = NodeRole::kCompute;
+  std::map<std::string, std::string> addresses;  // fabric name -> IPv4, one for every fabric
+  std::uint64_t memory_bytes = 0;                // room for containers
+  int slots = 16;                                // containers it may hold
+};
+
+struct Timeouts {
+  std::chrono::milliseconds connect{5'000};         // TCP and hello of a peer
+  std::chrono::milliseconds request{10'000};        // a peer's answer to one request
+  std::chrono::milliseconds heartbeat{500};         // between two heartbeats
+  std::chrono::milliseconds heartbeat_lost{3'000};  // silent for so long: shown as unreachable
+  std::chrono::milliseconds freeze{10'000};         // until every task is stopped
+  std::chrono::milliseconds dump{600'000};          // CRIU, until the images are complete
+  std::chrono::milliseconds idle{30'000};           // no byte from the peer in a transfer
+  std::chrono::milliseconds restore{600'000};       // CRIU, until the tree is held stopped
+  std::chrono::milliseconds commit{10'000};         // from commit until the target says running
+};
+
+// TCP in the containers' network namespaces: how their peers live through a freeze.
+struct NetworkConfig {
+  std::chrono::milliseconds tcp_rto_max{1'000};  // longest pause between two retransmissions
+  int tcp_retries = 255;                         // retransmissions before a connection is given up
+};
+
+struct Limits {
+  int migrations_per_node = 4;  // at the same time, in and out together
+};
+
+struct Config {
+  std::string cluster;  // peers of another cluster are refused
+  std::string node;     // this node; default: the host name up to its first dot
+  PathsConfig paths;
+  std::vector<FabricConfig> fabrics;  // at least one
+  std::string default_fabric;         // names one of `fabrics`
+  std::vector<NodeConfig> nodes;      // at least one
+  std::uint16_t peer_port = 7420;     // TCP, on every fabric
+  Timeouts timeouts;
+  NetworkConfig network;
+  Limits limits;
+
+  // nullptr if there is none of that name. `node` need not be in `nodes` when it is the default
+  // or came from the command line: the caller must look.
+  [[nodiscard]] const NodeConfig* find_node(std::string_view name) const;
+  [[nodiscard]] const FabricConfig* find_fabric(std::string_view name) const;
+};
+
+// kInvalid: every mistake, one a line, `file:line:col: path: message`. kSystem: cannot be read.
+Result<Config> load_config(const std::string& path);
+// The same for a text; `name` stands for the file in messages.
+Result<Config> parse_config(std::string_view text, const std::string& name);
+
+}  // namespace lifeboat

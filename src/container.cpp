@@ -1,0 +1,229 @@
+#include "container.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "base/file.hpp"
+
+namespace lifeboat {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr Milliseconds kStartLimit{20'000};
+constexpr Milliseconds kRemoveLimit{5'000};
+constexpr std::size_t kOutputBytesMax = 1 << 20;
+
+constexpr ContainerState kStates[] = {ContainerState::kStarting, ContainerState::kRunning,
+                                      ContainerState::kLeaving,  ContainerState::kArriving,
+                                      ContainerState::kInDoubt,  ContainerState::kExited};
+
+Result<ContainerState> state_from(const std::string& name) {
+  for (ContainerState state : kStates) {
+    if (name == to_string(state)) return state;
+  }
+  return fail(Errc::kInvalid, "unknown container state '" + name + "'");
+}
+
+TcpSettings tcp_settings(const Config& config) {
+  TcpSettings settings;
+  settings.rto_max = config.network.tcp_rto_max;
+  settings.retries = static_cast<unsigned>(config.network.tcp_retries);
+  return settings;
+}
+
+// The bridges are this node's; the rest of an endpoint moves with the container.
+Result<std::vector<Endpoint>> local_endpoints(const ContainerSpec& spec, const Config& config) {
+  std::vector<Endpoint> endpoints = spec.endpoints;
+  for (Endpoint& endpoint : endpoints) {
+    const FabricConfig* fabric = config.find_fabric(endpoint.fabric);
+    if (fabric == nullptr) {
+      return fail(Errc::kRefused, "container " + spec.id + " has an address on fabric " +
+                                      endpoint.fabric + ", which this node does not have");
+    }
+    endpoint.bridge = fabric->bridge;
+  }
+  return endpoints;
+}
+
+std::string container_directory(const Config& config, const std::string& id) {
+  return config.paths.run_dir + "/containers/" + id;
+}
+
+}  // namespace
+
+const char* to_string(ContainerState state) {
+  switch (state) {
+    case ContainerState::kStarting: return "starting";
+    case ContainerState::kRunning: return "running";
+    case ContainerState::kLeaving: return "leaving";
+    case ContainerState::kArriving: return "arriving";
+    case ContainerState::kInDoubt: return "in-doubt";
+    case ContainerState::kExited: return "exited";
+  }
+  return "unknown";
+}
+
+Container::Container(ContainerSpec spec, Cgroup cgroup, ContainerNet net, std::string directory)
+    : spec_(std::move(spec)),
+      cgroup_(std::move(cgroup)),
+      net_(std::move(net)),
+      directory_(std::move(directory)) {}
+
+Result<std::unique_ptr<Container>> Container::prepare(ContainerSpec spec, const Config& config) {
+  CHECK_OK(check_sources(spec));
+  TRY(const std::vector<Endpoint> endpoints, local_endpoints(spec, config));
+  const std::string directory = container_directory(config, spec.id);
+  CHECK_OK(remove_tree(directory));
+  CHECK_OK(make_directories(directory + "/root"));
+  TRY(Cgroup cgroup, Cgroup::create(config.paths.cgroup, spec.id));
+  auto net = ContainerNet::create(spec.id, endpoints, tcp_settings(config));
+  if (!net) {
+    (void)cgroup.remove(kRemoveLimit);
+    (void)remove_tree(directory);
+    return tl::unexpected<Error>(net.error());
+  }
+  cgroup.limit_memory(spec.memory_bytes);
+  return std::unique_ptr<Container>(
+      new Container(std::move(spec), std::move(cgroup), std::move(*net), directory));
+}
+
+awaitable<Result<std::unique_ptr<Container>>> Container::start(ContainerSpec spec,
+                                                               const Config& config) {
+  CO_TRY(std::unique_ptr<Container> container, prepare(std::move(spec), config));
+  const std::string netns = "/proc/" + std::to_string(::getpid()) + "/fd/" +
+                            std::to_string(container->net().netns_fd());
+  CO_TRY(const std::string oci, oci_config(container->spec_, netns));
+  const std::string& directory = container->directory_;
+  CO_CHECK_OK(replace_file(directory + "/config.json", oci));
+  CO_CHECK_OK(container->net().plug());
+
+  const std::string state_root = config.paths.run_dir + "/crun";
+  CO_CHECK_OK(make_directories(state_root));
+  SpawnOptions options;
+  const std::string log = directory + "/crun.log";
+  options.argv = {config.paths.crun, "--root", state_root, "--cgroup-manager=disabled", "--log",
+                  log, "run", "--detach", "--pid-file", directory + "/pid", "--bundle", directory,
+                  container->spec_.id};
+  options.cgroup_procs = container->cgroup_.procs_file();
+  // crun refuses hybrid systems, though it is told to leave cgroups alone: show it cgroup2 only.
+  CO_TRY(const std::string cgroup2, Cgroup::mount_point());
+  options.private_mounts = true;
+  if (cgroup2 != "/sys/fs/cgroup") options.bind_mounts.emplace_back(cgroup2, "/sys/fs/cgroup");
+  CO_TRY(Process runtime, spawn(options));
+  auto status = co_await runtime.wait_for(kStartLimit);
+  if (!status) runtime.kill_and_reap();
+  // The runtime's own record is of no use: from here on the container is ours.
+  (void)remove_tree(state_root + "/" + container->spec_.id);
+  if (!status || !*status || (*status)->code != 0) {
+    auto text = read_file(log);
+    std::string reason = text && !text->empty() ? *text : "no message";
+    while (!reason.empty() && reason.back() == '\n') reason.pop_back();
+    co_return fail(Errc::kSystem, config.paths.crun + " could not start container " +
+                                      container->spec_.id + ": " + reason);
+  }
+  CO_TRY(const std::string pid, read_file(directory + "/pid", 32));
+  auto init = Process::open(static_cast<pid_t>(std::strtol(pid.c_str(), nullptr, 10)));
+  if (!init) co_return tl::unexpected<Error>(init.error().context("container " + container->spec_.id));
+  container->set_init(std::move(*init));
+  CO_CHECK_OK(container->set_state(ContainerState::kRunning));
+  co_return container;
+}
+
+Result<std::unique_ptr<Container>> Container::adopt(const std::string& directory,
+                                                    const Config& config) {
+  TRY(const std::string text, read_file(directory + "/record.json"));
+  TRY(const json::object record, parse_object(text));
+  TRY(const json::object* spec_json, get_object(record, "spec"));
+  TRY(ContainerSpec spec, container_spec_from(*spec_json));
+  TRY(const std::uint64_t pid, get_u64(record, "pid"));
+  TRY(const std::uint64_t start_time, get_u64(record, "start_time"));
+  TRY(const std::string state_name, get_string(record, "state"));
+  TRY(const ContainerState state, state_from(state_name));
+  TRY(const std::vector<Endpoint> endpoints, local_endpoints(spec, config));
+  TRY(Cgroup cgroup, Cgroup::open(config.paths.cgroup, spec.id));
+  const auto init_pid = static_cast<pid_t>(pid);
+  if (start_time == 0 || process_start_time(init_pid) != start_time) {
+    return fail(Errc::kNotFound, "container " + spec.id + " has ended meanwhile");
+  }
+  TRY(Process init, Process::open(init_pid));
+  TRY(ContainerNet net, ContainerNet::adopt(spec.id, endpoints, init_pid));
+  std::unique_ptr<Container> container(
+      new Container(std::move(spec), std::move(cgroup), std::move(net), directory));
+  container->set_init(std::move(init));
+  container->state_ = state;
+  container->migration_ = string_or(record, "migration");
+  container->migration_peer_ = string_or(record, "migration_peer");
+  return container;
+}
+
+Container::~Container() {
+  if (released_) {
+    if (net_) net_->release();
+  } else {
+    destroy();
+  }
+}
+
+void Container::destroy() {
+  if (!net_) return;
+  // Off the network first: whatever its sockets say while they die stays here.
+  (void)net_->unplug();
+  (void)cgroup_.remove(kRemoveLimit);
+  if (init_.valid()) init_.kill_and_reap();
+  net_.reset();
+  (void)remove_tree(directory_);
+}
+
+Status Container::set_state(ContainerState state, const std::string& migration,
+                            const std::string& peer) {
+  state_ = state;
+  migration_ = migration;
+  migration_peer_ = peer;
+  const json::object record{{"spec", to_json(spec_)},
+                            {"pid", init_.pid()},
+                            {"start_time", process_start_time(init_.pid())},
+                            {"state", to_string(state)},
+                            {"migration", migration},
+                            {"migration_peer", peer}};
+  return replace_file(directory_ + "/record.json", json::serialize(record));
+}
+
+void Container::set_init(Process init) {
+  init_ = std::move(init);
+  open_output();
+}
+
+void Container::open_output() {
+  const std::string run = "/proc/" + std::to_string(init_.pid()) + "/root/run";
+  output_directory_ = Fd(::open(run.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+}
+
+std::uint64_t Container::resident_bytes() const {
+  std::uint64_t pages = 0;
+  for (pid_t pid : cgroup_.pids()) {
+    std::ifstream statm("/proc/" + std::to_string(pid) + "/statm");
+    std::uint64_t size = 0;
+    std::uint64_t resident = 0;
+    if (statm >> size >> resident) pages += resident;
+  }
+  return pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+Result<std::string> Container::output(std::uint64_t offset) const {
+  Fd file(::openat(output_directory_.get(), "stdio.log", O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!file) return std::string();
+  std::string text(kOutputBytesMax, '\0');
+  const ssize_t n = ::pread(file.get(), text.data(), text.size(), static_cast<off_t>(offset));
+  if (n < 0) return fail_errno("read the output of container " + spec_.id);
+  text.resize(static_cast<std::size_t>(n));
+  return text;
+}
+
+awaitable<std::optional<ExitStatus>> Container::wait() { co_return co_await init_.wait(); }
+
+}  // namespace lifeboat

@@ -1,0 +1,90 @@
+// container.hpp - one container living on this node: its processes, cgroup, network and record.
+//
+// A Container owns what it made. Destroying a Container object removes the network ends and the
+// cgroup with everything in it; release() first when the container is to outlive the daemon.
+// The record in run_dir (tmpfs: gone after a reboot, as the container is) lets a restarted daemon
+// adopt what runs.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/cgroup.hpp"
+#include "base/process.hpp"
+#include "config.hpp"
+#include "container_spec.hpp"
+
+namespace lifeboat {
+
+enum class ContainerState {
+  kStarting,
+  kRunning,
+  kLeaving,   // being migrated away; frozen for part of it
+  kArriving,  // restored here but not yet committed
+  kInDoubt,   // commit sent, answer lost: frozen until the target has said what happened
+  kExited,
+};
+
+[[nodiscard]] const char* to_string(ContainerState state);
+
+class Container {
+ public:
+  // Starts a new container with the OCI runtime. On failure nothing is left.
+  static awaitable<Result<std::unique_ptr<Container>>> start(ContainerSpec spec,
+                                                             const Config& config);
+  // Prepares the place for one that is about to be restored: cgroup, network (unplugged).
+  static Result<std::unique_ptr<Container>> prepare(ContainerSpec spec, const Config& config);
+  // Takes over what a record describes; nullptr when its processes are gone (then it is cleaned).
+  static Result<std::unique_ptr<Container>> adopt(const std::string& directory,
+                                                  const Config& config);
+  ~Container();
+  Container(const Container&) = delete;
+  Container& operator=(const Container&) = delete;
+
+  [[nodiscard]] const ContainerSpec& spec() const { return spec_; }
+  [[nodiscard]] ContainerState state() const { return state_; }
+  [[nodiscard]] Process& init() { return init_; }
+  [[nodiscard]] const Process& init() const { return init_; }
+  [[nodiscard]] const Cgroup& cgroup() const { return cgroup_; }
+  [[nodiscard]] ContainerNet& net() { return *net_; }
+  [[nodiscard]] const std::string& directory() const { return directory_; }
+  // The migration that this state belongs to; empty when none.
+  [[nodiscard]] const std::string& migration() const { return migration_; }
+  [[nodiscard]] const std::string& migration_peer() const { return migration_peer_; }
+
+  // Changes state and writes the record.
+  Status set_state(ContainerState state, const std::string& migration = "",
+                   const std::string& peer = "");
+  // The restored processes, before they run.
+  void set_init(Process init);
+
+  [[nodiscard]] std::uint64_t resident_bytes() const;
+  // What the container's command printed, from `offset` on; works for a while after its exit.
+  [[nodiscard]] Result<std::string> output(std::uint64_t offset) const;
+
+  // Waits until the container's init ends.
+  awaitable<std::optional<ExitStatus>> wait();
+
+  // Leaves everything as it is on destruction.
+  void release() { released_ = true; }
+  // Removes everything that is there of it now: processes, network, cgroup, record.
+  void destroy();
+
+ private:
+  Container(ContainerSpec spec, Cgroup cgroup, ContainerNet net, std::string directory);
+  void open_output();
+
+  ContainerSpec spec_;
+  Cgroup cgroup_;
+  std::optional<ContainerNet> net_;  // empty once destroyed
+  std::string directory_;
+  Process init_;
+  Fd output_directory_;  // the container's /run: pins its tmpfs
+  ContainerState state_ = ContainerState::kStarting;
+  std::string migration_;
+  std::string migration_peer_;
+  bool released_ = false;
+};
+
+}  // namespace lifeboat

@@ -1,0 +1,290 @@
+#include "jobs.hpp"
+
+#include <fcntl.h>
+#include <signal.h>
+
+#include <filesystem>
+#include <set>
+
+#include "agent.hpp"
+#include "base/file.hpp"
+#include "base/log.hpp"
+#include "launch.hpp"
+#include "planner.hpp"
+
+namespace lifeboat {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+json::object describe(const Job& job) {
+  json::array containers;
+  for (const std::string& id : job.containers) containers.emplace_back(id);
+  json::object out{{"name", job.spec.name},
+                   {"state", job.running ? "running" : "ended"},
+                   {"started_at", job.started_at},
+                   {"containers", std::move(containers)},
+                   {"ranks", job.spec.containers * job.spec.ranks_per_container},
+                   {"error", job.error}};
+  if (job.exit_code) out["exit_code"] = *job.exit_code;
+  return out;
+}
+
+unsigned prefix_of(const std::string& subnet) {
+  return static_cast<unsigned>(std::stoul(subnet.substr(subnet.find('/') + 1)));
+}
+
+// The addresses that containers hold anywhere, by fabric.
+void collect_addresses(const json::object& info,
+                       std::map<std::string, std::set<std::string>>& used) {
+  auto containers = get_array(info, "containers");
+  if (!containers) return;
+  for (const json::value& item : **containers) {
+    if (!item.is_object()) continue;
+    auto addresses = get_object(item.get_object(), "addresses");
+    if (!addresses) continue;
+    for (const auto& pair : **addresses) {
+      if (!pair.value().is_string()) continue;
+      used[std::string(pair.key())].insert(std::string(pair.value().get_string()));
+    }
+  }
+}
+
+}  // namespace
+
+Status Jobs::save(const Job& job) const {
+  json::object record = describe(job);
+  record["mpiexec_pid"] = job.mpiexec.pid();
+  record["mpiexec_start_time"] = process_start_time(job.mpiexec.pid());
+  CHECK_OK(replace_file(job.directory + "/job.yaml", to_yaml(job.spec)));
+  return replace_file(job.directory + "/record.json", json::serialize(record));
+}
+
+Result<std::shared_ptr<Job>> Jobs::find(const json::object& params) const {
+  TRY(const std::string name, get_string(params, "name"));
+  const auto at = jobs_.find(name);
+  if (at == jobs_.end()) return fail(Errc::kNotFound, "no job '" + name + "' on node " + node_.name());
+  return at->second;
+}
+
+awaitable<Result<json::object>> Jobs::run(json::object params) {
+  CO_TRY(const std::string yaml, get_string(params, "yaml"));
+  CO_TRY(JobSpec spec, parse_job(yaml, string_or(params, "file", "job.yaml")));
+  if (const auto at = jobs_.find(spec.name); at != jobs_.end() && at->second->running) {
+    co_return fail(Errc::kConflict, "job '" + spec.name + "' is running; end it first: lifeboat "
+                                                          "kill " + spec.name);
+  }
+  if (spec.fabric.empty()) spec.fabric = node_.config().default_fabric;
+  if (node_.config().find_fabric(spec.fabric) == nullptr) {
+    co_return fail(Errc::kInvalid, "job '" + spec.name + "': no fabric '" + spec.fabric + "'");
+  }
+  auto job = std::make_shared<Job>();
+  job->spec = std::move(spec);
+  job->started_at = timestamp_now();
+  job->directory = node_.config().paths.state_dir + "/jobs/" + job->spec.name;
+  CO_CHECK_OK(remove_tree(job->directory));
+  CO_CHECK_OK(make_directories(job->directory));
+  job->running = true;
+  jobs_[job->spec.name] = job;
+  auto started = co_await start(job);
+  if (!started) {
+    job->running = false;
+    job->error = started.error().message;
+    job->mpiexec.signal(SIGKILL);
+    co_await remove_containers(job->containers);
+    log::error("job could not be started", {{"job", job->spec.name}, {"reason", job->error}});
+    co_return tl::unexpected<Error>(started.error().context("start job '" + job->spec.name + "'"));
+  }
+  asio::co_spawn(node_.executor(), follow(job), [](std::exception_ptr e) {
+    if (e) log::error("job follower failed");
+  });
+  co_return describe(*job);
+}
+
+awaitable<Result<std::vector<ContainerSpec>>> Jobs::plan_containers(
+    const Job& job, std::vector<std::string>& nodes) {
+  const Config& config = node_.config();
+  std::vector<std::string> compute;
+  for (const NodeConfig& node : config.nodes) {
+    if (node.role == NodeRole::kCompute) compute.push_back(node.name);
+  }
+  const auto answers = co_await agent_.call_all(compute, "node.info", json::object{});
+  std::vector<NodeRoom> rooms;
+  std::map<std::string, std::set<std::string>> used;
+  for (std::size_t i = 0; i < compute.size(); ++i) {
+    if (!answers[i]) continue;
+    const json::object& info = *answers[i];
+    NodeRoom room;
+    room.name = compute[i];
+    room.memory_free_bytes = get_u64(info, "memory_free_bytes").value_or(0);
+    room.slots_free = static_cast<unsigned>(get_u64(info, "slots_free").value_or(0));
+    rooms.push_back(std::move(room));
+    collect_addresses(info, used);
+  }
+  const auto count = static_cast<unsigned>(job.spec.containers);
+  CO_TRY(nodes, place(std::move(rooms), count, job.spec.memory_bytes, job.spec.nodes));
+
+  std::vector<ContainerSpec> specs(count);
+  for (unsigned i = 0; i < count; ++i) {
+    ContainerSpec& spec = specs[i];
+    spec.id = job.spec.name + "-" + std::to_string(i);
+    spec.job = job.spec.name;
+    spec.bundle = job.spec.bundle;
+    spec.cwd = job.spec.cwd;
+    spec.memory_bytes = job.spec.memory_bytes;
+    for (const auto& mount : job.spec.mounts) {
+      spec.mounts.push_back({mount.source, mount.target, mount.readonly});
+    }
+    if (job.spec.user) spec.user = {job.spec.user->uid, job.spec.user->gid};
+  }
+  for (const FabricConfig& fabric : config.fabrics) {
+    std::set<std::string>& taken = used[fabric.name];
+    for (const NodeConfig& node : config.nodes) taken.insert(node.addresses.at(fabric.name));
+    CO_TRY(const std::vector<std::string> addresses,
+           free_addresses(fabric, count, taken));
+    for (unsigned i = 0; i < count; ++i) {
+      Endpoint endpoint;
+      endpoint.fabric = fabric.name;
+      endpoint.address = addresses[i];
+      endpoint.prefix = prefix_of(fabric.subnet);
+      endpoint.mac = mac_for(config.cluster + "/" + specs[i].id, fabric.name);
+      specs[i].endpoints.push_back(std::move(endpoint));
+    }
+  }
+  co_return specs;
+}
+
+awaitable<Status> Jobs::start(std::shared_ptr<Job> job) {
+  std::vector<std::string> nodes;
+  CO_TRY(std::vector<ContainerSpec> specs, co_await plan_containers(*job, nodes));
+  LaunchPlan plan;
+  for (const ContainerSpec& spec : specs) {
+    for (const Endpoint& endpoint : spec.endpoints) {
+      if (endpoint.fabric == job->spec.fabric) plan.addresses.push_back(endpoint.address);
+    }
+  }
+  plan.bridge = node_.config().find_fabric(job->spec.fabric)->bridge;
+  plan.output_path = job->directory + "/output";
+  plan.exit_path = job->directory + "/exit";
+  CO_TRY(Launch launch, co_await launch_mpiexec(job->spec, plan));
+  job->mpiexec = std::move(launch.mpiexec);
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    specs[i].command = launch.proxies[i];
+    job->containers.push_back(specs[i].id);
+    json::object params{{"spec", to_json(specs[i])}};
+    auto created = co_await agent_.call(nodes[i], "container.create", std::move(params));
+    if (!created) {
+      co_return tl::unexpected<Error>(
+          created.error().context("container " + specs[i].id + " on node " + nodes[i]));
+    }
+  }
+  log::info("job started", {{"job", job->spec.name},
+                            {"containers", std::to_string(job->containers.size())}});
+  co_return save(*job);
+}
+
+awaitable<void> Jobs::follow(std::shared_ptr<Job> job) {
+  if (job->mpiexec.valid()) (void)co_await job->mpiexec.wait();
+  auto code = read_file(job->directory + "/exit", 16);
+  if (code) job->exit_code = static_cast<int>(std::strtol(code->c_str(), nullptr, 10));
+  co_await remove_containers(job->containers);
+  job->running = false;
+  (void)save(*job);
+  log::info("job ended", {{"job", job->spec.name},
+                          {"exit_code", job->exit_code ? std::to_string(*job->exit_code) : "unknown"}});
+}
+
+awaitable<void> Jobs::remove_containers(std::vector<std::string> ids) {
+  std::vector<std::string> compute;
+  for (const NodeConfig& node : node_.config().nodes) {
+    if (node.role == NodeRole::kCompute) compute.push_back(node.name);
+  }
+  for (const std::string& id : ids) {
+    json::object params{{"id", id}};
+    (void)co_await agent_.call_all(compute, "container.remove", std::move(params));
+  }
+}
+
+Result<json::object> Jobs::get(const json::object& params) const {
+  TRY(const std::shared_ptr<Job> job, find(params));
+  return describe(*job);
+}
+
+Result<json::object> Jobs::list() const {
+  json::array jobs;
+  for (const auto& [name, job] : jobs_) jobs.push_back(describe(*job));
+  return json::object{{"jobs", std::move(jobs)}};
+}
+
+Result<json::object> Jobs::logs(const json::object& params) const {
+  constexpr std::size_t kChunkBytes = 256 * 1024;
+  TRY(const std::shared_ptr<Job> job, find(params));
+  const auto offset = get_u64(params, "offset").value_or(0);
+  Fd file(::open((job->directory + "/output").c_str(), O_RDONLY | O_CLOEXEC));
+  std::string text(kChunkBytes, '\0');
+  const ssize_t n =
+      file ? ::pread(file.get(), text.data(), text.size(), static_cast<off_t>(offset)) : 0;
+  if (n < 0) return fail_errno("read the output of job '" + job->spec.name + "'");
+  text.resize(static_cast<std::size_t>(n));
+  // Whole lines while it runs, so that launch lines can be told from output.
+  if (job->running) text.resize(text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1);
+  return json::object{{"text", without_launch_lines(text)},
+                      {"offset", offset + text.size()},
+                      {"running", job->running}};
+}
+
+awaitable<Result<json::object>> Jobs::kill(json::object params) {
+  CO_TRY(const std::shared_ptr<Job> job, find(params));
+  if (!job->running) {
+    co_return fail(Errc::kConflict, "job '" + job->spec.name + "' has ended already");
+  }
+  // mpiexec is a child of the shell that keeps its status; the shell leads the process group.
+  ::kill(-job->mpiexec.pid(), SIGTERM);
+  constexpr Milliseconds kGrace{3000};
+  auto process = Process::open(job->mpiexec.pid());
+  if (process && process->running()) {
+    asio::posix::stream_descriptor watch(node_.executor(), ::dup(process->pidfd()));
+    Deadline deadline(node_.executor(), kGrace, [&watch] { watch.cancel(); });
+    co_await watch.async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
+    if (deadline.expired()) ::kill(-process->pid(), SIGKILL);
+  }
+  co_return describe(*job);
+}
+
+void Jobs::adopt_all() {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(node_.config().paths.state_dir + "/jobs", error)) {
+    const std::string directory = entry.path();
+    auto text = read_file(directory + "/record.json");
+    auto yaml = read_file(directory + "/job.yaml");
+    if (!text || !yaml) continue;
+    auto record = parse_object(*text);
+    auto spec = parse_job(*yaml, directory + "/job.yaml");
+    if (!record || !spec) continue;
+    auto job = std::make_shared<Job>();
+    job->spec = std::move(*spec);
+    job->directory = directory;
+    job->started_at = string_or(*record, "started_at");
+    if (auto list = get_array(*record, "containers")) {
+      for (const json::value& id : **list) {
+        if (id.is_string()) job->containers.emplace_back(id.get_string());
+      }
+    }
+    const auto pid = static_cast<pid_t>(get_u64(*record, "mpiexec_pid").value_or(0));
+    const auto start_time = get_u64(*record, "mpiexec_start_time").value_or(0);
+    const bool was_running = string_or(*record, "state") == "running";
+    if (was_running && start_time != 0 && process_start_time(pid) == start_time) {
+      if (auto process = Process::open(pid)) job->mpiexec = std::move(*process);
+    }
+    job->running = was_running;
+    jobs_[job->spec.name] = job;
+    if (was_running) {
+      asio::co_spawn(node_.executor(), follow(job), asio::detached);
+    } else if (auto code = read_file(directory + "/exit", 16)) {
+      job->exit_code = static_cast<int>(std::strtol(code->c_str(), nullptr, 10));
+    }
+  }
+}
+
+}  // namespace lifeboat

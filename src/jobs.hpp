@@ -1,0 +1,65 @@
+// jobs.hpp - MPI jobs: placed, started through Hydra, followed to their end.
+//
+// A job lives on the head node, in state_dir/jobs/NAME: mpiexec runs there, its output and exit
+// status are files, so a job outlives both the command that started it and the daemon.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/asio.hpp"
+#include "base/json.hpp"
+#include "base/process.hpp"
+#include "base/result.hpp"
+#include "container_spec.hpp"
+#include "job.hpp"
+#include "node.hpp"
+
+namespace lifeboat {
+
+class Agent;
+
+struct Job {
+  JobSpec spec;
+  std::string directory;
+  std::string started_at;
+  std::vector<std::string> containers;
+  Process mpiexec;
+  bool running = false;
+  std::optional<int> exit_code;  // empty while running, or when nobody saw it
+  std::string error;             // why it could not be started
+};
+
+class Jobs {
+ public:
+  Jobs(Agent& agent, Node& node) : agent_(agent), node_(node) {}
+
+  // Starts a job; returns once its containers run. On failure nothing is left running.
+  awaitable<Result<json::object>> run(json::object params);
+  Result<json::object> get(const json::object& params) const;
+  Result<json::object> list() const;
+  // Output from `offset` on, at most 256 KiB, without Hydra's launch lines.
+  Result<json::object> logs(const json::object& params) const;
+  awaitable<Result<json::object>> kill(json::object params);
+  // Follows the jobs of an earlier daemon.
+  void adopt_all();
+
+ private:
+  awaitable<Status> start(std::shared_ptr<Job> job);
+  awaitable<Result<std::vector<ContainerSpec>>> plan_containers(const Job& job,
+                                                                std::vector<std::string>& nodes);
+  awaitable<void> follow(std::shared_ptr<Job> job);
+  awaitable<void> remove_containers(std::vector<std::string> ids);
+  Status save(const Job& job) const;
+  Result<std::shared_ptr<Job>> find(const json::object& params) const;
+
+  Agent& agent_;
+  Node& node_;
+  std::map<std::string, std::shared_ptr<Job>> jobs_;
+};
+
+}  // namespace lifeboat

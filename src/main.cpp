@@ -1,0 +1,83 @@
+// lifeboatd - one per node: looks after the containers here and moves them.
+#include <sys/prctl.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <iostream>
+
+#include "agent.hpp"
+#include "api.hpp"
+#include "base/log.hpp"
+#include "config.hpp"
+
+namespace {
+
+using namespace lifeboat;
+
+awaitable<void> run(Agent& agent, std::string socket, int& exit_code) {
+  auto executor = co_await asio::this_coro::executor;
+  auto& context = static_cast<asio::io_context&>(executor.context());
+  auto started = co_await agent.start();
+  if (started) started = co_await serve_api(agent, socket);
+  if (!started) {
+    log::error("cannot start", {{"reason", started.error().message}});
+    exit_code = 1;
+    context.stop();
+    co_return;
+  }
+  log::info("ready", {{"node", agent.node().name()}, {"socket", socket}});
+  asio::signal_set signals(executor, SIGTERM, SIGINT);
+  auto [error, number] = co_await signals.async_wait(use_tuple);
+  log::info("stopping; containers and jobs run on", {{"signal", std::to_string(number)}});
+  context.stop();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Lifeboat's service on one node: keeps its containers and moves them"};
+  std::string config_path = "/etc/lifeboat/lifeboat.yaml";
+  std::string name;
+  bool check = false;
+  app.set_version_flag("--version", LIFEBOAT_VERSION);
+  app.add_option("--config", config_path, "configuration file")->capture_default_str();
+  app.add_option("--node", name, "this node's name (default: the host name)");
+  app.add_flag("--check-config", check, "read the configuration, say what is wrong, and end");
+  CLI11_PARSE(app, argc, argv);
+
+  auto config = load_config(config_path);
+  if (!config) {
+    std::cerr << config.error().message << "\n";
+    return 2;
+  }
+  if (!name.empty()) config->node = name;
+  if (config->find_node(config->node) == nullptr) {
+    std::cerr << config_path << ": nodes: this node, '" << config->node
+              << "', is not listed; add it or start with --node NAME\n";
+    return 2;
+  }
+  if (check) {
+    std::cout << config_path << ": ok\n";
+    return 0;
+  }
+
+  // Containers whose runtime has ended become our children, so we learn how they end.
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  std::signal(SIGPIPE, SIG_IGN);
+
+  auto context = std::make_unique<asio::io_context>(1);
+  const std::string socket = config->paths.run_dir + "/api.sock";
+  std::string node_name = config->node;
+  Agent agent(context->get_executor(), std::move(*config), std::move(node_name));
+  int exit_code = 0;
+  asio::co_spawn(*context, run(agent, socket, exit_code), [&](std::exception_ptr e) {
+    if (!e) return;
+    log::error("the service failed");
+    exit_code = 1;
+    context->stop();
+  });
+  context->run();
+  agent.release_containers();
+  context.reset();  // unfinished migrations are undone here, while the agent is still there
+  return exit_code;
+}

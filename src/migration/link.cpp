@@ -1,0 +1,198 @@
+#include "migration/link.hpp"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "base/log.hpp"
+
+namespace lifeboat {
+
+using asio::ip::tcp;
+using protocol::Kind;
+
+namespace {
+
+Error network_error(const boost::system::error_code& error, const std::string& what,
+                    const std::string& remote) {
+  if (error == beast::error::timeout) {
+    return Error(Errc::kTimeout, what + " " + remote + ": no progress before the deadline");
+  }
+  if (error == asio::error::eof || error == asio::error::connection_reset ||
+      error == asio::error::broken_pipe) {
+    return Error(Errc::kUnavailable, what + " " + remote + ": the peer closed the connection");
+  }
+  return Error(Errc::kUnavailable, what + " " + remote + ": " + error.message());
+}
+
+void tune(tcp::socket& socket) {
+  boost::system::error_code ignored;
+  socket.set_option(tcp::no_delay(true), ignored);
+}
+
+json::object hello_body(const PeerName& self) {
+  return {{"cluster", self.cluster}, {"node", self.node}, {"version", protocol::kVersion}};
+}
+
+Result<PeerName> check_hello(const json::object& hello, const PeerName& self) {
+  PeerName peer;
+  TRY(peer.cluster, get_string(hello, "cluster"));
+  TRY(peer.node, get_string(hello, "node"));
+  TRY(const std::uint64_t version, get_u64(hello, "version"));
+  if (version != protocol::kVersion) {
+    return fail(Errc::kRefused, "node " + peer.node + " speaks protocol version " +
+                                    std::to_string(version) + ", this one " +
+                                    std::to_string(protocol::kVersion) +
+                                    "; install the same Lifeboat on both");
+  }
+  if (peer.cluster != self.cluster) {
+    return fail(Errc::kRefused, "node " + peer.node + " belongs to cluster '" + peer.cluster +
+                                    "', this one to '" + self.cluster + "'");
+  }
+  return peer;
+}
+
+Error failed_error(const json::object& body) {
+  const std::string step = string_or(body, "step");
+  const std::string message = string_or(body, "message", "no reason given");
+  return Error(errc_from(string_or(body, "code")), step.empty() ? message : step + ": " + message);
+}
+
+}  // namespace
+
+json::object failed_body(const Error& error, std::string_view step) {
+  return {{"code", to_string(error.code)},
+          {"step", json::string_view(step.data(), step.size())},
+          {"message", error.message}};
+}
+
+bool hash_matches(const protocol::DataHeader& header, const unsigned char* bytes,
+                  std::size_t size) {
+  return XXH3_64bits(bytes, size) == header.hash;
+}
+
+Link::Link(tcp::socket socket) {
+  boost::system::error_code error;
+  const auto endpoint = socket.remote_endpoint(error);
+  remote_ = error ? "unknown" : endpoint.address().to_string();
+  tune(socket);
+  stream_ = std::make_unique<beast::tcp_stream>(std::move(socket));
+}
+
+awaitable<Result<Link>> Link::connect(std::string address, std::uint16_t port, PeerName self,
+                                      Milliseconds limit) {
+  auto executor = co_await asio::this_coro::executor;
+  boost::system::error_code bad;
+  const auto ip = asio::ip::make_address(address, bad);
+  if (bad) co_return fail(Errc::kInvalid, "'" + address + "' is not an IP address");
+  beast::tcp_stream stream(executor);
+  stream.expires_after(limit);
+  const tcp::endpoint endpoint(ip, port);
+  auto [error] = co_await stream.async_connect(endpoint, use_tuple);
+  if (error) {
+    co_return tl::unexpected<Error>(
+        network_error(error, "connect to", address + " port " + std::to_string(port)));
+  }
+  Link link(stream.release_socket());
+  link.greeted_ = true;  // our own call: the answer may be as long as any frame
+  json::object hello = hello_body(self);
+  CO_CHECK_OK(co_await link.send(Kind::kHello, std::move(hello), limit));
+  CO_TRY(const json::object answer, co_await link.expect(Kind::kHello, limit));
+  CO_CHECK_OK(check_hello(answer, self));
+  co_return link;
+}
+
+awaitable<Result<PeerName>> Link::accept_hello(PeerName self, Milliseconds limit) {
+  CO_TRY(const json::object hello, co_await expect(Kind::kHello, limit));
+  auto peer = check_hello(hello, self);
+  if (!peer) {
+    json::object body = failed_body(peer.error(), "hello");
+    (void)co_await send(Kind::kFailed, std::move(body), limit);
+    co_return peer;
+  }
+  greeted_ = true;
+  json::object answer = hello_body(self);
+  CO_CHECK_OK(co_await send(Kind::kHello, std::move(answer), limit));
+  co_return peer;
+}
+
+awaitable<Status> Link::write(std::vector<asio::const_buffer> buffers, Milliseconds limit) {
+  stream_->expires_after(limit);
+  auto [error, n] = co_await asio::async_write(*stream_, buffers, use_tuple);
+  stream_->expires_never();
+  if (error) co_return tl::unexpected<Error>(network_error(error, "send to", remote_));
+  bytes_sent_ += n;
+  co_return Status{};
+}
+
+awaitable<Status> Link::send(Kind kind, json::object body, Milliseconds limit) {
+  const std::string text = json::serialize(body);
+  if (text.size() > protocol::kJsonBytesMax) {
+    co_return fail(Errc::kInvalid, "a " + std::string(to_string(kind)) + " message of " +
+                                       std::to_string(text.size()) + " bytes is too long to send");
+  }
+  unsigned char header[protocol::kHeaderBytes];
+  encode(protocol::Header{kind, static_cast<std::uint32_t>(text.size())}, header);
+  std::vector<asio::const_buffer> buffers{asio::buffer(header), asio::buffer(text)};
+  co_return co_await write(std::move(buffers), limit);
+}
+
+awaitable<Status> Link::send_data(std::uint32_t file, std::uint64_t offset,
+                                  const unsigned char* bytes, std::size_t size,
+                                  Milliseconds limit) {
+  unsigned char headers[protocol::kHeaderBytes + protocol::kDataHeaderBytes];
+  unsigned char frame[protocol::kHeaderBytes];
+  const auto length = static_cast<std::uint32_t>(protocol::kDataHeaderBytes + size);
+  encode(protocol::Header{Kind::kImageData, length}, frame);
+  std::copy(std::begin(frame), std::end(frame), headers);
+  protocol::DataHeader data;
+  data.file = file;
+  data.offset = offset;
+  data.hash = XXH3_64bits(bytes, size);
+  encode(data, headers + protocol::kHeaderBytes);
+  std::vector<asio::const_buffer> buffers{asio::buffer(headers), asio::buffer(bytes, size)};
+  co_return co_await write(std::move(buffers), limit);
+}
+
+awaitable<Result<Frame>> Link::receive(Milliseconds limit) {
+  stream_->expires_after(limit);
+  unsigned char raw[protocol::kHeaderBytes];
+  auto [error, n] = co_await asio::async_read(*stream_, asio::buffer(raw), use_tuple);
+  if (error) co_return tl::unexpected<Error>(network_error(error, "receive from", remote_));
+  CO_TRY(const protocol::Header header, protocol::decode(raw));
+  if (!greeted_ && header.length > protocol::kHelloBytesMax) {
+    co_return fail(Errc::kProtocol, "a message of " + std::to_string(header.length) +
+                                        " bytes before the greeting from " + remote_);
+  }
+  Frame frame;
+  frame.kind = header.kind;
+  frame.payload.resize(header.length);
+  auto [body_error, m] =
+      co_await asio::async_read(*stream_, asio::buffer(frame.payload), use_tuple);
+  if (body_error)
+    co_return tl::unexpected<Error>(network_error(body_error, "receive from", remote_));
+  stream_->expires_never();
+  co_return frame;
+}
+
+awaitable<Result<json::object>> Link::expect(Kind kind, Milliseconds limit) {
+  CO_TRY(const Frame frame, co_await receive(limit));
+  if (frame.kind == Kind::kFailed || frame.kind == kind) {
+    CO_TRY(json::object body, parse_object(frame.text()));
+    if (frame.kind == kind) co_return body;
+    co_return tl::unexpected<Error>(failed_error(body));
+  }
+  co_return fail(Errc::kProtocol, remote_ + " sent " + std::string(to_string(frame.kind)) +
+                                      " where " + std::string(to_string(kind)) + " was due");
+}
+
+awaitable<void> Link::wait_closed() {
+  char byte;
+  stream_->expires_never();
+  co_await stream_->async_read_some(asio::buffer(&byte, 1), use_tuple);
+}
+
+void Link::close() {
+  stream_->close();
+}
+
+}  // namespace lifeboat

@@ -1,0 +1,82 @@
+// phase.hpp - a migration as types: each phase owns what is true in it, and dropping one before
+// Committed undoes it.
+//
+//   source                                       target
+//   ------                                       ------
+//   connect   Connected   checks, offer    --->  Container prepared: cgroup, unplugged network
+//   freeze    Frozen      tasks stopped,   --->  images written to memory, hashes checked
+//                         unplugged, dumped
+//   stage     Staged      images complete  --->  restored, held twice (CRIU, frozen cgroup)
+//   commit    Committed   decision written --->  plugged in, announced, thawed
+//                         ^ point of no return
+//
+// Destructors run in reverse order of the members: CRIU gives its tasks back into the frozen
+// cgroup, the port is plugged in again, the cgroup thaws, the images go, the link closes (which
+// tells the target to remove what it built).
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "criu_glue/checkpoint.hpp"
+#include "criu_glue/images.hpp"
+#include "migration/link.hpp"
+#include "migration/sockets.hpp"
+#include "node.hpp"
+#include "report.hpp"
+
+namespace lifeboat {
+
+// What was asked for.
+struct Move {
+  std::shared_ptr<Container> container;
+  std::string target;
+  std::string fabric;
+  std::shared_ptr<MigrationReport> report;  // kept up to date while the migration runs
+};
+
+struct Connected {
+  Move move;
+  Link link;
+};
+
+// A container whose tasks are stopped and which is off the network. Goes on when dropped.
+class FrozenContainer {
+ public:
+  static awaitable<Result<FrozenContainer>> freeze(std::shared_ptr<Container> container,
+                                                   Milliseconds limit);
+  FrozenContainer(FrozenContainer&& other) noexcept = default;
+  ~FrozenContainer();
+  // While it may run elsewhere it must not go on here, whatever becomes of this object.
+  void keep_frozen(bool keep) { kept_ = keep; }
+
+ private:
+  explicit FrozenContainer(std::shared_ptr<Container> container)
+      : container_(std::move(container)) {}
+  std::shared_ptr<Container> container_;
+  bool kept_ = false;
+};
+
+struct Frozen {
+  Connected peer;
+  std::vector<TcpSocket> sockets;  // as they were when the tasks stopped
+  std::unique_ptr<ImageDirectory> images;
+  std::unique_ptr<ImageReader> reader;
+  FrozenContainer container;
+  HeldDump dump;
+  SteadyClock::time_point frozen_at;
+  SteadyClock::time_point dumped_at;
+};
+
+struct Staged {
+  Frozen source;
+  SteadyClock::time_point staged_at;
+};
+
+struct Committed {
+  Move move;
+};
+
+}  // namespace lifeboat

@@ -1,0 +1,89 @@
+#include "migration/protocol.hpp"
+
+#include <string>
+
+namespace lifeboat::protocol {
+namespace {
+
+template <class T>
+void put(unsigned char* out, T value) {
+  for (std::size_t i = 0; i < sizeof(T); ++i) out[i] = static_cast<unsigned char>(value >> (8 * i));
+}
+
+template <class T>
+T get(const unsigned char* in) {
+  T value = 0;
+  for (std::size_t i = 0; i < sizeof(T); ++i) value |= static_cast<T>(in[i]) << (8 * i);
+  return value;
+}
+
+// The longest payload of a kind; nullopt-like 0 means the kind does not exist.
+std::size_t limit_of(Kind kind) {
+  switch (kind) {
+    case Kind::kHello:
+      return kHelloBytesMax;
+    case Kind::kImageData:
+      return kDataHeaderBytes + kDataBytesMax;
+    case Kind::kRequest:
+    case Kind::kResponse:
+    case Kind::kFailed:
+    case Kind::kOffer:
+    case Kind::kAccepted:
+    case Kind::kImageOpen:
+    case Kind::kImageEnd:
+    case Kind::kStaged:
+    case Kind::kCommit:
+    case Kind::kRunning:
+      return kJsonBytesMax;
+    case Kind::kInvalid:
+      return 0;
+  }
+  return 0;
+}
+
+}  // namespace
+
+void encode(const Header& header, unsigned char (&out)[kHeaderBytes]) {
+  put<std::uint32_t>(out, kMagic);
+  put<std::uint16_t>(out + 4, static_cast<std::uint16_t>(header.kind));
+  put<std::uint16_t>(out + 6, 0);
+  put<std::uint32_t>(out + 8, header.length);
+}
+
+Result<Header> decode(const unsigned char (&in)[kHeaderBytes]) {
+  if (get<std::uint32_t>(in) != kMagic) {
+    return fail(Errc::kProtocol, "the peer does not speak Lifeboat's protocol (wrong magic)");
+  }
+  Header header;
+  header.kind = static_cast<Kind>(get<std::uint16_t>(in + 4));
+  header.length = get<std::uint32_t>(in + 8);
+  const std::size_t limit = limit_of(header.kind);
+  if (limit == 0 || get<std::uint16_t>(in + 6) != 0) {
+    return fail(Errc::kProtocol, "unknown frame kind " +
+                                     std::to_string(static_cast<unsigned>(header.kind)) +
+                                     "; is the peer's Lifeboat newer than this one?");
+  }
+  if (header.length > limit) {
+    return fail(Errc::kProtocol, "a " + std::string(to_string(header.kind)) + " frame of " +
+                                     std::to_string(header.length) + " bytes; at most " +
+                                     std::to_string(limit) + " are allowed");
+  }
+  return header;
+}
+
+void encode(const DataHeader& header, unsigned char* out) {
+  put<std::uint32_t>(out, header.file);
+  put<std::uint32_t>(out + 4, 0);
+  put<std::uint64_t>(out + 8, header.offset);
+  put<std::uint64_t>(out + 16, header.hash);
+}
+
+DataHeader decode_data(const unsigned char* in) {
+  DataHeader header;
+  header.file = get<std::uint32_t>(in);
+  header.offset = get<std::uint64_t>(in + 8);
+  header.hash = get<std::uint64_t>(in + 16);
+  return header;
+}
+
+}  // namespace lifeboat::protocol

@@ -1,0 +1,114 @@
+// protocol.hpp - what daemons say to each other, over TCP on a fabric.
+//
+// Every connection starts with Hello from the caller and Hello back; then either requests, or one
+// migration.
+//
+//   caller                                   callee
+//   Hello {cluster,node,version}        ->
+//                                       <-   Hello | Failed
+//   Request {method, params}            ->                                any number of these
+//                                       <-   Response {result} | Failed
+//
+//   source                                   target
+//   Offer {migration, container, needs} ->   preflight; room, cgroup, namespaces prepared
+//                                       <-   Accepted | Failed {step}
+//   ImageOpen, ImageData ...            ->   written to memory; hashes checked   [frozen from here]
+//   ImageEnd {files, sizes}             ->   restored, held before its first instruction
+//                                       <-   Staged {timings} | Failed {step}
+//   Commit                              ->   plugged in, announced, resumed      [point of no
+//   return]
+//                                       <-   Running {timings}
+//
+// Before it sends Commit the source may break off at any time by closing the connection: the
+// target then removes all it built. A source that has sent Commit and got no answer asks again
+// with the request `migration.outcome` and stays frozen until it knows; see source.hpp.
+//
+// A frame is a header of 12 bytes (little endian: magic, kind, reserved 0, length) and a payload:
+// JSON text, or for ImageData a DataHeader and bytes. Kind 0 is never valid.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "base/result.hpp"
+
+namespace lifeboat::protocol {
+
+inline constexpr std::uint32_t kMagic = 0x3154424c;  // "LBT1"
+inline constexpr unsigned kVersion = 1;
+
+enum class Kind : std::uint16_t {
+  kInvalid = 0,
+  kHello = 1,
+  kRequest = 2,
+  kResponse = 3,
+  kFailed = 4,  // {code, step, message}: the end of this exchange
+  kOffer = 16,
+  kAccepted = 17,
+  kImageOpen = 18,  // {file, name}: numbers a file for ImageData
+  kImageData = 19,
+  kImageEnd = 20,
+  kStaged = 21,
+  kCommit = 22,
+  kRunning = 23,
+};
+
+[[nodiscard]] constexpr std::string_view to_string(Kind kind) {
+  switch (kind) {
+    case Kind::kInvalid:
+      return "Invalid";
+    case Kind::kHello:
+      return "Hello";
+    case Kind::kRequest:
+      return "Request";
+    case Kind::kResponse:
+      return "Response";
+    case Kind::kFailed:
+      return "Failed";
+    case Kind::kOffer:
+      return "Offer";
+    case Kind::kAccepted:
+      return "Accepted";
+    case Kind::kImageOpen:
+      return "ImageOpen";
+    case Kind::kImageData:
+      return "ImageData";
+    case Kind::kImageEnd:
+      return "ImageEnd";
+    case Kind::kStaged:
+      return "Staged";
+    case Kind::kCommit:
+      return "Commit";
+    case Kind::kRunning:
+      return "Running";
+  }
+  return "unknown";
+}
+
+inline constexpr std::size_t kHeaderBytes = 12;
+inline constexpr std::size_t kDataHeaderBytes = 24;
+inline constexpr std::size_t kDataBytesMax = 512 * 1024;  // image bytes in one ImageData frame
+inline constexpr std::size_t kJsonBytesMax = 1024 * 1024;
+// Before a Hello has been accepted nothing larger is read.
+inline constexpr std::size_t kHelloBytesMax = 4096;
+
+struct Header {
+  Kind kind = Kind::kInvalid;
+  std::uint32_t length = 0;
+};
+
+struct DataHeader {
+  std::uint32_t file = 0;    // number given by ImageOpen
+  std::uint64_t offset = 0;  // where in the file the bytes go
+  std::uint64_t hash = 0;    // XXH3-64 of the bytes
+};
+
+void encode(const Header& header, unsigned char (&out)[kHeaderBytes]);
+// kProtocol when the magic, kind, reserved bits or length (limits above) are wrong.
+Result<Header> decode(const unsigned char (&in)[kHeaderBytes]);
+
+void encode(const DataHeader& header, unsigned char* out);
+DataHeader decode_data(const unsigned char* in);
+
+}  // namespace lifeboat::protocol

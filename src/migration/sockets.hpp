@@ -1,0 +1,89 @@
+// sockets.hpp - the TCP connections of a container, as its kernel lists them: looked at before a
+// migration (will a connection die of the freeze?) and after it (did one?).
+//
+// The source is /proc/PID/net/tcp and tcp6 of any process in the container's network namespace.
+// Its limit: the kernel shows one timer per socket, and a retransmission hides an armed keepalive.
+// So keepalive_risks() can miss a busy connection; look when the container is idle or twice.
+//
+// Errors: kNotFound no such process, kProtocol text that is not what the kernel writes (with the
+// line), kSystem the rest.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.hpp"
+
+namespace lifeboat {
+
+// The kernel's numbers (include/net/tcp_states.h).
+enum class TcpState : std::uint8_t {
+  kEstablished = 1,
+  kSynSent,
+  kSynReceived,
+  kFinWait1,
+  kFinWait2,
+  kTimeWait,
+  kClose,
+  kCloseWait,
+  kLastAck,
+  kListen,
+  kClosing,
+  kNewSynReceived,
+};
+
+enum class TcpTimer : std::uint8_t {
+  kNone = 0,
+  kRetransmit = 1,
+  kKeepalive = 2,  // in a state before or after the connection: its own time limit
+  kTimeWait = 3,
+  kZeroWindowProbe = 4,
+};
+
+struct TcpEnd {
+  std::string address;  // "10.2.1.5", "fe80::1"
+  std::uint16_t port = 0;
+
+  bool operator==(const TcpEnd&) const = default;
+  auto operator<=>(const TcpEnd&) const = default;
+};
+
+struct TcpSocket {
+  TcpEnd local, remote;
+  TcpState state = TcpState::kClose;
+  TcpTimer timer = TcpTimer::kNone;
+  std::chrono::milliseconds expires{0};  // of the timer, from now; 10 ms steps
+  std::uint64_t inode = 0;               // 0: no process has it open
+  std::uint32_t tx_queue = 0;            // bytes not yet acknowledged by the peer
+  std::uint32_t rx_queue = 0;            // bytes not yet read; of a listener: not yet accepted
+
+  bool operator==(const TcpSocket&) const = default;
+};
+
+// "10.2.1.5:40000 -> 10.2.1.6:5000"
+[[nodiscard]] std::string to_string(const TcpSocket& socket);
+
+// Everything, IPv4 first.
+[[nodiscard]] Result<std::vector<TcpSocket>> tcp_sockets(pid_t pid);
+
+// One file, header line included.
+[[nodiscard]] Result<std::vector<TcpSocket>> parse_proc_net_tcp(std::string_view text);
+
+// Connections with an armed keepalive timer: a freeze of this end is harmless to them here, but
+// whoever set keepalive on one side usually set it on the other, whose kernel resets the
+// connection after a few unanswered probes. One sentence each.
+[[nodiscard]] std::vector<std::string> keepalive_risks(const std::vector<TcpSocket>& sockets);
+
+// Established before, not even closing after: reset, timed out or not restored.
+[[nodiscard]] std::vector<TcpSocket> lost_connections(const std::vector<TcpSocket>& before,
+                                                      const std::vector<TcpSocket>& after);
+
+// The ESTABLISHED ones, each as to_string() writes it, sorted: what two nodes compare.
+[[nodiscard]] std::vector<std::string> established_pairs(const std::vector<TcpSocket>& sockets);
+
+}  // namespace lifeboat

@@ -1,0 +1,13 @@
+// target.hpp - the target's side of a migration.
+#pragma once
+
+#include "migration/link.hpp"
+#include "node.hpp"
+
+namespace lifeboat {
+
+// Serves one migration on a connection whose peer has just sent `offer`. When it returns the
+// container either runs here and is counted in `node`, or nothing is left of it.
+awaitable<void> serve_migration(Node& node, Link link, json::object offer);
+
+}  // namespace lifeboat

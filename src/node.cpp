@@ -1,0 +1,242 @@
+#include "node.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+
+#include "base/file.hpp"
+#include "base/log.hpp"
+
+namespace lifeboat {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::size_t kMigrationsKept = 2000;
+constexpr std::size_t kExitedKept = 64;
+
+// Short, sortable by time, unique on this node: milliseconds since 2020 in base 36.
+std::string time_code(std::uint64_t number) {
+  std::string text;
+  for (; number > 0; number /= 36) text += "0123456789abcdefghijklmnopqrstuvwxyz"[number % 36];
+  std::reverse(text.begin(), text.end());
+  return text;
+}
+
+std::uint64_t now_ms() {
+  constexpr std::uint64_t kEpoch2020 = 1'577'836'800'000;
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<Milliseconds>(now).count()) -
+         kEpoch2020;
+}
+
+bool is_migration_id(const std::string& id) {
+  return !id.empty() && id.size() <= 64 && std::all_of(id.begin(), id.end(), [](unsigned char c) {
+    return std::isalnum(c) != 0 || c == '-';
+  });
+}
+
+}  // namespace
+
+std::shared_ptr<Container> Node::find(const std::string& id) const {
+  const auto at = containers_.find(id);
+  return at == containers_.end() ? nullptr : at->second;
+}
+
+std::uint64_t Node::memory_reserved_bytes() const {
+  std::uint64_t bytes = 0;
+  for (const auto& [id, container] : containers_) bytes += container->spec().memory_bytes;
+  return bytes;
+}
+
+Status Node::check_room(const ContainerSpec& spec) const {
+  const NodeConfig& node = self();
+  if (node.role != NodeRole::kCompute) {
+    return fail(Errc::kRefused, "node " + name_ + " is a head node: it runs no containers");
+  }
+  if (containers_.contains(spec.id)) {
+    return fail(Errc::kConflict, "node " + name_ + " has a container " + spec.id + " already");
+  }
+  if (containers_.size() >= static_cast<std::size_t>(node.slots)) {
+    return fail(Errc::kRefused, "node " + name_ + " has no room: all " +
+                                    std::to_string(node.slots) + " slots are taken");
+  }
+  const std::uint64_t reserved = memory_reserved_bytes();
+  if (reserved > node.memory_bytes || spec.memory_bytes > node.memory_bytes - reserved) {
+    constexpr std::uint64_t kMiB = 1 << 20;
+    return fail(Errc::kRefused,
+                "node " + name_ + " has no room: container " + spec.id + " needs " +
+                    std::to_string(spec.memory_bytes / kMiB) + " MiB, " +
+                    std::to_string((node.memory_bytes - std::min(reserved, node.memory_bytes)) /
+                                   kMiB) +
+                    " of " + std::to_string(node.memory_bytes / kMiB) + " MiB are free");
+  }
+  for (const auto& [id, other] : containers_) {
+    for (const Endpoint& theirs : other->spec().endpoints) {
+      for (const Endpoint& wanted : spec.endpoints) {
+        if (theirs.fabric == wanted.fabric && theirs.address == wanted.address) {
+          return fail(Errc::kConflict, "address " + wanted.address + " is in use by container " +
+                                           id + " on node " + name_);
+        }
+      }
+    }
+  }
+  return {};
+}
+
+void Node::add(std::shared_ptr<Container> container) {
+  containers_[container->spec().id] = std::move(container);
+}
+
+void Node::watch(const std::shared_ptr<Container>& container) {
+  asio::co_spawn(executor_, watch_exit(container, container->spec().id), [](std::exception_ptr e) {
+    if (e) log::error("container watch failed");
+  });
+}
+
+awaitable<void> Node::watch_exit(std::weak_ptr<Container> weak, std::string id) {
+  std::optional<ExitStatus> status;
+  {
+    auto container = weak.lock();
+    if (!container) co_return;
+    auto init = Process::open(container->init().pid());
+    container.reset();  // a migration may end it while we wait
+    if (init) status = co_await init->wait();
+  }
+  // A migration decides first what becomes of it.
+  for (;;) {
+    auto container = weak.lock();
+    if (!container || find(id) != container) co_return;
+    if (container->state() == ContainerState::kRunning) break;
+    container.reset();
+    co_await sleep_for(Milliseconds(20));
+  }
+  auto container = weak.lock();
+  if (!container) co_return;
+  ExitedContainer ended{id, container->spec().job, status, container->output(0).value_or("")};
+  log::info("container ended", {{"container", id},
+                                {"status", status ? std::to_string(status->code) : "unknown"}});
+  exited_.push_back(std::move(ended));
+  if (exited_.size() > kExitedKept) exited_.pop_front();
+  remove(id);
+  container->destroy();
+}
+
+std::shared_ptr<MigrationReport> Node::new_migration(const Container& container,
+                                                     const std::string& target,
+                                                     const std::string& fabric) {
+  last_migration_number_ = std::max(last_migration_number_ + 1, now_ms());
+  auto report = std::make_shared<MigrationReport>();
+  report->id = name_ + "-" + time_code(last_migration_number_);
+  report->container = container.spec().id;
+  report->job = container.spec().job;
+  report->source = name_;
+  report->target = target;
+  report->fabric = fabric;
+  report->started_at = timestamp_now();
+  migrations_[report->id] = report;
+  while (migrations_.size() > kMigrationsKept &&
+         migrations_.begin()->second->outcome != Outcome::kRunning) {
+    migrations_.erase(migrations_.begin());
+  }
+  return report;
+}
+
+std::size_t Node::leaving() const {
+  return static_cast<std::size_t>(
+      std::count_if(containers_.begin(), containers_.end(), [](const auto& item) {
+        return item.second->state() == ContainerState::kLeaving;
+      }));
+}
+
+Status Node::record_outcome(const std::string& migration, Outcome outcome) {
+  if (!is_migration_id(migration)) {
+    return fail(Errc::kProtocol, "'" + migration + "' is no migration id");
+  }
+  const std::string directory = config_.paths.run_dir + "/outcomes";
+  CHECK_OK(make_directories(directory));
+  return replace_file(directory + "/" + migration, to_string(outcome));
+}
+
+Outcome Node::outcome_of(const std::string& migration) {
+  for (const auto& [id, container] : containers_) {
+    if (container->migration() == migration && container->state() == ContainerState::kArriving) {
+      return Outcome::kRunning;
+    }
+  }
+  if (!is_migration_id(migration)) return Outcome::kAborted;
+  auto text = read_file(config_.paths.run_dir + "/outcomes/" + migration, 64);
+  if (text && *text == to_string(Outcome::kCommitted)) return Outcome::kCommitted;
+  if (!text) (void)record_outcome(migration, Outcome::kAborted);
+  return Outcome::kAborted;
+}
+
+void Node::adopt_one(const std::string& directory) {
+  auto adopted = Container::adopt(directory, config_);
+  if (!adopted) {
+    log::warn("container not adopted, cleaning up after it",
+              {{"record", directory}, {"reason", adopted.error().message}});
+    (void)remove_tree(directory);
+    return;
+  }
+  std::shared_ptr<Container> container = std::move(*adopted);
+  const std::string& id = container->spec().id;
+  switch (container->state()) {
+    case ContainerState::kArriving:
+      // Never committed: the source still has it.
+      (void)record_outcome(container->migration(), Outcome::kAborted);
+      log::info("removed a container that had not fully arrived", {{"container", id}});
+      container->destroy();
+      return;
+    case ContainerState::kLeaving:
+      // Commit was not sent: it lives here, and CRIU let it go when the daemon died.
+      (void)container->set_state(ContainerState::kRunning);
+      break;
+    case ContainerState::kInDoubt:
+    case ContainerState::kStarting:
+    case ContainerState::kRunning:
+    case ContainerState::kExited: break;
+  }
+  add(container);
+  watch(container);
+  if (container->state() != ContainerState::kInDoubt) {
+    (void)container->net().plug();
+    (void)container->cgroup().thaw();
+  }
+  log::info("adopted container", {{"container", id}, {"state", to_string(container->state())}});
+}
+
+void Node::sweep() {
+  for (const std::string& name : Cgroup::children(config_.paths.cgroup)) {
+    if (containers_.contains(name)) continue;
+    auto cgroup = Cgroup::open(config_.paths.cgroup, name);
+    if (cgroup && cgroup->remove(Milliseconds(2000))) {
+      log::warn("removed a cgroup that was left behind", {{"cgroup", name}});
+    }
+  }
+  auto ends = host_ends_present();
+  for (const std::string& end : ends ? *ends : std::vector<std::string>{}) {
+    const bool owned = std::any_of(containers_.begin(), containers_.end(), [&](const auto& item) {
+      const auto mine = item.second->net().host_ends();
+      return std::find(mine.begin(), mine.end(), end) != mine.end();
+    });
+    if (!owned && remove_host_end(end)) {
+      log::warn("removed a network end that was left behind", {{"link", end}});
+    }
+  }
+  (void)remove_tree(config_.paths.run_dir + "/images");
+}
+
+awaitable<void> Node::adopt_all() {
+  std::error_code error;
+  std::vector<std::string> directories;
+  for (const auto& entry : fs::directory_iterator(config_.paths.run_dir + "/containers", error)) {
+    directories.push_back(entry.path());
+  }
+  for (const std::string& directory : directories) adopt_one(directory);
+  sweep();
+  co_return;
+}
+
+}  // namespace lifeboat

@@ -1,0 +1,88 @@
+// node.hpp - what lives on this node: containers, migrations in and out, and how earlier ones
+// ended. Shared by the agent and the migrations; used from the event loop only.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/asio.hpp"
+#include "config.hpp"
+#include "container.hpp"
+#include "migration/link.hpp"
+#include "preflight.hpp"
+#include "report.hpp"
+
+namespace lifeboat {
+
+// A container that ended here: kept for `lifeboat ps` and `logs`.
+struct ExitedContainer {
+  std::string id;
+  std::string job;
+  std::optional<ExitStatus> status;  // empty: not known (it was adopted after a restart)
+  std::string output;
+};
+
+class Node {
+ public:
+  Node(asio::any_io_executor executor, Config config, std::string name)
+      : executor_(std::move(executor)), config_(std::move(config)), name_(std::move(name)) {}
+
+  [[nodiscard]] const Config& config() const { return config_; }
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] const NodeConfig& self() const { return *config_.find_node(name_); }
+  [[nodiscard]] PeerName peer_name() const { return {config_.cluster, name_}; }
+  [[nodiscard]] const NodeFacts& facts() const { return facts_; }
+  void set_facts(NodeFacts facts) { facts_ = std::move(facts); }
+  [[nodiscard]] const asio::any_io_executor& executor() const { return executor_; }
+
+  using Containers = std::map<std::string, std::shared_ptr<Container>>;
+  [[nodiscard]] const Containers& containers() const { return containers_; }
+  [[nodiscard]] std::shared_ptr<Container> find(const std::string& id) const;
+  [[nodiscard]] const std::deque<ExitedContainer>& exited() const { return exited_; }
+
+  // kRefused or kConflict when `spec` cannot come to live here: no compute node, no room (memory,
+  // slots), its id or an address in use.
+  [[nodiscard]] Status check_room(const ContainerSpec& spec) const;
+  [[nodiscard]] std::uint64_t memory_reserved_bytes() const;
+
+  // Counts the container as here; with watch() its end is noticed and cleaned up after.
+  void add(std::shared_ptr<Container> container);
+  void watch(const std::shared_ptr<Container>& container);
+  void remove(const std::string& id) { containers_.erase(id); }
+
+  // Migrations that this node is or was the source of, newest last; a bounded history.
+  using Migrations = std::map<std::string, std::shared_ptr<MigrationReport>>;
+  [[nodiscard]] const Migrations& migrations() const { return migrations_; }
+  std::shared_ptr<MigrationReport> new_migration(const Container& container,
+                                                 const std::string& target,
+                                                 const std::string& fabric);
+  [[nodiscard]] std::size_t leaving() const;
+
+  // How a migration to this node ended, for a source that lost the answer. Written to run_dir, so
+  // a restarted daemon still knows. Asking for one that is neither recorded nor going on records
+  // it as aborted: it can never be committed after that.
+  Status record_outcome(const std::string& migration, Outcome outcome);
+  [[nodiscard]] Outcome outcome_of(const std::string& migration);
+
+  // Takes over the containers of an earlier daemon and removes what it left half-done.
+  awaitable<void> adopt_all();
+
+ private:
+  awaitable<void> watch_exit(std::weak_ptr<Container> weak, std::string id);
+  void adopt_one(const std::string& directory);
+  void sweep();
+
+  asio::any_io_executor executor_;
+  Config config_;
+  std::string name_;
+  NodeFacts facts_;
+  Containers containers_;
+  Migrations migrations_;
+  std::deque<ExitedContainer> exited_;
+  std::uint64_t last_migration_number_ = 0;
+};
+
+}  // namespace lifeboat

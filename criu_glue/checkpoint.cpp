@@ -20,14 +20,12 @@ constexpr int kLogLevel = 2;  // errors and warnings; more would cost time in th
 constexpr Milliseconds kAbortLimit{10'000};
 constexpr Milliseconds kResumeLimit{30'000};
 
-// The directories CRIU works in, open as the descriptors the request names.
+// The directories CRIU works in. It opens them as /proc/PID/fd/N of *this* process, so they are
+// not passed on, but must stay open until CRIU has its request.
 struct Directories {
   Fd images;
   Fd work;
 };
-
-constexpr int kImagesFd = 10;
-constexpr int kWorkFd = 11;
 
 Result<Directories> open_directories(const CriuPaths& paths) {
   Directories directories;
@@ -39,21 +37,21 @@ Result<Directories> open_directories(const CriuPaths& paths) {
   return directories;
 }
 
-SpawnOptions worker_options(const Directories& directories, int netns_fd) {
+SpawnOptions worker_options(int netns_fd) {
   SpawnOptions options;
-  options.fds = {{directories.images.get(), kImagesFd}, {directories.work.get(), kWorkFd}};
   options.netns_fd = netns_fd;
   options.private_mounts = true;
   return options;
 }
 
 // What both requests share.
-criu::Request base_request(criu::RequestType type, const CriuPaths& paths) {
+criu::Request base_request(criu::RequestType type, const CriuPaths& paths,
+                           const Directories& directories) {
   criu::Request request;
   request.set_type(type);
   criu::Options& opts = *request.mutable_opts();
-  opts.set_images_dir_fd(kImagesFd);
-  opts.set_work_dir_fd(kWorkFd);
+  opts.set_images_dir_fd(directories.images.get());
+  opts.set_work_dir_fd(directories.work.get());
   opts.set_log_file(fs::path(paths.log).filename());
   opts.set_log_level(kLogLevel);
   opts.set_notify_scripts(true);
@@ -103,10 +101,10 @@ awaitable<Result<criu::Response>> finish(Swrk& swrk, Milliseconds limit) {
 
 awaitable<Result<HeldDump>> HeldDump::start(DumpRequest wanted) {
   CO_TRY(const Directories directories, open_directories(wanted.paths));
-  SpawnOptions options = worker_options(directories, wanted.netns_fd);
+  SpawnOptions options = worker_options(wanted.netns_fd);
   CO_TRY(Swrk swrk, co_await Swrk::start(wanted.paths.criu, std::move(options)));
 
-  criu::Request request = base_request(criu::DUMP, wanted.paths);
+  criu::Request request = base_request(criu::DUMP, wanted.paths, directories);
   criu::Options& opts = *request.mutable_opts();
   opts.set_pid(wanted.init);
   opts.set_freeze_cgroup(wanted.freeze_cgroup);
@@ -138,12 +136,12 @@ awaitable<Status> HeldDump::commit() && {
 
 awaitable<Result<HeldRestore>> HeldRestore::start(RestoreRequest wanted) {
   CO_TRY(const Directories directories, open_directories(wanted.paths));
-  SpawnOptions options = worker_options(directories, wanted.netns_fd);
+  SpawnOptions options = worker_options(wanted.netns_fd);
   options.cgroup_procs = wanted.cgroup + "/cgroup.procs";
   options.bind_mounts.emplace_back(wanted.mounts.front().source, wanted.root);
   CO_TRY(Swrk swrk, co_await Swrk::start(wanted.paths.criu, std::move(options)));
 
-  criu::Request request = base_request(criu::RESTORE, wanted.paths);
+  criu::Request request = base_request(criu::RESTORE, wanted.paths, directories);
   criu::Options& opts = *request.mutable_opts();
   opts.set_root(wanted.root);
   opts.set_rst_sibling(true);
@@ -166,11 +164,11 @@ awaitable<Result<HeldRestore>> HeldRestore::start(RestoreRequest wanted) {
 
 HeldRestore::~HeldRestore() {
   if (!swrk_) return;
-  // CRIU only logs a failure of pre-resume and lets the clone run: so the clone ends first. Its
-  // pid namespace goes with its init.
+  // CRIU only logs a failure of pre-resume and lets the clone run: so the clone ends first, and
+  // its pid namespace with it. CRIU traces it: only once CRIU is gone can it be reaped.
+  init_.signal(SIGKILL);
+  swrk_->kill();
   init_.kill_and_reap();
-  (void)swrk_->answer(false);
-  swrk_->drain_blocking(false, kAbortLimit);
 }
 
 awaitable<Result<Process>> HeldRestore::release() && {

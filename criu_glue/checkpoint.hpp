@@ -10,6 +10,7 @@
 // restored ones are killed. That is the rollback of a migration.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -57,8 +58,8 @@ class HeldDump {
   awaitable<Status> commit() &&;
 
  private:
-  explicit HeldDump(Swrk swrk) : swrk_(std::move(swrk)) {}
-  std::optional<Swrk> swrk_;
+  explicit HeldDump(Swrk swrk) : swrk_(std::make_unique<Swrk>(std::move(swrk))) {}
+  std::unique_ptr<Swrk> swrk_;  // null once moved from or answered
 };
 
 // The tasks are held twice: by CRIU, and by their cgroup, which is frozen before CRIU lets go. So
@@ -73,8 +74,8 @@ class HeldRestore {
   awaitable<Result<Process>> release() &&;
 
  private:
-  HeldRestore(Swrk swrk, Process init) : swrk_(std::move(swrk)), init_(std::move(init)) {}
-  std::optional<Swrk> swrk_;
+  HeldRestore(Swrk swrk, Process init) : swrk_(std::make_unique<Swrk>(std::move(swrk))), init_(std::move(init)) {}
+  std::unique_ptr<Swrk> swrk_;  // null once moved from or answered
   Process init_;
 };
 

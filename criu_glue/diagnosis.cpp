@@ -78,7 +78,9 @@ std::string criu_advice(std::string_view log) {
 Error explain_criu(const Error& error, const std::string& log_path) {
   constexpr std::size_t kLogBytesMax = 16 << 20;
   auto log = read_file(log_path, kLogBytesMax);
-  std::string text = error.message.empty() ? "criu failed" : error.message;
+  // CRIU's own message repeats its first error, which may be the harmless one.
+  const bool own = error.message.find("Error (") == std::string::npos && !error.message.empty();
+  std::string text = own ? error.message : "criu failed";
   if (!log) return Error(error.code, text + " (no log: " + log.error().message + ")");
   text += criu_log_excerpt(*log);
   const std::string advice = criu_advice(*log);

@@ -37,13 +37,13 @@ std::vector<std::string> split_words(const std::string& line) {
 }  // namespace
 
 std::vector<std::pair<std::string, std::string>> rank_environment(const JobSpec& job,
-                                                                  const std::string& fabric) {
+                                                                  const LaunchPlan& plan) {
   std::vector<std::pair<std::string, std::string>> env = {
       {"PATH", "/usr/local/bin:/usr/bin:/bin"},
       {"HOME", "/tmp"},
       // TCP and shared memory in the container can be moved; RDMA and SysV memory cannot.
       {"UCX_TLS", job.ranks_per_container > 1 ? "tcp,self,posix" : "tcp,self"},
-      {"UCX_NET_DEVICES", fabric},
+      {"UCX_NET_DEVICES", job.fabric},
       // UCX arms TCP keepalive (10 s, 3 probes): a peer's kernel would reset the connection of a
       // rank that is frozen for longer, and neither rank would notice.
       {"UCX_TCP_KEEPIDLE", "inf"},
@@ -55,6 +55,7 @@ std::vector<std::pair<std::string, std::string>> rank_environment(const JobSpec&
       {"OPENBLAS_NUM_THREADS", "1"},
       {"OMP_NUM_THREADS", "1"},
   };
+  if (!plan.preload.empty()) env.emplace_back("LD_PRELOAD", plan.preload);
   for (const auto& [key, value] : job.env) {
     std::erase_if(env, [&](const auto& item) { return item.first == key; });
     env.emplace_back(key, value);
@@ -62,8 +63,7 @@ std::vector<std::pair<std::string, std::string>> rank_environment(const JobSpec&
   return env;
 }
 
-std::vector<std::string> mpiexec_command(const JobSpec& job, const LaunchPlan& plan,
-                                         const std::string& fabric) {
+std::vector<std::string> mpiexec_command(const JobSpec& job, const LaunchPlan& plan) {
   std::string hosts;
   for (const std::string& address : plan.addresses) {
     if (!hosts.empty()) hosts += ",";
@@ -72,7 +72,7 @@ std::vector<std::string> mpiexec_command(const JobSpec& job, const LaunchPlan& p
   std::vector<std::string> command{"mpiexec.mpich", "-launcher", "manual",   "-iface",
                                    plan.bridge,     "-hosts",    hosts,      "-bind-to",
                                    "none",          "-genvnone"};
-  for (const auto& [key, value] : rank_environment(job, fabric)) {
+  for (const auto& [key, value] : rank_environment(job, plan)) {
     command.insert(command.end(), {"-genv", key, value});
   }
   const auto ranks = plan.addresses.size() * static_cast<std::size_t>(job.ranks_per_container);
@@ -112,7 +112,7 @@ awaitable<Result<Launch>> launch_mpiexec(const JobSpec& job, const LaunchPlan& p
   SpawnOptions options;
   // The shell keeps the exit status where a restarted daemon finds it.
   options.argv = {"/bin/sh", "-c", R"("$@"; echo $? >"$0.new"; mv "$0.new" "$0")", plan.exit_path};
-  const std::vector<std::string> command = mpiexec_command(job, plan, job.fabric);
+  const std::vector<std::string> command = mpiexec_command(job, plan);
   options.argv.insert(options.argv.end(), command.begin(), command.end());
   options.stdout_fd = options.stderr_fd = output.get();
   Launch launch;

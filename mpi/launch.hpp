@@ -23,6 +23,7 @@ struct LaunchPlan {
   std::string bridge;                  // the head's interface on that fabric
   std::string output_path;             // stdout and stderr of the job
   std::string exit_path;               // gets mpiexec's exit status, as text, when it ends
+  std::string preload;                 // library preloaded into the ranks; empty: none
 };
 
 struct Launch {
@@ -37,11 +38,14 @@ awaitable<Result<Launch>> launch_mpiexec(const JobSpec& job, const LaunchPlan& p
 // The environment of the ranks: what makes MPICH and UCX survive a freeze of minutes, and keeps
 // them off transports that cannot be moved. The job's own `env` wins.
 std::vector<std::pair<std::string, std::string>> rank_environment(const JobSpec& job,
-                                                                  const std::string& fabric);
+                                                                  const LaunchPlan& plan);
+
+// Where an image keeps the library that lets MPI_Finalize of MPICH before 4.2 end
+// (mpi/finalize/finalize.c).
+inline constexpr const char* kFinalizeLibrary = "/usr/local/lib/liblifeboat-finalize.so";
 
 // The mpiexec command line.
-std::vector<std::string> mpiexec_command(const JobSpec& job, const LaunchPlan& plan,
-                                         const std::string& fabric);
+std::vector<std::string> mpiexec_command(const JobSpec& job, const LaunchPlan& plan);
 
 // What "HYDRA_LAUNCH: ..." lines say; complete once HYDRA_LAUNCH_END has been seen.
 struct ProxyCommands {

@@ -203,6 +203,12 @@ void Container::open_output() {
   output_directory_ = Fd(::open(run.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
 }
 
+unsigned Container::init_uid() const {
+  struct stat info {};
+  const std::string path = "/proc/" + std::to_string(init_.pid());
+  return ::stat(path.c_str(), &info) == 0 ? info.st_uid : 0;
+}
+
 std::uint64_t Container::resident_bytes() const {
   std::uint64_t pages = 0;
   for (pid_t pid : cgroup_.pids()) {

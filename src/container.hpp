@@ -60,6 +60,7 @@ class Container {
   void set_init(Process init);
 
   [[nodiscard]] std::uint64_t resident_bytes() const;
+  [[nodiscard]] unsigned init_uid() const;
   // What the container's command printed, from `offset` on; works for a while after its exit.
   [[nodiscard]] Result<std::string> output(std::uint64_t offset) const;
 

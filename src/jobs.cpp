@@ -167,6 +167,8 @@ awaitable<Status> Jobs::start(std::shared_ptr<Job> job) {
   plan.bridge = node_.config().find_fabric(job->spec.fabric)->bridge;
   plan.output_path = job->directory + "/output";
   plan.exit_path = job->directory + "/exit";
+  CO_TRY(const std::string root, bundle_root(specs.front()));
+  if (fs::exists(root + kFinalizeLibrary)) plan.preload = kFinalizeLibrary;
   CO_TRY(Launch launch, co_await launch_mpiexec(job->spec, plan));
   job->mpiexec = std::move(launch.mpiexec);
   for (std::size_t i = 0; i < specs.size(); ++i) {

@@ -14,6 +14,13 @@ namespace {
 
 using namespace lifeboat;
 
+awaitable<void> reap_now_and_then() {
+  for (;;) {
+    co_await sleep_for(Milliseconds(5000));
+    reap_strangers();
+  }
+}
+
 awaitable<void> run(Agent& agent, std::string socket, int& exit_code) {
   auto executor = co_await asio::this_coro::executor;
   auto& context = static_cast<asio::io_context&>(executor.context());
@@ -25,6 +32,7 @@ awaitable<void> run(Agent& agent, std::string socket, int& exit_code) {
     context.stop();
     co_return;
   }
+  asio::co_spawn(executor, reap_now_and_then(), asio::detached);
   log::info("ready", {{"node", agent.node().name()}, {"socket", socket}});
   asio::signal_set signals(executor, SIGTERM, SIGINT);
   auto [error, number] = co_await signals.async_wait(use_tuple);

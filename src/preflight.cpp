@@ -1,6 +1,7 @@
 #include "preflight.hpp"
 
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -134,6 +135,21 @@ Status check_compatible(const NodeFacts& source, const NodeFacts& target) {
     for (std::size_t i = 0; i < missing.size() && i < 8; ++i) list += " " + missing[i];
     if (missing.size() > 8) list += " and " + std::to_string(missing.size() - 8) + " more";
     return fail(Errc::kRefused, "this node's CPU lacks what the source's has:" + list);
+  }
+  return {};
+}
+
+Status check_user(unsigned uid) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind("CapEff:", 0) != 0) continue;
+    const std::uint64_t effective = std::strtoull(line.c_str() + 7, nullptr, 16);
+    constexpr unsigned kCapSysResource = 24;
+    if ((effective >> kCapSysResource & 1U) != 0 || uid == ::geteuid()) return {};
+    return fail(Errc::kRefused,
+                "lifeboatd has no CAP_SYS_RESOURCE, so CRIU cannot move processes of uid " +
+                    std::to_string(uid) + "; give it that capability, or run the job as uid " +
+                    std::to_string(::geteuid()) + " (user: in its job file)");
   }
   return {};
 }

@@ -34,6 +34,10 @@ std::string criu_version_text(unsigned version);
 // kRefused with the first reason why a process of `source` cannot go on at `target`.
 Status check_compatible(const NodeFacts& source, const NodeFacts& target);
 
+// kRefused when CRIU could not dump or restore a process of this user here: without
+// CAP_SYS_RESOURCE the kernel shows resource limits only to a process's own user.
+Status check_user(unsigned uid);
+
 // Bytes that could be allocated now without swapping (MemAvailable).
 std::uint64_t memory_available_bytes();
 

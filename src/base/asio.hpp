@@ -4,7 +4,8 @@
 // endings come as error codes (`as_tuple`), never as exceptions.
 //
 // g++ 12 destroys some temporaries inside a `co_await` expression twice: never write a
-// braces-built aggregate or a capturing lambda in such an expression. Name it first, then move it.
+// braces-built aggregate, a capturing lambda or a conditional (`c ? co_await f() : x`) in such an
+// expression. Name it first, then move it.
 #pragma once
 
 #include <boost/asio.hpp>

@@ -1,6 +1,7 @@
 #include "base/process.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
@@ -8,7 +9,7 @@
 #include <sys/wait.h>
 
 #include <cstdlib>
-#include <fstream>
+#include <set>
 #include <sstream>
 
 #include "base/file.hpp"
@@ -140,9 +141,12 @@ void Process::signal(int number) const {
 void Process::kill_and_reap() {
   if (!valid()) return;
   signal(SIGKILL);
-  siginfo_t info{};
-  while (::waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED) != 0 && errno == EINTR) {
-  }
+  // A killed task ends in milliseconds, unless it sleeps in the kernel: then reap_strangers() gets
+  // it later. Nothing here may hang.
+  constexpr int kLimitMs = 2000;
+  pollfd poll_fd{pidfd_.get(), POLLIN, 0};
+  ::poll(&poll_fd, 1, kLimitMs);
+  (void)reap(pidfd_.get());
   pidfd_.reset();
 }
 
@@ -216,6 +220,33 @@ awaitable<Result<ToolOutput>> run_tool(SpawnOptions options, Milliseconds limit)
   }
   result.status = status.value_or(ExitStatus{127, false});
   co_return result;
+}
+
+namespace {
+
+bool is_zombie(pid_t pid) {
+  auto text = read_file("/proc/" + std::to_string(pid) + "/stat", 4096);
+  if (!text) return false;
+  const auto end_of_name = text->rfind(')');
+  return end_of_name != std::string::npos && text->compare(end_of_name + 1, 2, " Z") == 0;
+}
+
+}  // namespace
+
+void reap_strangers() {
+  static std::set<pid_t> seen;
+  std::set<pid_t> zombies;
+  auto children = read_file("/proc/self/task/" + std::to_string(::gettid()) + "/children");
+  std::istringstream pids(children.value_or(""));
+  for (pid_t pid; pids >> pid;) {
+    if (!is_zombie(pid)) continue;
+    if (seen.contains(pid)) {
+      ::waitpid(pid, nullptr, WNOHANG);
+    } else {
+      zombies.insert(pid);
+    }
+  }
+  seen = std::move(zombies);
 }
 
 std::uint64_t process_start_time(pid_t pid) {

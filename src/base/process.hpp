@@ -37,7 +37,7 @@ class Process {
   [[nodiscard]] bool running() const;
 
   void signal(int number) const;
-  // Ends and reaps a child; blocks until it is gone (SIGKILL, so soon). No-op when not valid.
+  // Ends and reaps a child; blocks until it is gone, at most 2 s. No-op when not valid.
   void kill_and_reap();
 
   // Waits until the process has ended. nullopt when it was not our child, so its status is unknown.
@@ -73,6 +73,10 @@ struct ToolOutput {
   std::string text;
 };
 awaitable<Result<ToolOutput>> run_tool(SpawnOptions options, Milliseconds limit);
+
+// As a subreaper we inherit processes that nobody here waits for. Reaps those that have been
+// zombies since the last call; whoever waits for a child of its own does so much sooner.
+void reap_strangers();
 
 // Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat): with the pid it
 // names a process for good. 0 when there is no such process.

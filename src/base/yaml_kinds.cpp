@@ -72,6 +72,7 @@ std::uint64_t ms(std::chrono::milliseconds duration) {
 }  // namespace
 
 std::string Text::expected() const {
+  if (bytes_min == 0) return "text of at most " + std::to_string(bytes_max) + " bytes (none: '')";
   return "text of " + std::to_string(bytes_min) + " to " + std::to_string(bytes_max) + " bytes";
 }
 std::optional<std::string> Text::parse(const std::string& text) const {

@@ -21,7 +21,7 @@ struct Refused {
 };
 
 Position position(const YAML::Mark& mark) {
-  return {mark.line + 1, mark.column + 1};
+  return mark.is_null() ? Position{} : Position{mark.line + 1, mark.column + 1};
 }
 
 // Length of the well-formed UTF-8 sequence at the start of `text`; 0 if there is none.
@@ -52,7 +52,7 @@ void check_characters(std::string_view text) {
   for (std::size_t i = 0; i < text.size();) {
     const std::size_t length = utf8_length(text.substr(i));
     const auto c = static_cast<unsigned char>(text[i]);
-    const bool control = (c < 0x20 && c != '\t' && c != '\n' && c != '\r') || c == 0x7f;
+    const bool control = c < 0x20 && c != '\t' && c != '\n' && c != '\r';
     if (length == 0 || control) {
       constexpr char kHex[] = "0123456789abcdef";
       throw Refused{at, std::string("byte 0x") + kHex[c >> 4] + kHex[c & 15] +
@@ -145,17 +145,19 @@ Node parse(std::string_view text) {
   return std::move(builder.root);
 }
 
-// Edits (insert, delete, replace) that make `b` of `a`.
+// Edits that make `b` of `a`: insert, delete, replace, or swap two neighbours.
 std::size_t distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> before;  // the rows of a[0..i-1), a[0..i) and a[0..i+1)
   std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), 0u);
+  std::iota(row.begin(), row.end(), std::size_t{0});
   for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t diagonal = row[0]++;
+    std::vector<std::size_t> next(b.size() + 1, i + 1);
     for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
+      next[j + 1] = std::min({row[j] + (a[i] == b[j] ? 0 : 1), row[j + 1] + 1, next[j] + 1});
+      const bool swapped = i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j];
+      if (swapped) next[j + 1] = std::min(next[j + 1], before[j - 1] + 1);
     }
+    before = std::exchange(row, std::move(next));
   }
   return row.back();
 }
@@ -288,7 +290,7 @@ void Reader::unique(std::string_view key, const std::string& value, Seen& seen) 
 void Reader::finish() {
   for (const auto& [key, nodes] : values_) {
     if (known_.contains(key)) continue;
-    const std::string meant = nearest(key, known_);
+    const std::string meant = mistakes_.plenty() ? "" : nearest(key, known_);
     mistakes_.add(nodes.first->at, path_of(key),
                   meant.empty() ? "unknown key" : "unknown key; did you mean '" + meant + "'?");
   }

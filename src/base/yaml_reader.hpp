@@ -77,6 +77,8 @@ class Mistakes {
   explicit Mistakes(std::string name) : name_(std::move(name)) {}
   // `path` may be empty: the mistake is in the file as such.
   void add(Position at, const std::string& path, const std::string& message);
+  // More than will be told: no use in working on their wording.
+  [[nodiscard]] bool plenty() const { return list_.size() > kMistakesTold; }
   // OK if there are none, otherwise kInvalid with all of them in file order.
   [[nodiscard]] Status status() const;
 

@@ -45,6 +45,7 @@ Status check_sockets(const Move& move, const Node& node) {
 awaitable<Result<Connected>> connect(Node& node, Move move) {
   move.report->phase = "connect";
   CO_CHECK_OK(check_compatible(node.facts(), node.facts()));  // is there a working CRIU here?
+  CO_CHECK_OK(check_user(move.container->init_uid()));
   CO_CHECK_OK(check_sources(move.container->spec()));
   CO_CHECK_OK(check_sockets(move, node));
   const Config& config = node.config();
@@ -207,6 +208,12 @@ awaitable<Outcome> ask_outcome(Node& node, const std::string& target, const std:
   co_return Outcome::kAborted;  // no such node is configured any more: nobody can have it
 }
 
+awaitable<Result<json::object>> send_commit(Link& link, const Timeouts& timeouts) {
+  json::object nothing;
+  CO_CHECK_OK(co_await link.send(Kind::kCommit, std::move(nothing), timeouts.request));
+  co_return co_await link.expect(Kind::kRunning, timeouts.commit);
+}
+
 awaitable<Result<Committed>> commit(Node& node, Staged staged) {
   const Config& config = node.config();
   Frozen& source = staged.source;
@@ -217,10 +224,7 @@ awaitable<Result<Committed>> commit(Node& node, Staged staged) {
   CO_CHECK_OK(move.container->set_state(ContainerState::kInDoubt, report.id, move.target));
   source.container.keep_frozen(true);
   Outcome outcome = Outcome::kInDoubt;
-  json::object nothing;
-  auto sent = co_await source.peer.link.send(Kind::kCommit, nothing, config.timeouts.request);
-  auto running = sent ? co_await source.peer.link.expect(Kind::kRunning, config.timeouts.commit)
-                      : Result<json::object>(tl::unexpected<Error>(sent.error()));
+  auto running = co_await send_commit(source.peer.link, config.timeouts);
   if (running) {
     const auto now = SteadyClock::now();
     report.times.network = number_or(*running, "network_ms");

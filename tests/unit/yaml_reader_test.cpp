@@ -241,7 +241,9 @@ TEST(YamlReader, SuggestsOnlyWhatIsNear) {
   EXPECT_EQ(nearest("downtme_budget", known), "downtime_budget");
   EXPECT_EQ(nearest("downtime-budget", known), "downtime_budget");
   EXPECT_EQ(nearest("ports", known), "port");
-  EXPECT_EQ(nearest("prot", known), "");  // two edits of four letters
+  EXPECT_EQ(nearest("prot", known), "port");
+  EXPECT_EQ(nearest("sports", known), "port");
+  EXPECT_EQ(nearest("spurt", known), "");  // two edits of five letters
   EXPECT_EQ(nearest("x", known), "");
   EXPECT_EQ(nearest("", known), "");
 }
@@ -254,7 +256,7 @@ TEST(YamlReader, NotYaml) {
   EXPECT_EQ(told("word"), "f.yaml:1:1: expected a mapping, got 'word'");
   EXPECT_EQ(told("a: b\n  c: d\n"), "f.yaml:2:4: not valid YAML: illegal map value");
   EXPECT_EQ(told("a: [1, 2\n"), "f.yaml:2:1: not valid YAML: end of sequence flow not found");
-  EXPECT_EQ(told("a: \"b\n"), "f.yaml:1:4: not valid YAML: illegal EOF in scalar");
+  EXPECT_EQ(told("a: \"b"), "f.yaml:1:6: not valid YAML: illegal EOF in scalar");
   EXPECT_EQ(told("a: b\n---\nc: d\n"), "f.yaml:2:1: more than one document in the file");
 }
 
@@ -283,8 +285,12 @@ TEST(YamlReader, FilesThatCannotBeRead) {
 TEST(YamlHostile, Limits) {
   EXPECT_EQ(told(std::string((1 << 20) + 1, ' ')),
             "f.yaml:1:1: larger than 1MiB, which is the limit");
-  EXPECT_EQ(told("a: " + std::string(100'000, '[')),
-            "f.yaml:1:35: nested deeper than 32 lists and mappings");
+  const auto lists = [](std::size_t n) {
+    return "a: " + std::string(n, '[') + std::string(n, ']');
+  };
+  EXPECT_EQ(told(lists(31)), "f.yaml:1:1: a: unknown key");
+  EXPECT_EQ(told(lists(32)), "f.yaml:1:35: nested deeper than 32 lists and mappings");
+  EXPECT_TRUE(told("a: " + std::string(100'000, '[')).ends_with("32 lists and mappings"));
   EXPECT_EQ(told("a: " + repeated("{a: ", 100'000)),
             "f.yaml:1:128: nested deeper than 32 lists and mappings");
   EXPECT_EQ(told(repeated("- ", 100'000)), "f.yaml:1:65: nested deeper than 32 lists and mappings");
@@ -301,7 +307,7 @@ TEST(YamlHostile, Bytes) {
   EXPECT_EQ(told("a: \"x\\0y\"\n"), "f.yaml:1:4: a NUL character is not allowed in a value");
   EXPECT_EQ(told("\x7f"
                  "ELF\x02\x01"),
-            "f.yaml:1:1: byte 0x7f is not text; the file must be UTF-8 YAML");
+            "f.yaml:1:5: byte 0x02 is not text; the file must be UTF-8 YAML");
   for (const char* text : {"\xff\xfe", "\xc0\x80", "\xe0\x80\x80", "\xed\xa0\x80",
                            "\xf4\x90\x80\x80", "\xf8\x88\x80\x80\x80", "\xe2\x82", "\x80"}) {
     EXPECT_TRUE(told(text).ends_with("is not text; the file must be UTF-8 YAML")) << text;

@@ -1,0 +1,248 @@
+// configs/lifeboat.yaml as shipped, and every way to get it wrong.
+#include "config.hpp"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <string>
+
+namespace lifeboat {
+namespace {
+
+using namespace std::chrono_literals;
+
+const std::string kFabrics =
+    "fabrics:\n"
+    "  - {name: 1g, bridge: br-1g, subnet: 10.1.0.0/16, rate: 1Gbit}\n"
+    "  - {name: 10g, bridge: br-10g, subnet: 10.2.0.0/16, rate: 10Gbit}\n";
+const std::string kNodes =
+    "nodes:\n"
+    "  - {name: n1, memory: 8GiB, addresses: {1g: 10.1.0.11, 10g: 10.2.0.11}}\n";
+const std::string kMinimal = "cluster: c\n" + kFabrics + kNodes;  // 6 lines
+
+std::string told(const std::string& text) {
+  const auto config = parse_config(text, "lab.yaml");
+  if (config) return "";
+  EXPECT_EQ(config.error().code, Errc::kInvalid);
+  return config.error().message;
+}
+
+TEST(Config, ShippedFileLoads) {
+  const auto config = load_config(LIFEBOAT_SOURCE_DIR "/configs/lifeboat.yaml");
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_EQ(config->cluster, "example");
+  EXPECT_EQ(config->default_fabric, "10g");
+  ASSERT_EQ(config->fabrics.size(), 2u);
+  EXPECT_EQ(config->fabrics[1].bridge, "br-10g");
+  EXPECT_EQ(config->fabrics[1].subnet, "10.2.0.0/16");
+  EXPECT_EQ(config->fabrics[1].rate_bits_per_s, 10'000'000'000u);
+  ASSERT_EQ(config->nodes.size(), 4u);
+  EXPECT_EQ(config->nodes[0].role, NodeRole::kHead);
+  EXPECT_EQ(config->nodes[0].memory_bytes, 0u);
+  EXPECT_EQ(config->nodes[3].role, NodeRole::kCompute);
+  EXPECT_EQ(config->nodes[3].memory_bytes, 8ull << 30);
+  EXPECT_EQ(config->nodes[3].addresses.at("1g"), "10.1.0.13");
+}
+
+// The shipped file shows every default: what it sets must be what leaving it out gives.
+TEST(Config, ShippedFileShowsTheDefaults) {
+  const auto shipped = load_config(LIFEBOAT_SOURCE_DIR "/configs/lifeboat.yaml");
+  const auto bare = parse_config(kMinimal, "lab.yaml");
+  ASSERT_TRUE(shipped.has_value());
+  ASSERT_TRUE(bare.has_value()) << bare.error().message;
+  EXPECT_EQ(shipped->paths.state_dir, bare->paths.state_dir);
+  EXPECT_EQ(shipped->paths.run_dir, bare->paths.run_dir);
+  EXPECT_EQ(shipped->paths.criu, bare->paths.criu);
+  EXPECT_EQ(shipped->paths.crun, bare->paths.crun);
+  EXPECT_EQ(shipped->paths.cgroup, bare->paths.cgroup);
+  EXPECT_EQ(shipped->peer_port, bare->peer_port);
+  EXPECT_EQ(shipped->nodes[1].slots, bare->nodes[0].slots);
+  EXPECT_EQ(shipped->timeouts.connect, bare->timeouts.connect);
+  EXPECT_EQ(shipped->timeouts.request, bare->timeouts.request);
+  EXPECT_EQ(shipped->timeouts.heartbeat, bare->timeouts.heartbeat);
+  EXPECT_EQ(shipped->timeouts.heartbeat_lost, bare->timeouts.heartbeat_lost);
+  EXPECT_EQ(shipped->timeouts.freeze, bare->timeouts.freeze);
+  EXPECT_EQ(shipped->timeouts.dump, bare->timeouts.dump);
+  EXPECT_EQ(shipped->timeouts.idle, bare->timeouts.idle);
+  EXPECT_EQ(shipped->timeouts.restore, bare->timeouts.restore);
+  EXPECT_EQ(shipped->timeouts.commit, bare->timeouts.commit);
+  EXPECT_EQ(shipped->network.tcp_rto_max, bare->network.tcp_rto_max);
+  EXPECT_EQ(shipped->network.tcp_retries, bare->network.tcp_retries);
+  EXPECT_EQ(shipped->limits.migrations_per_node, bare->limits.migrations_per_node);
+}
+
+TEST(Config, Defaults) {
+  const auto config = parse_config(kMinimal, "lab.yaml");
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_EQ(config->default_fabric, "1g");
+  EXPECT_EQ(config->peer_port, 7420);
+  EXPECT_EQ(config->timeouts.heartbeat, 500ms);
+  EXPECT_EQ(config->timeouts.dump, 10min);
+  EXPECT_EQ(config->network.tcp_retries, 255);
+  char host[256] = {};
+  ASSERT_EQ(::gethostname(host, sizeof host - 1), 0);
+  EXPECT_EQ(config->node, std::string(host).substr(0, std::string(host).find('.')));
+}
+
+TEST(Config, Finds) {
+  const auto config = parse_config(kMinimal + "node: n1\n", "lab.yaml");
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_EQ(config->node, "n1");
+  EXPECT_EQ(config->find_node("n1"), &config->nodes[0]);
+  EXPECT_EQ(config->find_node("n9"), nullptr);
+  EXPECT_EQ(config->find_fabric("10g"), &config->fabrics[1]);
+  EXPECT_EQ(config->find_fabric(""), nullptr);
+}
+
+TEST(Config, SectionsMayBeLeftEmpty) {
+  EXPECT_EQ(told(kMinimal + "paths:\npeer:\ntimeouts: {}\nnetwork: ~\nlimits:\n"), "");
+}
+
+TEST(Config, TenMistakesInOneRun) {
+  const std::string text =
+      "cluster: Lab\n"                                                             // 1
+      "paths: {state_dir: var/lib}\n"                                              // 2
+      "fabrics:\n"                                                                 // 3
+      "  - {name: 1g, bridge: br-1g, subnet: 10.1.0.1/16, rate: 1Gbit}\n"          // 4
+      "  - {name: 10g, bridge: br-1g, subnet: 10.2.0.0/16, rate: 10}\n"            // 5
+      "nodes:\n"                                                                   // 6
+      "  - {name: n1, memory: 8GiB, addresses: {1g: 10.1.0.11, 10g: 10.3.0.1}}\n"  // 7
+      "  - {name: n1, memory: 8GB, addresses: {1g: 10.1.0.12, 10g: 10.2.0.12}}\n"  // 8
+      "timeouts:\n"                                                                // 9
+      "  freeze: 10\n"                                                             // 10
+      "limits:\n"                                                                  // 11
+      "  migration_per_node: eight\n";                                             // 12
+  EXPECT_EQ(told(text),
+            "lab.yaml:1:10: cluster: expected a name of 1 to 32 characters a-z, 0-9 or '-' "
+            "(not first), got 'Lab'\n"
+            "lab.yaml:2:20: paths.state_dir: expected an absolute path of at most 1024 bytes, "
+            "got 'var/lib'\n"
+            "lab.yaml:4:39: fabrics[0].subnet: expected an IPv4 subnet such as 10.1.0.0/16 "
+            "(8 to 30 bits, no host bits set), got '10.1.0.1/16'\n"
+            "lab.yaml:5:25: fabrics[1].bridge: 'br-1g' appears twice (first at line 4)\n"
+            "lab.yaml:5:59: fabrics[1].rate: expected a rate from 1Mbit to 1000Gbit "
+            "(unit Mbit or Gbit), got '10'\n"
+            "lab.yaml:7:62: nodes[0].addresses.10g: expected an IPv4 address of a host in "
+            "10.2.0.0/16, got '10.3.0.1'\n"
+            "lab.yaml:8:12: nodes[1].name: 'n1' appears twice (first at line 7)\n"
+            "lab.yaml:8:24: nodes[1].memory: expected a size from 1MiB to 1024TiB "
+            "(unit B, KiB, MiB, GiB or TiB), got '8GB'\n"
+            "lab.yaml:10:11: timeouts.freeze: expected a duration from 100ms to 10min "
+            "(unit ms, s, min or h), got '10'\n"
+            "lab.yaml:12:3: limits.migration_per_node: unknown key; "
+            "did you mean 'migrations_per_node'?");
+}
+
+TEST(Config, WhatIsRequired) {
+  EXPECT_EQ(told("{}"),
+            "lab.yaml:1:1: cluster: required key is missing\n"
+            "lab.yaml:1:1: fabrics: required key is missing\n"
+            "lab.yaml:1:1: nodes: required key is missing");
+  EXPECT_EQ(told("cluster: c\nfabrics:\n- {}\nnodes:\n- {}\n"),
+            "lab.yaml:3:3: fabrics[0].name: required key is missing\n"
+            "lab.yaml:3:3: fabrics[0].bridge: required key is missing\n"
+            "lab.yaml:3:3: fabrics[0].subnet: required key is missing\n"
+            "lab.yaml:3:3: fabrics[0].rate: required key is missing\n"
+            "lab.yaml:5:3: nodes[0].name: required key is missing\n"
+            "lab.yaml:5:3: nodes[0].memory: required key is missing");
+  EXPECT_EQ(told("cluster: c\n" + kFabrics + "nodes:\n- {name: n1, memory: 1GiB}\n"),
+            "lab.yaml:6:3: nodes[0].addresses.1g: required key is missing\n"
+            "lab.yaml:6:3: nodes[0].addresses.10g: required key is missing");
+}
+
+TEST(Config, NamesMustBeKnown) {
+  EXPECT_EQ(told(kMinimal + "default_fabric: 40g\n"),
+            "lab.yaml:7:17: default_fabric: no fabric is called '40g'");
+  EXPECT_EQ(told(kMinimal + "node: n2\n"), "lab.yaml:7:7: node: no node is called 'n2'");
+  EXPECT_EQ(told(kMinimal + "timeout: {}\n"),
+            "lab.yaml:7:1: timeout: unknown key; did you mean 'timeouts'?");
+  EXPECT_EQ(told("cluster: c\n" + kFabrics +
+                 "nodes:\n- name: n1\n  role: boss\n  memory: 1GiB\n"
+                 "  addresses: {1g: 10.1.0.11, 10g: 10.2.0.11, 40g: 10.3.0.11}\n"),
+            "lab.yaml:7:9: nodes[0].role: expected one of head, compute, got 'boss'\n"
+            "lab.yaml:9:46: nodes[0].addresses.40g: unknown key; did you mean '10g'?");
+}
+
+TEST(Config, AddressesMustFit) {
+  const auto with = [](const std::string& first, const std::string& second) {
+    return told("cluster: c\n" + kFabrics + "nodes:\n- {name: n1, memory: 1GiB, addresses: {1g: " +
+                first + ", 10g: " + second + "}}\n");
+  };
+  const std::string in_1g = "expected an IPv4 address of a host in 10.1.0.0/16, got ";
+  EXPECT_EQ(with("10.1.255.254", "10.2.0.1"), "");
+  for (const char* bad : {"10.1.0.0", "10.1.255.255", "10.2.0.1", "10.1.1", "10.1.0.256", "n1",
+                          "010.1.0.1", "fe80::1"}) {
+    EXPECT_EQ(with(bad, "10.2.0.1"),
+              "lab.yaml:6:44: nodes[0].addresses.1g: " + in_1g + "'" + bad + "'");
+  }
+  EXPECT_EQ(told(kMinimal + "  - {name: n2, memory: 1GiB, addresses: {1g: 10.1.0.11, "
+                            "10g: 10.2.0.12}}\n"),
+            "lab.yaml:7:46: nodes[1].addresses.1g: '10.1.0.11' appears twice (first at line 6)");
+}
+
+TEST(Config, SubnetsMustNotOverlap) {
+  const auto with = [](const std::string& subnet) {
+    return told(
+        "cluster: c\nfabrics:\n- {name: a, bridge: a, subnet: 10.0.0.0/12, rate: 1Gbit}\n"
+        "- {name: b, bridge: b, subnet: " +
+        subnet +
+        ", rate: 1Gbit}\n"
+        "nodes:\n- {name: n1, memory: 1GiB, addresses: {a: 10.0.0.1, b: 10.16.0.1}}\n");
+  };
+  EXPECT_EQ(with("10.16.0.0/16"), "");
+  EXPECT_TRUE(with("10.15.0.0/16")
+                  .starts_with("lab.yaml:4:32: fabrics[1].subnet: 10.15.0.0/16 overlaps "
+                               "10.0.0.0/12 of fabric 'a'"));
+  for (const char* bad : {"10.16.0.0", "10.16.0.0/31", "10.16.0.0/7", "10.16.0.1/16", "10.16.0.0/",
+                          "10.16.0.0/ 16", "/16", "0.0.0.0/0"}) {
+    EXPECT_TRUE(with(bad).starts_with("lab.yaml:4:32: fabrics[1].subnet: expected an IPv4 subnet"))
+        << bad;
+  }
+}
+
+TEST(Config, PathsAndPrograms) {
+  const auto with = [](const std::string& line) {
+    return told(kMinimal + "paths: {" + line + "}");
+  };
+  EXPECT_EQ(with("criu: /opt/criu/bin/criu, cgroup: system.slice/lifeboat"), "");
+  EXPECT_EQ(with("criu: bin/criu"),
+            "lab.yaml:7:15: paths.criu: expected a program's name or absolute path, "
+            "got 'bin/criu'");
+  for (const char* bad : {"/lifeboat", "../x", "a/../../x", "a//b", "a/", "."}) {
+    EXPECT_EQ(with(std::string("cgroup: ") + bad),
+              "lab.yaml:7:17: paths.cgroup: expected a path below the cgroup mount, such as "
+              "lifeboat or system.slice/lifeboat, got '" +
+                  std::string(bad) + "'");
+  }
+  EXPECT_EQ(with("run_dir: /" + std::string(64, 'r')),
+            "lab.yaml:7:18: paths.run_dir: expected an absolute path of at most 64 bytes, got '/" +
+                std::string(59, 'r') + "...'");
+}
+
+TEST(Config, RangesHold) {
+  EXPECT_EQ(told(kMinimal + "peer: {port: 65536}\n"),
+            "lab.yaml:7:14: peer.port: expected an integer from 1 to 65535, got '65536'");
+  EXPECT_EQ(told(kMinimal + "network: {tcp_rto_max: 500ms, tcp_retries: 256}\n"),
+            "lab.yaml:7:24: network.tcp_rto_max: expected a duration from 1s to 2min "
+            "(unit ms, s, min or h), got '500ms'\n"
+            "lab.yaml:7:44: network.tcp_retries: expected an integer from 3 to 255, got '256'");
+  EXPECT_EQ(told(kMinimal + "timeouts: {heartbeat: 2s}\n"),
+            "lab.yaml:7:11: timeouts.heartbeat_lost: expected at least twice heartbeat (2s), "
+            "got 3s");
+  EXPECT_EQ(told(kMinimal + "timeouts: {heartbeat_lost: 800ms}\n"),
+            "lab.yaml:7:28: timeouts.heartbeat_lost: expected at least twice heartbeat (500ms), "
+            "got 800ms");
+}
+
+TEST(Config, FileThatIsNotThere) {
+  const auto config = load_config("/nonexistent/lifeboat.yaml");
+  ASSERT_FALSE(config.has_value());
+  EXPECT_EQ(config.error().code, Errc::kSystem);
+  EXPECT_EQ(config.error().message,
+            "read /nonexistent/lifeboat.yaml: No such file or directory; "
+            "a YAML file that this user may read is needed");
+}
+
+}  // namespace
+}  // namespace lifeboat

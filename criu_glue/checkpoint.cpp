@@ -172,13 +172,13 @@ HeldRestore::~HeldRestore() {
 }
 
 awaitable<Result<Process>> HeldRestore::release() && {
-  auto response = co_await finish(*swrk_, kResumeLimit);
+  CO_CHECK_OK(swrk_->answer(true));
+  // `post-resume`, or the response: either way CRIU has detached from all tasks.
+  auto message = co_await swrk_->receive(kResumeLimit);
+  const bool failed = message && message->type() != criu::NOTIFY && !message->success();
   swrk_.reset();
-  if (!response) co_return tl::unexpected<Error>(response.error());
-  if (!response->success()) {
-    co_return fail(Errc::kSystem, "criu failed after the tasks were resumed: " +
-                                      response->cr_errmsg());
-  }
+  if (!message) co_return tl::unexpected<Error>(message.error());
+  if (failed) co_return fail(Errc::kSystem, "criu failed after the commit: " + message->cr_errmsg());
   co_return std::move(init_);
 }
 

@@ -70,7 +70,8 @@ class HeldRestore {
   HeldRestore(HeldRestore&&) noexcept = default;
   ~HeldRestore();
   [[nodiscard]] pid_t init_pid() const { return init_.pid(); }
-  // Ends CRIU's hold: the tasks run once their cgroup is thawed. Their init is our child.
+  // Ends CRIU's hold: the tasks run if their cgroup is thawed. Returns once they are let go; their
+  // init is our child.
   awaitable<Result<Process>> release() &&;
 
  private:

@@ -18,6 +18,7 @@ awaitable<Result<Swrk>> Swrk::start(const std::string& criu, SpawnOptions option
   const Fd theirs(pair[1]);
   constexpr int kWorkerFd = 3;
   options.fds.emplace_back(theirs.get(), kWorkerFd);
+  options.keep_priority = true;
   options.argv = {criu, "swrk", std::to_string(kWorkerFd)};
   CO_TRY(Process process, spawn(options));
   auto executor = co_await asio::this_coro::executor;

@@ -8,6 +8,7 @@
 #include "agent.hpp"
 #include "api.hpp"
 #include "base/log.hpp"
+#include "base/process.hpp"
 #include "config.hpp"
 
 namespace {
@@ -72,6 +73,7 @@ int main(int argc, char** argv) {
   // Containers whose runtime has ended become our children, so we learn how they end.
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   std::signal(SIGPIPE, SIG_IGN);
+  raise_priority();
 
   auto context = std::make_unique<asio::io_context>(1);
   const std::string socket = config->paths.run_dir + "/api.sock";

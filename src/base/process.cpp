@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -79,6 +80,7 @@ void enter_namespaces(const SpawnOptions& options, const Prepared& prepared, int
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   for (int number : {SIGPIPE, SIGINT, SIGTERM, SIGHUP, SIGCHLD}) ::signal(number, SIG_DFL);
 
+  if (!options.keep_priority) ::setpriority(PRIO_PROCESS, 0, 0);
   enter_namespaces(options, prepared, error_pipe);
 
   // Move everything out of the way first, so that no dup2 overwrites a descriptor still needed.
@@ -165,6 +167,11 @@ awaitable<Result<std::optional<ExitStatus>>> Process::wait_for(Milliseconds limi
     co_return fail(Errc::kTimeout, "not ended after " + std::to_string(limit.count()) + " ms");
   }
   co_return reap(pidfd_.get());
+}
+
+void raise_priority() {
+  constexpr int kNice = -10;
+  ::setpriority(PRIO_PROCESS, 0, kNice);
 }
 
 Result<Process> spawn(const SpawnOptions& options) {

@@ -58,6 +58,7 @@ struct SpawnOptions {
   int netns_fd = -1;                                     // setns before exec
   std::string cgroup_procs;     // path of a cgroup.procs to enter before exec; empty: stay
   bool new_session = true;      // setsid
+  bool keep_priority = false;   // the daemon's own scheduling priority; else the ordinary one
   bool private_mounts = false;  // own mount namespace; what is mounted there dies with it
   // {source, mount point}: bind mounts made in that private mount namespace.
   std::vector<std::pair<std::string, std::string>> bind_mounts;
@@ -65,6 +66,10 @@ struct SpawnOptions {
 
 // Forks and execs. An error in the child before exec comes back as the error of this call.
 Result<Process> spawn(const SpawnOptions& options);
+
+// Puts this process before ordinary ones: while a container is frozen every wait for a CPU that its
+// neighbours keep busy is downtime. Best effort.
+void raise_priority();
 
 // Runs a tool to its end and returns its stdout+stderr (at most 1 MiB) and how it ended. Not for
 // tools that leave children behind: those keep the output open.

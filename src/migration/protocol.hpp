@@ -18,6 +18,7 @@
 //   Commit                              ->   plugged in, announced, resumed      [point of no
 //   return]
 //                                       <-   Running {timings}
+//                                       <-   Checked {connections that did not come along}
 //
 // Before it sends Commit the source may break off at any time by closing the connection: the
 // target then removes all it built. A source that has sent Commit and got no answer asks again
@@ -52,6 +53,7 @@ enum class Kind : std::uint16_t {
   kStaged = 21,
   kCommit = 22,
   kRunning = 23,
+  kChecked = 24,
 };
 
 [[nodiscard]] constexpr std::string_view to_string(Kind kind) {

@@ -221,7 +221,7 @@ awaitable<void> check_connections_later(std::weak_ptr<Container> weak,
 }
 
 // Commit has come: the container becomes ours. Up to the record everything can be undone.
-awaitable<Result<json::object>> take_over(Node& node, Restored restored) {
+awaitable<Result<json::object>> take_over(Node& node, Restored& restored) {
   const auto start = SteadyClock::now();
   std::shared_ptr<Container> container = restored.prepared.arrival.container();
   CO_CHECK_OK(container->net().plug());
@@ -229,11 +229,11 @@ awaitable<Result<json::object>> take_over(Node& node, Restored restored) {
   const double network_ms = elapsed_ms(start);
   CO_CHECK_OK(node.record_outcome(restored.prepared.migration, Outcome::kCommitted));
 
-  // Committed.
+  // Committed. CRIU still holds the tasks, so they run the moment it lets go of them.
   const pid_t init_pid = restored.held.init_pid();
   (void)restored.prepared.arrival.release();
-  auto init = co_await std::move(restored.held).release();
   (void)container->cgroup().thaw();
+  auto init = co_await std::move(restored.held).release();
   const double resume_ms = elapsed_ms(start) - network_ms;
   if (!init) {
     log::warn("criu complained after the commit", {{"reason", init.error().message}});
@@ -242,16 +242,18 @@ awaitable<Result<json::object>> take_over(Node& node, Restored restored) {
   if (init) container->set_init(std::move(*init));
   (void)container->set_state(ContainerState::kRunning);
   node.watch(container);
+  json::object body{{"network_ms", network_ms}, {"resume_ms", resume_ms}};
+  co_return body;
+}
+
+json::object check_connections(Node& node, const std::shared_ptr<Container>& container,
+                               const std::vector<std::string>& before) {
   json::array lost;
-  for (const std::string& pair :
-       missing_connections(restored.established, container->init().pid())) {
+  for (const std::string& pair : missing_connections(before, container->init().pid())) {
     lost.emplace_back(pair);
   }
-  asio::co_spawn(node.executor(), check_connections_later(container, restored.established),
-                 asio::detached);
-  json::object body{{"network_ms", network_ms}, {"resume_ms", resume_ms},
-                    {"lost_connections", std::move(lost)}};
-  co_return body;
+  asio::co_spawn(node.executor(), check_connections_later(container, before), asio::detached);
+  return {{"lost_connections", std::move(lost)}};
 }
 
 // The whole arrival; an error has undone everything.
@@ -272,11 +274,15 @@ awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& o
   auto decision = co_await link.expect(Kind::kCommit, timeouts.commit);
   if (!decision) co_return failed_at("commit", decision.error());
 
-  auto running = co_await take_over(node, std::move(*restored));
+  const std::shared_ptr<Container> container = restored->prepared.arrival.container();
+  auto running = co_await take_over(node, *restored);
   if (!running) co_return failed_at("commit", running.error());
-  log::info("container arrived", {{"migration", migration}});
   // Should this not get through, the source asks for the outcome.
   (void)co_await link.send(Kind::kRunning, std::move(*running), timeouts.request);
+  json::object checked = check_connections(node, container, restored->established);
+  (void)co_await link.send(Kind::kChecked, std::move(checked), timeouts.request);
+  log::info("container arrived",
+            {{"migration", migration}, {"container", container->spec().id}});
   co_return true;
 }
 

@@ -1,10 +1,9 @@
 /* memory - MPI ranks that hold a known amount of memory and notice when they stand still.
  *
- *   memory MB[,MB...] [SECONDS]
+ *   memory MB[,MB...] [SECONDS [FILE]]
  *
  * Rank i allocates the i-th amount (the last one holds for all further ranks; 1 MB = 10^6 bytes),
- * fills it with a pattern and then, until SECONDS (default 60) have passed or a file "stop" appears
- * in the working directory:
+ * fills it with a pattern and then, until SECONDS (default 60) have passed or FILE exists:
  *   - verifies and rewrites some pages, about every millisecond;
  *   - exchanges a number with its neighbours in a ring of all ranks, and checks it.
  * Prints, when all ranks are ready, "memory ready"; each second, per rank, the longest gap between
@@ -106,7 +105,8 @@ static void exchange(struct message *out, struct message *in, int rank, int rank
 }
 
 /* Returns the number of messages that were not as they had to be. */
-static uint64_t run(struct memory *m, int rank, int ranks, double seconds) {
+static uint64_t run(struct memory *m, int rank, int ranks, double seconds,
+                    const char *stop) {
   const int left = (rank + ranks - 1) % ranks;
   const double end = now() + seconds;
   double before = now(), report = before + REPORT_S, longest = 0, longest_at = before;
@@ -128,7 +128,7 @@ static uint64_t run(struct memory *m, int rank, int ranks, double seconds) {
       longest = 0;
       report = t + REPORT_S;
       /* The word goes once round the ring, so everybody has it before the last round. */
-      if (rank == 0 && last == 0 && (t >= end || access("stop", F_OK) == 0)) {
+      if (rank == 0 && last == 0 && (t >= end || (stop != NULL && access(stop, F_OK) == 0))) {
         last = round + (uint64_t)ranks + 1;
       }
     }
@@ -160,7 +160,7 @@ int main(int argc, char **argv) {
   const uint64_t megabytes = argc > 1 ? amount(argv[1], rank) : 0;
   const double seconds = argc > 2 ? atof(argv[2]) : 60;
   if (megabytes == 0 || megabytes > 1 << 20 || seconds <= 0) {
-    fprintf(stderr, "usage: memory MB[,MB...] [SECONDS]\n");
+    fprintf(stderr, "usage: memory MB[,MB...] [SECONDS [FILE]]\n");
     MPI_Abort(MPI_COMM_WORLD, 2);
   }
   struct memory m = {.pages = megabytes * 1000000 / PAGE + 1, .seed = (uint64_t)rank << 56};
@@ -174,7 +174,7 @@ int main(int argc, char **argv) {
   if (rank == 0) printf("memory ready\n");
 
   uint64_t wrong[2] = {0, 0}, all[2] = {0, 0};
-  wrong[1] = run(&m, rank, ranks, seconds);
+  wrong[1] = run(&m, rank, ranks, seconds, argc > 3 ? argv[3] : NULL);
   for (uint64_t page = 0; page < m.pages; page++) verify_page(&m, page);
   wrong[0] = m.wrong;
   if (wrong[0] + wrong[1] > 0) {

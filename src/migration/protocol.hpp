@@ -84,6 +84,8 @@ enum class Kind : std::uint16_t {
       return "Commit";
     case Kind::kRunning:
       return "Running";
+    case Kind::kChecked:
+      return "Checked";
   }
   return "unknown";
 }

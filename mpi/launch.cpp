@@ -132,6 +132,7 @@ awaitable<Result<Launch>> launch_mpiexec(const JobSpec& job, const LaunchPlan& p
     }
     co_await sleep_for(Milliseconds(20));
   }
+  launch.mpiexec.signal_group(SIGKILL);
   launch.mpiexec.kill_and_reap();
   co_return fail(Errc::kTimeout, "mpiexec.mpich did not print its launch commands");
 }

@@ -56,8 +56,11 @@ awaitable<Status> Agent::start() {
   }
   co_await node_.adopt_all();
   for (const auto& [id, container] : node_.containers()) {
-    if (container->state() != ContainerState::kInDoubt) continue;
-    asio::co_spawn(node_.executor(), resolve(node_, container), asio::detached);
+    if (container->state() == ContainerState::kInDoubt) {
+      asio::co_spawn(node_.executor(), resolve(node_, container), asio::detached);
+    } else if (container->state() == ContainerState::kLeaving) {
+      asio::co_spawn(node_.executor(), resume_left_over(container), asio::detached);
+    }
   }
   jobs_.adopt_all();
   co_return co_await listen();

@@ -192,18 +192,11 @@ void read_nodes(yaml::Reader& m, Config& out) {
 void read_timeouts(yaml::Reader& m, Timeouts& out) {
   m.optional("connect", out.connect, yaml::Duration{100ms, 10min});
   m.optional("request", out.request, yaml::Duration{100ms, 10min});
-  m.optional("heartbeat", out.heartbeat, yaml::Duration{50ms, 1min});
-  m.optional("heartbeat_lost", out.heartbeat_lost, yaml::Duration{100ms, 1h});
   m.optional("freeze", out.freeze, yaml::Duration{100ms, 10min});
   m.optional("dump", out.dump, yaml::Duration{1s, 24h});
   m.optional("idle", out.idle, yaml::Duration{1s, 1h});
   m.optional("restore", out.restore, yaml::Duration{1s, 24h});
   m.optional("commit", out.commit, yaml::Duration{100ms, 10min});
-  if (out.heartbeat_lost < 2 * out.heartbeat) {
-    m.mistake("heartbeat_lost", "expected at least twice heartbeat (" +
-                                    yaml::to_text(out.heartbeat) + "), got " +
-                                    yaml::to_text(out.heartbeat_lost));
-  }
 }
 
 void read_network(yaml::Reader& m, NetworkConfig& out) {

@@ -48,8 +48,6 @@ struct NodeConfig {
 struct Timeouts {
   std::chrono::milliseconds connect{5'000};         // TCP and hello of a peer
   std::chrono::milliseconds request{10'000};        // a peer's answer to one request
-  std::chrono::milliseconds heartbeat{500};         // between two heartbeats
-  std::chrono::milliseconds heartbeat_lost{3'000};  // silent for so long: shown as unreachable
   std::chrono::milliseconds freeze{10'000};         // until every task is stopped
   std::chrono::milliseconds dump{600'000};          // CRIU, until the images are complete
   std::chrono::milliseconds idle{30'000};           // no byte from the peer in a transfer
@@ -64,7 +62,7 @@ struct NetworkConfig {
 };
 
 struct Limits {
-  int migrations_per_node = 4;  // at the same time, in and out together
+  int migrations_per_node = 4;  // leaving it at the same time
 };
 
 struct Config {

@@ -91,7 +91,7 @@ awaitable<Result<json::object>> Jobs::run(json::object params) {
   if (!started) {
     job->running = false;
     job->error = started.error().message;
-    job->mpiexec.signal(SIGKILL);
+    job->mpiexec.signal_group(SIGKILL);
     co_await remove_containers(job->containers);
     log::error("job could not be started", {{"job", job->spec.name}, {"reason", job->error}});
     co_return tl::unexpected<Error>(started.error().context("start job '" + job->spec.name + "'"));
@@ -242,14 +242,14 @@ awaitable<Result<json::object>> Jobs::kill(json::object params) {
     co_return fail(Errc::kConflict, "job '" + job->spec.name + "' has ended already");
   }
   // mpiexec is a child of the shell that keeps its status; the shell leads the process group.
-  ::kill(-job->mpiexec.pid(), SIGTERM);
+  job->mpiexec.signal_group(SIGTERM);
   constexpr Milliseconds kGrace{3000};
   auto process = Process::open(job->mpiexec.pid());
   if (process && process->running()) {
     asio::posix::stream_descriptor watch(node_.executor(), ::dup(process->pidfd()));
     Deadline deadline(node_.executor(), kGrace, [&watch] { watch.cancel(); });
     co_await watch.async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
-    if (deadline.expired()) ::kill(-process->pid(), SIGKILL);
+    if (deadline.expired()) job->mpiexec.signal_group(SIGKILL);
   }
   co_return describe(*job);
 }

@@ -189,10 +189,7 @@ void Node::adopt_one(const std::string& directory) {
       log::info("removed a container that had not fully arrived", {{"container", id}});
       container->destroy();
       return;
-    case ContainerState::kLeaving:
-      // Commit was not sent: it lives here, and CRIU let it go when the daemon died.
-      (void)container->set_state(ContainerState::kRunning);
-      break;
+    case ContainerState::kLeaving:  // see resume_left_over() and resolve()
     case ContainerState::kInDoubt:
     case ContainerState::kStarting:
     case ContainerState::kRunning:
@@ -200,7 +197,7 @@ void Node::adopt_one(const std::string& directory) {
   }
   add(container);
   watch(container);
-  if (container->state() != ContainerState::kInDoubt) {
+  if (container->state() == ContainerState::kRunning) {
     (void)container->net().plug();
     (void)container->cgroup().thaw();
   }

@@ -140,6 +140,10 @@ void Process::signal(int number) const {
   if (valid()) ::syscall(SYS_pidfd_send_signal, pidfd_.get(), number, nullptr, 0);
 }
 
+void Process::signal_group(int number) const {
+  if (valid()) ::kill(-pid_, number);
+}
+
 void Process::kill_and_reap() {
   if (!valid()) return;
   signal(SIGKILL);
@@ -239,6 +243,13 @@ bool is_zombie(pid_t pid) {
 }
 
 }  // namespace
+
+bool is_traced(pid_t pid) {
+  auto text = read_file("/proc/" + std::to_string(pid) + "/status", 16384);
+  if (!text) return false;
+  const auto at = text->find("TracerPid:\t");
+  return at != std::string::npos && (*text)[at + 11] != '0';
+}
 
 void reap_strangers() {
   static std::set<pid_t> seen;

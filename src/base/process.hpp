@@ -37,6 +37,8 @@ class Process {
   [[nodiscard]] bool running() const;
 
   void signal(int number) const;
+  // To the process group of this name: for one started in a session of its own.
+  void signal_group(int number) const;
   // Ends and reaps a child; blocks until it is gone, at most 2 s. No-op when not valid.
   void kill_and_reap();
 
@@ -78,6 +80,9 @@ struct ToolOutput {
   std::string text;
 };
 awaitable<Result<ToolOutput>> run_tool(SpawnOptions options, Milliseconds limit);
+
+// True while another process (CRIU, a debugger) traces this one.
+bool is_traced(pid_t pid);
 
 // As a subreaper we inherit processes that nobody here waits for. Reaps those that have been
 // zombies since the last call; whoever waits for a child of its own does so much sooner.

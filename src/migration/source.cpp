@@ -340,6 +340,20 @@ awaitable<Status> migrate(Node& node, Move move) {
   co_return tl::unexpected<Error>(committed.error());
 }
 
+awaitable<void> resume_left_over(std::shared_ptr<Container> container) {
+  // CRIU thaws and freezes the cgroup by itself while it works: acting before it is done would be
+  // undone.
+  while (container->init().running() && is_traced(container->init().pid())) {
+    co_await sleep_for(Milliseconds(20));
+  }
+  (void)container->net().plug();
+  (void)container->cgroup().thaw();
+  (void)container->net().announce();
+  (void)container->set_state(ContainerState::kRunning);
+  log::info("container goes on after an interrupted migration",
+            {{"container", container->spec().id}});
+}
+
 awaitable<void> resolve(Node& node, std::shared_ptr<Container> container) {
   const Outcome outcome =
       co_await ask_outcome(node, container->migration_peer(), container->migration());
@@ -351,9 +365,7 @@ awaitable<void> resolve(Node& node, std::shared_ptr<Container> container) {
     container->destroy();
     co_return;
   }
-  (void)container->net().plug();
-  (void)container->cgroup().thaw();
-  (void)container->set_state(ContainerState::kRunning);
+  co_await resume_left_over(container);
 }
 
 }  // namespace lifeboat

@@ -11,6 +11,10 @@ namespace lifeboat {
 // container stays frozen here (kInDoubt).
 awaitable<Status> migrate(Node& node, Move move);
 
+// For a container whose migration the daemon did not survive, before its commit was sent: it lives
+// here. Waits until CRIU, which ends by itself without its daemon, has let go, and thaws it.
+awaitable<void> resume_left_over(std::shared_ptr<Container> container);
+
 // For a container found in doubt after a restart of the daemon: asks the target and acts.
 awaitable<void> resolve(Node& node, std::shared_ptr<Container> container);
 

@@ -60,8 +60,6 @@ TEST(Config, ShippedFileShowsTheDefaults) {
   EXPECT_EQ(shipped->nodes[1].slots, bare->nodes[0].slots);
   EXPECT_EQ(shipped->timeouts.connect, bare->timeouts.connect);
   EXPECT_EQ(shipped->timeouts.request, bare->timeouts.request);
-  EXPECT_EQ(shipped->timeouts.heartbeat, bare->timeouts.heartbeat);
-  EXPECT_EQ(shipped->timeouts.heartbeat_lost, bare->timeouts.heartbeat_lost);
   EXPECT_EQ(shipped->timeouts.freeze, bare->timeouts.freeze);
   EXPECT_EQ(shipped->timeouts.dump, bare->timeouts.dump);
   EXPECT_EQ(shipped->timeouts.idle, bare->timeouts.idle);
@@ -77,7 +75,6 @@ TEST(Config, Defaults) {
   ASSERT_TRUE(config.has_value()) << config.error().message;
   EXPECT_EQ(config->default_fabric, "1g");
   EXPECT_EQ(config->peer_port, 7420);
-  EXPECT_EQ(config->timeouts.heartbeat, 500ms);
   EXPECT_EQ(config->timeouts.dump, 10min);
   EXPECT_EQ(config->network.tcp_retries, 255);
   char host[256] = {};
@@ -227,12 +224,6 @@ TEST(Config, RangesHold) {
             "lab.yaml:7:24: network.tcp_rto_max: expected a duration from 1s to 2min "
             "(unit ms, s, min or h), got '500ms'\n"
             "lab.yaml:7:44: network.tcp_retries: expected an integer from 3 to 255, got '256'");
-  EXPECT_EQ(told(kMinimal + "timeouts: {heartbeat: 2s}\n"),
-            "lab.yaml:7:11: timeouts.heartbeat_lost: expected at least twice heartbeat (2s), "
-            "got 3s");
-  EXPECT_EQ(told(kMinimal + "timeouts: {heartbeat_lost: 800ms}\n"),
-            "lab.yaml:7:28: timeouts.heartbeat_lost: expected at least twice heartbeat (500ms), "
-            "got 800ms");
 }
 
 TEST(Config, FileThatIsNotThere) {

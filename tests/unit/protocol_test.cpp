@@ -12,7 +12,8 @@ namespace {
 
 constexpr Kind kKinds[] = {Kind::kHello,     Kind::kRequest,   Kind::kResponse, Kind::kFailed,
                            Kind::kOffer,     Kind::kAccepted,  Kind::kImageOpen, Kind::kImageData,
-                           Kind::kImageEnd,  Kind::kStaged,    Kind::kCommit,   Kind::kRunning};
+                           Kind::kImageEnd,  Kind::kStaged,    Kind::kCommit,   Kind::kRunning,
+                           Kind::kChecked};
 
 struct Raw {
   unsigned char bytes[kHeaderBytes] = {};

@@ -1,0 +1,489 @@
+"""scripts/demo, once everything is built: HPL in peace, HPL while its ranks move, the comparison."""
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+
+from demolib import hpl
+from demolib.cluster import ROOT, Cluster, Failure, deaf
+from demolib.screen import Gone, open_screen, table
+from lablib import base
+
+FABRICS = ('10g', '1g')
+PHASES = ('connect', 'freeze', 'dump', 'transfer', 'restore', 'commit')
+PARTS = ('freeze', 'dump', 'transfer', 'restore', 'network', 'resume')
+PAUSE_MOST = 3.0       # seconds between two migrations; less if HPL takes less than 25 s
+MIGRATION_LIMIT = 120  # seconds
+START_LIMIT = 30       # seconds until all containers run
+REFERENCE_LIMIT = 3600
+
+
+class Interrupted(Exception):
+  def __init__(self, signo):
+    super().__init__(f'interrupted by {signal.Signals(signo).name}')
+    self.signo = signo
+
+
+class Job:
+  """One `lifeboat run`, followed in the background."""
+
+  def __init__(self, cluster, name, bundle, size):
+    self.cluster, self.name = cluster, name
+    self.output = cluster.path(f'{name}.out')
+    job = hpl.write_job(cluster.directory, name, bundle, size)
+    self.began = time.monotonic()
+    self.ended = None
+    with open(self.output, 'w', encoding='utf-8') as out, \
+         open(cluster.path(f'{name}.err'), 'w', encoding='utf-8') as error:
+      self.process = cluster.operator('run', job, stdout=out, stderr=error)
+
+  def running(self):
+    if self.ended is None and self.process.poll() is not None:
+      self.ended = time.monotonic()
+    return self.ended is None
+
+  def seconds(self):
+    return round((self.ended or time.monotonic()) - self.began, 3)
+
+  def text(self):
+    return base.read(self.output, '')
+
+  def said(self):
+    """The end of what `lifeboat run` complained about."""
+    lines = base.read(self.cluster.path(f'{self.name}.err'), '').strip().splitlines()
+    return '; '.join(lines[-3:])
+
+  def places(self):
+    """{container: node} once all run, or None."""
+    found = self.cluster.containers(self.name)
+    if found is None or len(found) != hpl.RANKS or any(len(e) != 1 for e in found.values()):
+      return None
+    return {name: entries[0]['node'] for name, entries in sorted(found.items())}
+
+
+class Move:
+  """One `lifeboat migrate`, in a thread."""
+
+  def __init__(self, number, job, container, source, target, fabric, note):
+    self.number, self.job, self.note = number, job, note
+    self.container, self.source, self.target, self.fabric = container, source, target, fabric
+    self.id, self.phases, self.report, self.problem = '', [], {}, ''
+    self.began, self.ended = time.monotonic(), None
+    self.thread = threading.Thread(target=self.run, daemon=True)
+    self.thread.start()
+
+  def run(self):
+    cluster, told = self.job.cluster, []
+    child = cluster.operator('migrate', self.container, '--to', self.target, '--fabric', self.fabric,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    timer = threading.Timer(MIGRATION_LIMIT, child.kill)
+    timer.start()
+    for line in child.stderr:
+      told.append(line.strip())
+      if line.startswith('migration '):
+        self.id = line.split()[1]
+      elif told[-1] in PHASES:
+        self.phases.append(told[-1])
+    code = child.wait()
+    timer.cancel()
+    self.report = (self.id and cluster.get(f'/v1/migrations/{self.id}')) or {}
+    outcome = self.report.get('outcome', 'unknown')
+    if code == -signal.SIGKILL:
+      self.problem = f'not done after {MIGRATION_LIMIT} s, phase {(self.phases or ["none"])[-1]}'
+    elif code != 0 or outcome != 'committed':
+      why = self.report.get('error') or '; '.join(l for l in told if l not in PHASES)
+      self.problem = f'{outcome}, exit status {code}: {why}'
+    elif self.report['lost_connections']:
+      self.problem = 'lost connections: ' + ', '.join(self.report['lost_connections'])
+    self.ended = time.monotonic()
+
+  def over(self):
+    return self.ended is not None
+
+  def ok(self):
+    return self.over() and not self.problem
+
+  def line(self):
+    """The migration in one line: as far as it is."""
+    reached = max((PHASES.index(p) for p in self.phases), default=-1)
+    trail = ' '.join(PHASES if self.ok() else PHASES[:reached + 1])
+    if self.ok():
+      result = f'{self.report["downtime_ms"]:.0f} ms'
+    else:
+      result = 'FAILED' if self.over() else f'{time.monotonic() - self.began:.1f} s'
+    return (f'  {self.number:>2} {self.began - self.job.began:6.1f} s  {self.container:<5}  '
+            f'{self.source} -> {self.target}  {self.fabric:>3}  {trail:<42}  {result:>8}  {self.note}')
+
+  def record(self):
+    keep = ('id', 'container', 'source', 'target', 'fabric', 'outcome', 'downtime_ms',
+            'downtime_parts_ms', 'total_ms', 'bytes_sent', 'resident_bytes', 'warnings',
+            'lost_connections')
+    out = {'number': self.number, 'container': self.container, 'source': self.source,
+           'target': self.target, 'fabric': self.fabric, 'problem': self.problem}
+    out.update((key, self.report[key]) for key in keep if key in self.report)
+    return out
+
+
+def schedule(count):
+  """[(numbers of the migrations that start together, whether a pause comes before)]
+
+  Of each four, one per rank, the last two go at the same time, and the next follows at once."""
+  out, number = [], 0
+  while number < count:
+    group = [number, number + 1] if number % 4 == 2 and number + 1 < count else [number]
+    out.append((group, number == 0 or number % 4 != 0))
+    number += len(group)
+  return out
+
+
+def layout(places, nodes):
+  """Who is where: "n1: 0 3  n2: 1  n3: 2"."""
+  return '   '.join(f'{node}: ' + (' '.join(name.rpartition('-')[2] for name, at in places.items()
+                                            if at == node) or '-') for node in nodes)
+
+
+class Demo:
+  def __init__(self, build, bundle, size, count, screen):
+    self.build, self.bundle, self.size, self.count = build, bundle, size, count
+    self.screen, self.cluster = screen, Cluster()
+    self.deviations, self.moves, self.left = [], [], None
+    self.still, self.moved = None, None        # results of the two runs
+    self.still_seconds = self.moved_seconds = None
+    self.logs = None
+    self.began = time.monotonic()
+
+  def deviation(self, text):
+    self.deviations.append(text)
+    self.screen.say('  ' + self.screen.bad('DEVIATION') + ' ' + text)
+
+  # ---- the way of things
+
+  def run(self):
+    say = self.screen.say
+    self.screen.title(f'Lifeboat: HPL in {hpl.RANKS} containers on 3 nodes, '
+                      f'{self.count} live migrations')
+    for name in self.cluster.leftovers():
+      say(f'  Lab {name} of a demo that was killed is still there; remove it with:',
+          f'    scripts/lab --name {name} down')
+    self.check_machine()
+    began = time.monotonic()
+    self.cluster.up(self.build)
+    say(f'  lab    {self.cluster.name}: head, {", ".join(self.cluster.nodes)}; fabrics of 1 and '
+        f'10 Gbit/s; up in {time.monotonic() - began:.1f} s',
+        f'  HPL    N={self.size}, 2 x 2 ranks, one per container, {hpl.share(self.size):.0f} MiB '
+        'of the matrix in each')
+    self.reference()
+    if not self.deviations:
+      self.migrated()
+    self.look_for_leaks()
+
+  def check_machine(self):
+    available = next(int(line.split()[1]) // 1024 for line in base.read('/proc/meminfo').splitlines()
+                     if line.startswith('MemAvailable:'))
+    needed = hpl.memory_needed(self.size)
+    if available < needed:
+      raise Failure(f'--size {self.size} needs {needed:.0f} MiB of memory, {available} MiB are '
+                    'available; use a smaller --size')
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    if load > 1:
+      self.screen.say(f'  note   this machine has {cores} cores and other work to do (load '
+                      f'{load:.1f}): all times are longer for it')
+
+  def reference(self):
+    self.screen.title('1. Without migrations')
+    job = Job(self.cluster, 'still', self.bundle, self.size)
+    self.say_places(job)
+    self.finish(job, REFERENCE_LIMIT)
+    self.still, self.still_seconds = self.judge(job), job.seconds()
+
+  def migrated(self):
+    self.screen.title(f'2. The same with {self.count} migrations (lifeboat migrate, on the head '
+                      'node)')
+    job = Job(self.cluster, 'hpl', self.bundle, self.size)
+    if self.say_places(job):
+      self.screen.say('', f'  {"#":>2} {"at":>8}  {"rank":<5}  {"move":<8}  net  {"phases":<42}  downtime')
+      self.move_all(job)
+      places = job.places()
+      if places and job.running():
+        self.screen.say('', f'  ranks  {layout(places, self.cluster.nodes)}')
+    self.finish(job, 60 + 5 * self.still_seconds)
+    self.moved, self.moved_seconds = self.judge(job), job.seconds()
+
+  @staticmethod
+  def find(job, seconds=5):
+    """Where the job's containers are. None if it is over, or they are not to be found."""
+    end = time.monotonic() + seconds
+    while job.running() and time.monotonic() < end:
+      places = job.places()
+      if places:
+        return places
+      time.sleep(0.1)
+    return None
+
+  def say_places(self, job):
+    places = self.find(job, START_LIMIT)
+    if places:
+      self.screen.say(f'  ranks  {layout(places, self.cluster.nodes)}')
+    elif job.running():
+      self.deviation(f'job {job.name}: not all containers run after {START_LIMIT} s')
+    return places
+
+  def finish(self, job, limit):
+    """Waits for the end of HPL."""
+    end = time.monotonic() + limit
+    while job.running():
+      if time.monotonic() > end:
+        self.deviation(f'job {job.name} hangs: not ended after {job.seconds():.0f} s')
+        self.cluster.command('exec', 'head', 'lifeboat', 'kill', job.name)
+        return
+      self.screen.live(f'  HPL    running, {job.seconds():.0f} s')
+      time.sleep(0.1)
+
+  def judge(self, job):
+    """Reads what HPL printed and says how it went."""
+    result = hpl.Result(job.text())
+    code = job.process.poll()
+    if code:
+      self.deviation(f'job {job.name} ended with exit status {code}: '
+                     f'{job.said() or "see its output"}')
+    if not result.passed:
+      self.deviation(f'job {job.name}: HPL did not print PASSED')
+    else:
+      self.screen.say(f'  HPL    {result.seconds:.1f} s, {result.gflops:.1f} Gflops, residual '
+                      f'{result.residual} ... {self.screen.good("PASSED")}')
+    return result
+
+  # ---- migrations
+
+  def move_all(self, job):
+    groups = schedule(self.count)
+    pauses = sum(pause for _, pause in groups)
+    pause = min(PAUSE_MOST, 0.6 * self.still.seconds / (pauses + 1))
+    for group, pause_before in groups:
+      if pause_before:
+        self.idle(job, pause)
+      places = self.find(job)
+      if places is None:
+        if job.running():
+          self.deviation(f'not every container of job {job.name} is to be found on just one node')
+        else:
+          self.too_short(job, group[0])
+        return
+      notes = ['at once', 'at once'] if len(group) > 1 else ['' if pause_before else 'no pause']
+      moves = [self.start(number, job, places, note) for number, note in zip(group, notes)]
+      self.moves += moves
+      self.watch(moves)
+      if not all(move.ok() for move in moves):
+        if not self.settle(job):
+          self.too_short(job, sum(move.ok() for move in self.moves))
+          return
+        for move in moves:
+          if move.problem:
+            self.deviation(f'migration {move.number} of {move.container} from {move.source} to '
+                           f'{move.target}: {move.problem}')
+        return
+      self.check_places(job, moves)
+
+  def start(self, number, job, places, note):
+    """Each rank in turn goes to the node after its own; each meets both fabrics."""
+    nodes, names = self.cluster.nodes, list(places)
+    container = names[number % len(names)]
+    source = places[container]
+    target = nodes[(nodes.index(source) + 1) % len(nodes)]
+    fabric = FABRICS[(number + number // len(names)) % len(FABRICS)]
+    return Move(number + 1, job, container, source, target, fabric, note)
+
+  def idle(self, job, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and job.running():
+      self.screen.live(f'      {job.seconds():6.1f} s  HPL computes')
+      time.sleep(0.1)
+
+  def watch(self, moves):
+    shown = set()
+    while len(shown) < len(moves):
+      for move in moves:
+        if move.over() and move not in shown:
+          shown.add(move)
+          self.screen.say(move.line())
+      self.screen.live(*(move.line() for move in moves if move not in shown))
+      time.sleep(0.05)
+
+  def settle(self, job):
+    """After a migration failed: whether the job still runs. Its end takes a moment to be known."""
+    end = time.monotonic() + 2
+    while job.running() and time.monotonic() < end:
+      time.sleep(0.1)
+    return job.running()
+
+  def too_short(self, job, done):
+    if hpl.Result(job.text()).passed:
+      self.deviation(f'HPL ended after {job.seconds():.0f} s, when only {done} of {self.count} '
+                     f'migrations were done; use a larger --size, e.g. {self.size * 5 // 400 * 100}')
+    else:
+      self.deviation(f'job {job.name} ended early, when {done} of {self.count} migrations were done')
+
+  def check_places(self, job, moves):
+    """Not what the command says, but where the container is: once, and at the target."""
+    found = job.cluster.containers(job.name)
+    for move in moves if found is not None and job.running() else ():
+      nodes = [entry['node'] for entry in found.get(move.container, [])]
+      if nodes != [move.target] and self.settle(job):
+        self.deviation(f'{move.container} was moved to {move.target}, but is on '
+                       f'{", ".join(nodes) or "no node"}')
+
+  # ---- the end
+
+  def look_for_leaks(self):
+    self.left = self.cluster.left()
+    for line in self.left:
+      self.deviation(f'left behind: {line}')
+
+  def summary(self):
+    if self.still and self.moved:
+      if self.still.residual != self.moved.residual:
+        self.deviation(f'the residuals differ: {self.still.residual} without and '
+                       f'{self.moved.residual} with migrations')
+    if not self.moves:
+      return
+    say = self.screen.say
+    self.screen.title('3. What came of it')
+    if self.moved:
+      for title, result in (('without migrations', self.still),
+                            (f'with {self.done()} migrations', self.moved)):
+        say(f'  HPL {title}:', *(f'    {line}' for line in result.lines))
+      say('')
+      self.say_comparison()
+    say('  Migrations (times in ms; the parts add up to the downtime):', '')
+    self.say_migrations()
+
+  def say_comparison(self):
+    still, moved = self.still, self.moved
+    if not (still.passed and moved.passed):
+      return
+    same = still.residual == moved.residual
+    rows = [('', 'without', f'with {self.done()}', ''),
+            ('residual', still.residual, moved.residual,
+             'the same to the last digit' if same else 'DIFFERENT'),
+            ('HPL, s', f'{still.seconds:.1f}', f'{moved.seconds:.1f}',
+             f'x {moved.seconds / still.seconds:.2f}'),
+            ('Gflops', f'{still.gflops:.1f}', f'{moved.gflops:.1f}', ''),
+            ('whole job, s', f'{self.still_seconds:.1f}', f'{self.moved_seconds:.1f}',
+             f'x {self.moved_seconds / self.still_seconds:.2f}')]
+    self.screen.say(*('  ' + line for line in table(rows, '<>><')), '')
+
+  def say_migrations(self):
+    rows = [('#', 'rank', 'move', 'net', 'MiB', 'downtime', *PARTS, 'total')]
+    for move in self.moves:
+      if not move.ok():
+        rows.append((move.number, move.container, f'{move.source}->{move.target}', move.fabric, '',
+                     'FAILED', *[''] * len(PARTS), ''))
+        continue
+      report = move.report
+      rows.append((move.number, move.container, f'{move.source}->{move.target}', move.fabric,
+                   report['bytes_sent'] >> 20, f'{report["downtime_ms"]:.0f}',
+                   *(f'{report["downtime_parts_ms"][part]:.0f}' for part in PARTS),
+                   f'{report["total_ms"]:.0f}'))
+    self.screen.say(*('  ' + line for line in table(rows, '><<>>>>>>>>>>')), '')
+    for title, times in [('all', self.downtimes())] + [(f, self.downtimes(f)) for f in FABRICS]:
+      if times:
+        self.screen.say(f'  downtime, {title + ":":<5} median {statistics.median(times):5.0f} ms, '
+                        f'max {max(times):5.0f} ms')
+    for move in self.moves:
+      for warning in move.report.get('warnings', ()):
+        self.screen.say(f'  migration {move.number} warned: {warning}')
+
+  def done(self):
+    return sum(move.ok() for move in self.moves)
+
+  def downtimes(self, fabric=None):
+    return [m.report['downtime_ms'] for m in self.moves if m.ok() and fabric in (None, m.fabric)]
+
+  def verdict(self):
+    say = self.screen.say
+    say('')
+    if self.deviations:
+      say(self.screen.bad('NOT AS IT SHOULD BE:'), *(f'  - {line}' for line in self.deviations))
+      if self.logs:
+        say(f'Logs of the daemons and outputs of the jobs: {self.logs}')
+      return
+    say(self.screen.good('OK') + f': {self.done()} migrations, HPL passed with the same residual, '
+        f'nothing left behind, {time.monotonic() - self.began:.0f} s')
+
+  def figures(self):
+    still, moved = self.still or hpl.Result(''), self.moved or hpl.Result('')
+
+    def both(function, a, b):
+      return function(a, b) if a is not None and b is not None else None
+
+    def spread(times):
+      return {'median': round(statistics.median(times), 3), 'max': max(times)} if times else None
+
+    return {
+      'ok': not self.deviations, 'size': self.size,
+      'migrations': self.done(), 'migrations_wanted': self.count,
+      'hpl_passed': still.passed and moved.passed,
+      'residual': moved.residual, 'residual_without_migration': still.residual,
+      'residual_same': both(lambda a, b: a == b, moved.residual, still.residual),
+      'downtime_ms': spread(self.downtimes()) or {'median': None, 'max': None},
+      'downtime_ms_by_fabric': {f: spread(self.downtimes(f)) for f in FABRICS},
+      'hpl_seconds': moved.seconds, 'hpl_seconds_without_migration': still.seconds,
+      'hpl_seconds_ratio': both(lambda a, b: round(a / b, 3), moved.seconds, still.seconds),
+      'gflops': moved.gflops, 'gflops_without_migration': still.gflops,
+      'job_seconds': self.moved_seconds, 'job_seconds_without_migration': self.still_seconds,
+      'seconds': round(time.monotonic() - self.began, 3),
+      'left_behind': self.left, 'deviations': self.deviations, 'logs': self.logs,
+      'moves': [move.record() for move in self.moves]}
+
+
+def interrupt(signo, _):
+  raise Interrupted(signo)
+
+
+def main():
+  build, bundle, size, count, json_wanted = sys.argv[1:]
+  screen = open_screen(json_wanted == 'yes')
+  demo = Demo(build, bundle, int(size), int(count), screen)
+  status = None
+  try:
+    for signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+      signal.signal(signo, interrupt)
+    demo.run()
+    demo.summary()
+  except Interrupted as stop:
+    deaf()
+    status = 128 + stop.signo
+    demo.deviations.append(str(stop))
+  except Gone as gone:
+    status = 2
+    demo.deviations.append(str(gone))
+  except (Failure, OSError) as problem:
+    status = 1 if demo.still else 2
+    demo.deviations.append(str(problem))
+  except Exception as problem:  # a fault of this program: clean up, then say all about it
+    status = 2
+    demo.deviations.append(f'{type(problem).__name__}: {problem}')
+    raise
+  finally:
+    deaf()
+    if demo.deviations and status in (None, 1, 2):
+      with contextlib.suppress(OSError):
+        demo.logs = demo.cluster.keep_logs()
+    for problem in demo.cluster.down():
+      demo.deviations.append(f'left behind: {problem}')
+    demo.verdict()
+    if json_wanted == 'yes':
+      print(json.dumps(demo.figures()), flush=True)
+  return status if status is not None else 1 if demo.deviations else 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,944 @@
+#!/usr/bin/python3
+"""What operators do wrong and what breaks under them, against one lab with real jobs.
+
+Every bad input gets a clear error, every failure leaves exactly one live copy of the container, the
+job goes on to PASSED, and nothing is left behind. One line per case; the last line is
+"N passed, N failed, N skipped". Exit status: 0 passed, 1 failed, 77 skipped.
+
+  tests/lab/operator_test.py [GROUP...]     all groups, or those named
+
+  LIFEBOAT_TEST_BUILD   where lifeboatd and lifeboat are (default: build/dev/bin)
+  LIFEBOAT_TEST_SEED    repeats the random moments of an earlier run
+"""
+import contextlib
+import glob
+import http.client
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.dont_write_bytecode = True
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, 'scripts'))
+
+BUILD = os.path.abspath(os.environ.get('LIFEBOAT_TEST_BUILD')
+                        or os.path.join(ROOT, 'build', 'dev', 'bin'))
+SEED = int(os.environ.get('LIFEBOAT_TEST_SEED') or random.randrange(10**6))
+COMPUTE = ('n1', 'n2', 'n3', 'small', 'full', 'old', 'dies', 'exits', 'slow')
+
+# Steps are bounded here by seconds, so that a failure is noticed within a test.
+LAB_YAML = '''
+fabrics:
+  - {name: 1g, subnet: 10.1.0.0/16, rate: 1Gbit, burst: 512kb}
+  - {name: 10g, subnet: 10.2.0.0/16, rate: 10Gbit, burst: 4mb}
+  - {name: 100m, subnet: 10.3.0.0/16, rate: 100Mbit, burst: 128kb}
+default_fabric: 10g
+nodes:
+  - {name: head, role: head}
+  - {name: n1, memory: 8GiB, slots: 8}
+  - {name: n2, memory: 8GiB, slots: 8}
+  - {name: n3, memory: 8GiB, slots: 8}
+  - {name: small, memory: 64MiB, slots: 8}
+  - {name: full, memory: 8GiB, slots: 1}
+  - {name: old, memory: 8GiB, slots: 8, lifeboat: {paths: {criu: WORK/criu-old}}}
+  - {name: dies, memory: 8GiB, slots: 8, lifeboat: {paths: {criu: WORK/criu-dies}}}
+  - {name: exits, memory: 8GiB, slots: 8, lifeboat: {paths: {criu: WORK/criu-exits}}}
+  - {name: slow, memory: 8GiB, slots: 8, lifeboat: {paths: {criu: WORK/criu-slow}}}
+lifeboat:
+  timeouts: {connect: 1s, request: 5s, dump: 20s, idle: 3s, restore: 8s, commit: 3s}
+'''
+
+# Stand-ins for CRIU: too old; killed in the middle of its work; ended before it has said anything;
+# slow, to hit it while it works.
+CRIU_OLD = '#!/bin/sh\necho "Version: 2.6"\n'
+CRIU_DIES = '''#!/bin/sh
+[ "$1" != swrk ] || ( ( exec 3>&-; sleep 0.1; kill -9 $$ ) & )
+exec REAL "$@"
+'''
+CRIU_EXITS = '#!/bin/sh\n[ "$1" != swrk ] || exit 1\nexec REAL "$@"\n'
+CRIU_SLOW = '#!/bin/sh\n[ "$1" != swrk ] || sleep 2\nexec REAL "$@"\n'
+
+HPL_INPUT = '''HPLinpack benchmark input file
+Lifeboat
+HPL.out      output file name (if any)
+6            device out
+{tests}            # of problems sizes (N)
+{sizes}          Ns
+1            # of NBs
+64           NBs
+0            PMAP process mapping
+1            # of process grids (P x Q)
+{p}          Ps
+{q}          Qs
+16.0         threshold
+1            # of panel fact
+2            PFACTs
+1            # of recursive stopping criterium
+4            NBMINs
+1            # of panels in recursion
+2            NDIVs
+1            # of recursive panel fact.
+1            RFACTs
+1            # of broadcast
+1            BCASTs
+1            # of lookahead depth
+1            DEPTHs
+2            SWAP
+64           swapping threshold
+0            L1 form
+0            U form
+1            Equilibration
+8            memory alignment
+'''
+
+# What stays on purpose: a job's record and output, how migrations ended, empty parents.
+KEPT = (
+  r'nodes\.\w+\.files: . /var/lib/lifeboat/jobs(/.*)?$',
+  r'nodes\.\w+\.files: . /run/lifeboat/(crun|images|containers|outcomes(/.*)?)$',
+  r'nodes\.\w+\.files: . /run/lifeboat(/api\.sock|/lifeboat\.yaml)?$',
+  r'nodes\.\w+\.cgroups: . \w*:containers$',
+)
+
+
+def skip(reason):
+  print(f'SKIP: {reason}')
+  sys.exit(77)
+
+
+def wait_for(what, seconds, condition, pause=0.05):
+  """The first true value of `condition`; an AssertionError naming `what` after `seconds`."""
+  end = time.monotonic() + seconds
+  while True:
+    value = condition()
+    if value:
+      return value
+    if time.monotonic() > end:
+      raise AssertionError(f'not within {seconds} s: {what() if callable(what) else what}')
+    time.sleep(pause)
+
+
+class Cluster:
+  """The lab that all groups share, made anew after a group that failed."""
+
+  def __init__(self):
+    self.work = tempfile.mkdtemp(prefix='lifeboat-operator-')
+    os.environ['LIFEBOAT_LAB_DIR'] = os.path.join(self.work, 'labs')
+    self.name = f'op-{os.getpid()}'
+    self.file = os.path.join(self.work, 'lab.yaml')
+    self.dirty = True
+    self.job = None  # whose containers are looked at
+    self.clean = os.path.join(self.work, 'clean.json')
+    env = dict(line.split('=', 1) for line in subprocess.run(
+      [f'{ROOT}/scripts/setup', '--print-env'], text=True, check=True, timeout=60,
+      stdout=subprocess.PIPE).stdout.splitlines())
+    self.bundle, self.criu = env['BUNDLE'], env['CRIU']
+    self.write('lab.yaml', LAB_YAML.replace('WORK', self.work))
+    for name, text in (('old', CRIU_OLD), ('dies', CRIU_DIES), ('exits', CRIU_EXITS),
+                       ('slow', CRIU_SLOW)):
+      self.write('criu-' + name, text.replace('REAL', self.criu), 0o755)
+
+  def write(self, name, text, mode=0o644):
+    path = os.path.join(self.work, name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, 'w', encoding='utf-8') as file:
+      file.write(text)
+    os.chmod(path, mode)
+    return path
+
+  # ---- scripts/lab
+
+  def command(self, *args, seconds=60):
+    return ['timeout', '-k', '5', str(seconds), f'{ROOT}/scripts/lab', '--name', self.name, *args]
+
+  def run(self, *args, seconds=60):
+    """(exit status, stdout, stderr)"""
+    done = subprocess.run(self.command(*args, seconds=seconds), text=True, capture_output=True,
+                          check=False, stdin=subprocess.DEVNULL, timeout=seconds + 10)
+    return done.returncode, done.stdout, done.stderr
+
+  def must(self, *args, seconds=60):
+    code, out, error = self.run(*args, seconds=seconds)
+    if code != 0:
+      raise AssertionError(f'scripts/lab {" ".join(args)}: exit status {code}: {out}{error}')
+    return out
+
+  def lifeboat(self, *args, seconds=60):
+    return self.run('exec', 'head', 'lifeboat', *args, seconds=seconds)
+
+  def up(self):
+    if self.dirty:
+      self.must('up', '--replace', '--file', self.file, '--build', BUILD)
+      with open(self.clean, 'w', encoding='utf-8') as file:
+        file.write(self.must('snapshot', '--json'))
+      self.dirty = False
+
+  def remove(self):
+    self.run('down')
+    shutil.rmtree(self.work, ignore_errors=True)
+
+  def state(self):
+    from lablib.cluster import Lab
+    return Lab(self.name).load()
+
+  def pid(self, node):
+    return self.state().init(node).pid
+
+  def inside(self, node, path):
+    return f'/proc/{self.pid(node)}/root{path}'
+
+  def daemon(self, node):
+    """Its process: kill(SIGKILL) is a crash, without the detour of starting scripts/lab."""
+    from lablib import base
+    with open(f'{self.state().node_dir(node)}/daemon.json', encoding='ascii') as file:
+      record = json.load(file)
+    return base.Proc(record['pid'], record['started'])
+
+  def log(self, node):
+    with open(f'{self.state().node_dir(node)}/lifeboatd.log', encoding='utf-8') as file:
+      return file.read()
+
+  # ---- the daemons' API
+
+  def api(self, method, path, body=None, node='head'):
+    """(HTTP status, answer)"""
+    from lablib.daemon import Unix
+    connection = Unix(self.inside(node, '/run/lifeboat/api.sock'), 15)
+    try:
+      text = body if body is None or isinstance(body, str) else json.dumps(body)
+      connection.request(method, path, text)
+      answer = connection.getresponse()
+      return answer.status, json.loads(answer.read() or b'null')
+    finally:
+      connection.close()
+
+  def start_migration(self, container, to, fabric='10g'):
+    status, answer = self.api('POST', f'/v1/containers/{container}/migrate',
+                              {'to': to, 'fabric': fabric})
+    if status != 200:
+      raise AssertionError(f'migrate {container} to {to}: {answer}')
+    return answer['id']
+
+  def migration(self, migration):
+    return self.api('GET', f'/v1/migrations/{migration}')[1]
+
+  def containers(self):
+    """{id: [entry...]} over all nodes; entries on nodes that do not answer are missing."""
+    found = {}
+    for entry in self.api('GET', '/v1/containers')[1]['containers']:
+      found.setdefault(entry['id'], []).append(entry)
+    return found
+
+  def where(self, container):
+    return [entry['node'] for entry in self.containers().get(container, [])]
+
+  # ---- the truth, not asked from the daemons
+
+  def copies(self, container):
+    """(node, number of processes, frozen) of every cgroup of that name that has processes."""
+    from lablib import base, cgroup
+    found = []
+    for node in COMPUTE:
+      for path in cgroup.trees(f'{cgroup.relative(self.name, node)}/containers/{container}'):
+        tasks = base.read(f'{path}/cgroup.procs', '').split()
+        if tasks:
+          found.append((node, len(tasks), base.read(f'{path}/cgroup.freeze', '').strip() == '1'))
+    return found
+
+  def ranks(self):
+    """How many xhpl processes there are, by node."""
+    found = {}
+    state = self.state()
+    for node in COMPUTE:
+      init = state.init(node)
+      if init is None:
+        continue
+      done = subprocess.run(['nsenter', '-t', str(init.pid), '-p', '-m', 'pgrep', '-xc', 'xhpl'],
+                            stdout=subprocess.PIPE, text=True, check=False, timeout=20)
+      if int(done.stdout.strip() or 0):
+        found[node] = int(done.stdout)
+    return found
+
+  def settled(self, container, ranks, seconds=20):
+    """Waits until there is exactly one live copy, running; returns its node."""
+    def condition():
+      if self.job is not None and self.job.process.poll() is not None:
+        raise AssertionError(f'the job has ended: {self.job.process.poll()}')
+      entries = self.containers().get(container, [])
+      copies = self.copies(container)
+      if len(entries) == 1 and entries[0]['state'] == 'running' and len(copies) == 1:
+        if copies[0][0] == entries[0]['node'] and not copies[0][2]:
+          return entries[0]['node']
+      return None
+    node = wait_for(lambda: f'one running copy of {container}: lifeboat ps says '
+                    f'{self.containers().get(container)}, cgroups with processes: '
+                    f'{self.copies(container)}', seconds, condition)
+    found = self.ranks()
+    if sum(found.values()) != ranks:
+      raise AssertionError(f'{ranks} ranks expected, found {found}')
+    return node
+
+  def left(self):
+    """Lines of the snapshot that differ from the empty lab."""
+    _, out, error = self.run('snapshot', '--diff', self.clean)
+    lines = [line for line in (out + error).splitlines() if line != 'no difference']
+    return [line for line in lines if not any(re.match(kept, line) for kept in KEPT)]
+
+
+class Job:
+  """One `lifeboat run`, in the background."""
+
+  def __init__(self, cluster, name, n=4000, tests=4, containers=2, ranks=1, nodes=('n1', 'n2'),
+               command=None, **changes):
+    self.cluster, self.name, self.ranks, self.tests = cluster, name, containers * ranks, tests
+    total = containers * ranks
+    p = 2 if total == 4 else 1
+    cluster.write(f'{name}/work/hpl.txt', HPL_INPUT.format(
+      tests=tests, sizes=f'{n} ' * tests, p=p, q=total // p))
+    spec = {
+      'name': name, 'bundle': cluster.bundle,
+      'command': command or ['/usr/local/bin/xhpl', '/work/hpl.txt'],
+      'containers': containers, 'ranks_per_container': ranks, 'memory': '400MiB',
+      'mounts': [{'source': 'work', 'target': '/work'}], 'nodes': list(nodes),
+      'user': {'uid': 0, 'gid': 0}}
+    spec.update(changes)
+    self.file = cluster.write(f'{name}/job.yaml', json.dumps(spec))
+    self.output = os.path.join(cluster.work, name, 'output')
+    self.process = None
+
+  def start(self):
+    with open(self.output, 'w', encoding='utf-8') as output:
+      self.process = subprocess.Popen(
+        self.cluster.command('exec', 'head', 'lifeboat', 'run', self.file, seconds=200),
+        stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+    if self.ranks and 'xhpl' in json.dumps(json.load(open(self.file, encoding='utf-8'))['command']):
+      wait_for(lambda: f'{self.ranks} ranks of job {self.name}: {self.cluster.ranks()} '
+               f'{self.text()}', 15, lambda: sum(self.cluster.ranks().values()) >= self.ranks)
+      time.sleep(0.5)
+    return self
+
+  def text(self):
+    with open(self.output, encoding='utf-8') as file:
+      return file.read()[-700:]
+
+  def wait(self, seconds=120):
+    """Exit status of `lifeboat run`."""
+    try:
+      return self.process.wait(seconds)
+    except subprocess.TimeoutExpired:
+      code, out, _ = self.cluster.lifeboat('ps')
+      raise AssertionError(f'job {self.name} hangs: not ended after {seconds} s; lifeboat ps '
+                           f'({code}):\n{out}{self.text()}') from None
+
+
+class Group(unittest.TestCase):
+  lab = None
+
+  def setUp(self):
+    self.lab.up()
+
+  @contextlib.contextmanager
+  def job(self, name, **options):
+    """A job that must end well after the body, with nothing left."""
+    job = self.lab.job = Job(self.lab, name, **options).start()
+    try:
+      yield job
+      with self.subTest('job goes on and ends PASSED'):
+        code = job.wait(60 if self.lab.dirty else 150)
+        self.assertEqual(code, 0, job.text())
+        self.assertIn(f'{job.tests} tests completed and passed residual checks', job.text())
+      self.check_nothing_left()
+    finally:
+      if job.process.poll() is None:
+        job.process.kill()
+        job.process.wait()
+
+  def check_nothing_left(self):
+    with self.subTest('nothing is left'):
+      # Daemons reap what crun leaves behind after 10 s at the latest.
+      wait_for(lambda: '\n'.join(self.lab.left()), 12, lambda: not self.lab.left(), 0.3)
+
+  def refused(self, text, *args, code=1):
+    """A command that must fail, with that exit status, and say `text`."""
+    status, out, error = self.lab.lifeboat(*args)
+    self.assertIn(text, out + error)
+    self.assertEqual(status, code, out + error)
+    self.assertNotIn('{', error, 'JSON where people read')
+    return out + error
+
+  def moved(self, container, to, fabric='10g'):
+    code, out, error = self.lab.lifeboat('migrate', container, '--to', to, '--fabric', fabric)
+    self.assertEqual(code, 0, out + error)
+    self.assertIn(f'{container} runs on {to}', out)
+    self.assertEqual(self.lab.where(container), [to])
+
+  def runs_on(self, container, node, job):
+    self.assertEqual(self.lab.settled(container, job.ranks), node)
+
+  def over(self, migration, seconds=30):
+    """The report of a migration once it is over."""
+    def ended():
+      report = self.lab.migration(migration)
+      return report if report.get('outcome') in ('committed', 'aborted') else None
+    return wait_for(lambda: f'the end of {self.lab.migration(migration)}', seconds, ended)
+
+  def in_phase(self, migration, phases, seconds=10):
+    wait_for(lambda: f'{phases} in {self.lab.migration(migration)}', seconds,
+             lambda: self.lab.migration(migration).get('phase') in phases, pause=0.005)
+
+  def elsewhere(self, node):
+    return 'n2' if node != 'n2' else 'n3'
+
+
+def after(seconds):
+  return f'{seconds * 1000:.0f} ms after its start', lambda *_: time.sleep(seconds)
+
+
+def once(what, test):
+  """A moment: as soon as `test(cluster, migration, container, source, target)` holds."""
+  def wait(*args):
+    end = time.monotonic() + 10
+    while not test(*args):
+      if time.monotonic() > end:
+        raise AssertionError(f'never came: {what}')
+  return what, wait
+
+
+def record_says(node_of, state):
+  def test(_, __, container, source, target, files={}):
+    node = source if node_of == 'source' else target
+    path = files.setdefault(node, f'/proc/{CLUSTER.pid(node)}/root/run/lifeboat/containers/')
+    try:
+      with open(path + container + '/record.json', encoding='utf-8') as file:
+        return f'"state":"{state}"' in file.read()
+    except OSError:
+      return False
+  return test
+
+
+def outcome_recorded(_, migration, __, ___, target, files={}):
+  path = files.setdefault(target, f'/proc/{CLUSTER.pid(target)}/root/run/lifeboat/outcomes/')
+  return os.path.exists(path + migration)
+
+
+def log_exists(name, node_of):
+  def test(_, __, container, source, target, files={}):
+    node = source if node_of == 'source' else target
+    path = files.setdefault(node, f'/proc/{CLUSTER.pid(node)}/root/run/lifeboat/containers/')
+    return os.path.exists(path + f'{container}/{name}')
+  return test
+
+
+CLUSTER = None
+
+
+class Crashes(Group):
+  """kill -9 of a daemon in the middle of a migration."""
+
+  def crash_at(self, job, container, moment, victim):
+    what, wait = moment
+    source = self.lab.settled(container, job.ranks)
+    target = self.elsewhere(source)
+    dead = target if victim == 'target' else source
+    daemon = self.lab.daemon(dead)
+    migration = self.lab.start_migration(container, target)
+    wait(self.lab, migration, container, source, target)
+    daemon.kill(signal.SIGKILL)
+    time.sleep(random.uniform(0, 0.5))
+    self.lab.must('daemon', dead, 'start')
+    node = self.lab.settled(container, job.ranks)
+    self.assertIn(node, (source, target), what)
+    self.moved(container, self.elsewhere(node))
+
+  def test_target_daemon(self):
+    moments = [
+      once('it has made the container\'s place', record_says('target', 'arriving')),
+      once('CRIU restores', log_exists('restore.log', 'target')),
+      once('the outcome is recorded', outcome_recorded),
+      once('the container is recorded as running', record_says('target', 'running')),
+      *(after(random.uniform(0, 0.7)) for _ in range(4))]
+    with self.job('target', tests=12) as job:
+      for moment in moments:
+        with self.subTest(f'target\'s daemon dies: {moment[0]}'):
+          self.crash_at(job, 'target-1', moment, 'target')
+
+  def test_source_daemon(self):
+    moments = [
+      once('the container is leaving', record_says('source', 'leaving')),
+      once('CRIU dumps', log_exists('dump.log', 'source')),
+      once('the commit is due', record_says('source', 'in-doubt')),
+      once('the target has recorded the outcome', outcome_recorded),
+      *(after(random.uniform(0, 0.7)) for _ in range(4))]
+    with self.job('source', tests=12) as job:
+      for moment in moments:
+        with self.subTest(f'source\'s daemon dies: {moment[0]}'):
+          self.crash_at(job, 'source-1', moment, 'source')
+
+
+class BadInput(Group):
+  """Refused with a message and exit status, without harm to the job."""
+
+  def test_refusals(self):
+    with self.job('a', tests=8) as job:
+      with self.subTest('unknown container'):
+        self.refused("no container 'a-9' on any node; see: lifeboat ps",
+                     'migrate', 'a-9', '--to', 'n3')
+      with self.subTest('unknown container in logs and kill'):
+        self.refused("no container or job 'nope' is known", 'logs', 'nope')
+        self.refused("no container 'nope'", 'kill', 'nope')
+      with self.subTest('unknown migration'):
+        self.refused("no migration 'n1-zzzz' is known", 'migrations', 'n1-zzzz')
+      with self.subTest('unknown node'):
+        self.refused("no node 'n9'; see: lifeboat nodes", 'migrate', 'a-0', '--to', 'n9')
+      with self.subTest('unknown fabric'):
+        self.refused("no fabric '40g'; known: 1g 10g 100m",
+                     'migrate', 'a-0', '--to', 'n3', '--fabric', '40g')
+      with self.subTest('errors as JSON'):
+        code, out, _ = self.lab.lifeboat('migrate', 'a-0', '--to', 'n9', '--json')
+        self.assertEqual((code, json.loads(out)['error']['code']), (1, 'not_found'))
+      with self.subTest('bad usage'):
+        self.refused('--to is required', 'migrate', 'a-0', code=2)
+        self.refused('A subcommand is required', code=2)
+      with self.subTest('target is the current node'):
+        self.refused('container a-0 is on node n1 already', 'migrate', 'a-0', '--to', 'n1')
+      with self.subTest('target is the head'):
+        self.refused('node head is a head node: it runs no containers',
+                     'migrate', 'a-0', '--to', 'head')
+      with self.subTest('target lacks memory'):
+        self.refused('node small has no room: container a-0 needs 400 MiB, 64 of 64 MiB are free',
+                     'migrate', 'a-0', '--to', 'small')
+      with self.subTest('target lacks slots'):
+        self.moved('a-0', 'full')
+        self.refused('node full has no room: all 1 slots are taken',
+                     'migrate', 'a-1', '--to', 'full')
+        self.moved('a-0', 'n1')
+      with self.subTest('target\'s CRIU is too old'):
+        said = self.refused("too old or no CRIU (it says 'Version: 2.6'); Lifeboat needs 3.17",
+                            'migrate', 'a-0', '--to', 'old')
+        self.assertIn('failed in: connect', said)
+      with self.subTest('target\'s daemon is dead'):
+        self.lab.must('daemon', 'n3', 'kill')
+        said = self.refused('not moved, a-0 runs on at n1', 'migrate', 'a-0', '--to', 'n3')
+        self.assertIn('failed in: connect', said)
+        self.assertIn('node n3 on fabric 10g: connect to 10.2.0.13 port 7420: Connection refused',
+                      said)
+        code, out, error = self.lab.lifeboat('ps')
+        self.assertEqual(code, 0)
+        self.assertIn('these nodes do not answer: ["n3"]', error)
+        self.lab.must('daemon', 'n3', 'start')
+      with self.subTest('two migrations of one container at once'):
+        first = self.lab.start_migration('a-0', 'n3', '1g')
+        said = self.refused(f'(migration {first} to n3)', 'migrate', 'a-0', '--to', 'n2')
+        self.assertIn('container a-0 is leaving', said)
+        self.assertEqual(self.over(first)['outcome'], 'committed')
+      with self.subTest('the command line is killed in the middle of a migration'):
+        with subprocess.Popen(self.lab.command('exec', 'head', 'lifeboat', 'migrate', 'a-1', '--to',
+                                               'n3', '--fabric', '1g'), stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, text=True) as shell:
+          migration = shell.stderr.readline().split()[1]
+          for pid in self.lab_processes('lifeboat migrate a-1'):
+            os.kill(pid, signal.SIGKILL)
+          self.assertNotEqual(shell.wait(10), 0)
+        self.assertEqual(self.over(migration)['outcome'], 'committed')
+        self.runs_on('a-1', 'n3', job)
+      with self.subTest('a name of a running job'):
+        self.refused("job 'a' is running; end it first: lifeboat kill a", 'run', job.file)
+
+  def lab_processes(self, line):
+    """Processes of this lab's nodes with that command line."""
+    head = os.stat(f'/proc/{self.lab.pid("head")}/ns/pid').st_ino
+    found = []
+    for path in glob.glob('/proc/[0-9]*'):
+      with contextlib.suppress(OSError):
+        with open(path + '/cmdline', encoding='utf-8') as file:
+          text = file.read().replace('\0', ' ').strip()
+        if text.startswith(line) and os.stat(path + '/ns/pid').st_ino == head:
+          found.append(int(path[6:]))
+    return found
+
+  def test_bad_jobs(self):
+    self.lab.job = None
+
+    def run(name, **changes):
+      return Job(self.lab, name, **changes).file
+    with self.subTest('no bundle there'):
+      self.refused('no OCI bundle at /no/such/bundle', 'run', run('b1', bundle='/no/such/bundle'))
+    with self.subTest('a bundle without a root file system'):
+      path = os.path.dirname(self.lab.write('bundle/config.json', '{"root": {"path": "rootfs"}}'))
+      self.refused(f'bundle {path}: no root file system at {path}/rootfs',
+                   'run', run('b2', bundle=path))
+    with self.subTest('a mount source is missing'):
+      self.refused('/no/such/data, mounted at /data in the container, is missing here', 'run',
+                   run('b3', mounts=[{'source': '/no/such/data', 'target': '/data'}]))
+    with self.subTest('a node that cannot be used'):
+      self.refused('node n9, named by the job, is no compute node', 'run', run('b4', nodes=['n9']))
+    with self.subTest('more containers than there is room for'):
+      self.refused('room for only 1 of 2 containers of 400 MiB; full: 0 slots', 'run',
+                   run('b5', nodes=['full']))
+    with self.subTest('an unknown fabric'):
+      self.refused("job 'b6': no fabric '40g'", 'run', run('b6', fabric='40g'))
+    with self.subTest('mistakes in the job file, all at once'):
+      said = self.refused('containers: expected an integer from 1 to 64',
+                          'run', run('b7', containers=0, memory='lots', colour='red'), code=2)
+      self.assertEqual(len(said.strip().splitlines()), 3, said)
+      self.assertIn('colour: unknown key', said)
+    with self.subTest('no such job file'):
+      self.refused('/no/such/job.yaml', 'run', '/no/such/job.yaml', code=2)
+    with self.subTest('a command that the image does not have'):
+      code, out, error = self.lab.lifeboat('run', run('b8', command=['/no/such/program']))
+      self.assertNotEqual(code, 0)
+      self.assertIn('/no/such/program', out + error)
+      self.assertIn('No such file or directory', out + error)
+    with self.subTest('the exit status of a job is that of lifeboat run'):
+      code, out, error = self.lab.lifeboat('run', run('b9', containers=1,
+                                                      command=['/bin/sh', '-c', 'exit 3']))
+      self.assertEqual(code, 3, out + error)
+    with self.subTest('a configuration with ten mistakes'):
+      text = ('cluster: Bad_Name\npaths: {run_dir: relative, cgroup: /absolute}\n'
+              'fabrics:\n  - {name: f, bridge: br-f, subnet: 10.1.0.1/16, rate: 1}\n'
+              'nodes:\n  - {name: n1, addresses: {f: 10.1.0.300}, slots: -1}\n'
+              'default_fabric: g\nlimits: {migrations_per_node: 0}\nunknown: 1\n')
+      path = self.lab.write('bad.yaml', text)
+      done = subprocess.run([f'{BUILD}/lifeboatd', '--config', path, '--check-config'], text=True,
+                            capture_output=True, check=False, timeout=10)
+      self.assertEqual(done.returncode, 2, done.stderr)
+      lines = done.stderr.strip().splitlines()
+      self.assertGreaterEqual(len(lines), 10, done.stderr)
+      for line in lines:
+        self.assertRegex(line, r'bad\.yaml:\d+:\d+: \S+: .')
+    self.check_nothing_left()
+
+
+class Failures(Group):
+  """Something breaks at the target or between: the container runs on at the source."""
+
+  def test_power(self):
+    with self.job('p', n=5000, tests=5) as job:
+      for moment, target, fabric, phases in (
+          ('during the transfer', 'n3', '100m', ('dump', 'transfer')),
+          ('during the restore', 'slow', '1g', ('restore',))):
+        with self.subTest(f'target loses power {moment}'):
+          migration = self.lab.start_migration('p-0', target, fabric)
+          self.in_phase(migration, phases)
+          self.lab.must('kill', target)
+          try:
+            report = self.over(migration)
+            self.assertEqual(report['outcome'], 'aborted', report)
+            self.assertRegex(report['error'], r'10\.[13]\.0\.\d+: no progress before the deadline')
+            self.assertEqual(report['phase'], phases[-1], report)
+            self.runs_on('p-0', 'n1', job)
+          finally:
+            self.lab.must('boot', target)
+      with self.subTest('and after it is back'):
+        self.moved('p-0', 'n3')
+
+  def test_network(self):
+    with self.job('net', n=5000, tests=5) as job:
+      with self.subTest('a fabric is cut during a transfer'):
+        migration = self.lab.start_migration('net-0', 'n2', '100m')
+        self.in_phase(migration, ('dump', 'transfer'))
+        self.lab.must('link', 'n2', 'down', '--fabric', '100m')
+        report = self.over(migration)
+        self.lab.must('link', 'n2', 'up', '--fabric', '100m')
+        self.assertEqual(report['outcome'], 'aborted', report)
+        self.assertEqual(report['phase'], 'transfer', report)
+        self.assertIn('10.3.0.12: no progress before the deadline', report['error'])
+        self.runs_on('net-0', 'n1', job)
+      with self.subTest('a fabric is cut during the restore'):
+        migration = self.lab.start_migration('net-1', 'slow', '1g')
+        self.in_phase(migration, ('restore',))
+        self.lab.must('link', 'slow', 'down', '--fabric', '1g')
+        report = self.over(migration)
+        self.lab.must('link', 'slow', 'up', '--fabric', '1g')
+        self.assertEqual((report['outcome'], report['phase']), ('aborted', 'restore'), report)
+        self.runs_on('net-1', 'n2', job)
+      with self.subTest('the target has nothing of it left, and takes it the next time'):
+        wait_for('n2 without net-0', 30, lambda: self.lab.where('net-0') == ['n1'])
+        self.moved('net-0', 'n2', '1g')
+      with self.subTest('a fabric that is down: the step and the fabric are named'):
+        self.lab.must('link', 'n3', 'down', '--fabric', '1g')
+        said = self.refused('node n3 on fabric 1g: connect to 10.1.0.13 port 7420',
+                            'migrate', 'net-0', '--to', 'n3', '--fabric', '1g')
+        self.assertIn('failed in: connect', said)
+        self.moved('net-0', 'n3', '10g')
+        self.lab.must('link', 'n3', 'up', '--fabric', '1g')
+
+  def test_criu(self):
+    with self.job('c', tests=5, containers=3, nodes=['n1', 'old', 'exits']) as job:
+      with self.subTest('target\'s CRIU is killed in the middle'):
+        said = self.refused('not moved, c-0 runs on at n1', 'migrate', 'c-0', '--to', 'dies')
+        self.assertRegex(said, 'node dies: restore: criu ended without an answer')
+        self.runs_on('c-0', 'n1', job)
+      with self.subTest('target\'s CRIU ends at once'):
+        said = self.refused('not moved, c-0 runs on at n1', 'migrate', 'c-0', '--to', 'exits')
+        self.assertRegex(said, 'node exits: restore: .*criu')
+        self.runs_on('c-0', 'n1', job)
+      with self.subTest('source\'s CRIU is too old'):
+        said = self.refused('at the source: ', 'migrate', 'c-1', '--to', 'n2')
+        self.assertIn("too old or no CRIU (it says 'Version: 2.6')", said)
+      with self.subTest('source\'s CRIU ends at once'):
+        said = self.refused('not moved, c-2 runs on at exits', 'migrate', 'c-2', '--to', 'n2')
+        self.assertIn('failed in: dump', said)
+        self.runs_on('c-2', 'exits', job)
+
+  def test_criu_of_source_dies(self):
+    with self.job('d', tests=3, nodes=['dies', 'n1']) as job:
+      with self.subTest('source\'s CRIU is killed in the middle'):
+        said = self.refused('not moved, d-0 runs on at dies', 'migrate', 'd-0', '--to', 'n2')
+        self.assertIn('failed in: dump', said)
+        self.assertIn('criu ended without an answer', said)
+        self.runs_on('d-0', 'dies', job)
+
+
+class Jobs(Group):
+
+  def test_restarts(self):
+    with self.job('r', tests=5) as job:
+      with self.subTest('a node\'s daemon is restarted: its containers are adopted'):
+        self.lab.must('daemon', 'n1', 'restart')
+        self.runs_on('r-0', 'n1', job)
+        code, out, _ = self.lab.lifeboat('ps')
+        self.assertRegex(out, r'r-0 +r +n1 +running')
+      with self.subTest('an adopted container can be migrated'):
+        self.moved('r-0', 'n3')
+      with self.subTest('a node\'s daemon crashes and is started: the same'):
+        self.lab.must('daemon', 'n2', 'kill')
+        self.lab.must('daemon', 'n2', 'start')
+        self.moved('r-1', 'n1')
+
+  def test_head_restart(self):
+    job = self.lab.job = Job(self.lab, 'h', tests=3)
+    code, out, error = self.lab.lifeboat('run', job.file, '--detach')
+    self.assertEqual(code, 0, out + error)
+    with self.subTest('the head\'s daemon crashes and is started while a job runs'):
+      self.lab.must('daemon', 'head', 'kill')
+      self.lab.must('daemon', 'head', 'start')
+      status, answer = self.lab.api('GET', '/v1/jobs/h')
+      self.assertEqual((status, answer['state']), (200, 'running'))
+      wait_for('the end of job h', 90,
+               lambda: self.lab.api('GET', '/v1/jobs/h')[1]['state'] == 'ended', 0.2)
+      self.assertEqual(self.lab.api('GET', '/v1/jobs/h')[1].get('exit_code'), 0)
+      code, out, _ = self.lab.lifeboat('logs', 'h')
+      self.assertIn('3 tests completed and passed residual checks', out)
+    with self.subTest('an ended job is known after another restart'):
+      self.lab.must('daemon', 'head', 'restart')
+      answer = self.lab.api('GET', '/v1/jobs/h')[1]
+      self.assertEqual((answer.get('state'), answer.get('exit_code')), ('ended', 0))
+      self.refused("job 'h' has ended already", 'kill', 'h')
+    self.check_nothing_left()
+
+  def test_kill(self):
+    for name, victim in (('k1', 'k1'), ('k2', 'k2-1')):
+      with self.subTest('kill of ' + ('a job' if name == victim else 'one container')):
+        job = self.lab.job = Job(self.lab, name, tests=10).start()
+        code, out, error = self.lab.lifeboat('kill', victim)
+        self.assertEqual(code, 0, out + error)
+        self.assertIn(f'{victim} ended', out)
+        self.assertNotEqual(job.wait(20), 0, job.text())
+        self.assertEqual(self.lab.ranks(), {})
+    self.check_nothing_left()
+
+  def test_kill_while_migrating(self):
+    with self.subTest('kill of a container in the middle of its migration'):
+      job = self.lab.job = Job(self.lab, 'km', tests=10).start()
+      migration = self.lab.start_migration('km-0', 'slow', '1g')
+      self.in_phase(migration, ('restore',))
+      code, out, error = self.lab.lifeboat('kill', 'km')
+      self.assertEqual(code, 0, out + error)
+      self.assertNotEqual(job.wait(20), 0, job.text())
+      self.over(migration)
+      wait_for(lambda: f'no ranks: {self.lab.ranks()}', 5, lambda: not self.lab.ranks())
+    self.check_nothing_left()
+
+  def test_two_jobs(self):
+    with self.job('x', tests=4) as job:
+      with self.subTest('a second job beside the first; one with two ranks per container'):
+        other = Job(self.lab, 'y', containers=2, ranks=2, tests=2, nodes=['n1', 'n2'])
+        other.ranks += job.ranks  # what is counted is the ranks of both
+        other.start()
+        code, out, error = self.lab.lifeboat('migrate', 'y-0', '--to', 'n3')
+        self.assertEqual(code, 0, out + error)
+        self.assertEqual(self.lab.where('y-0'), ['n3'])
+        self.moved('x-1', 'n3', '1g')
+        self.assertEqual(other.wait(), 0, other.text())
+        self.assertIn('2 tests completed and passed residual checks', other.text())
+
+
+class Strangers(Group):
+  """What comes over the wire and the socket from programs that are not ours."""
+
+  def say(self, data, seconds=1.5):
+    """What n1's daemon answers to raw bytes."""
+    program = ('import socket, sys\n'
+               's = socket.create_connection(("10.2.0.11", 7420), 5)\n'
+               's.settimeout(float(sys.argv[2]))\n'
+               's.sendall(bytes.fromhex(sys.argv[1]))\n'
+               'out = b""\n'
+               'try:\n'
+               '  while True:\n'
+               '    part = s.recv(4096)\n'
+               '    if not part: break\n'
+               '    out += part\n'
+               'except OSError: pass\n'
+               'print(out.hex())\n')
+    return bytes.fromhex(self.lab.must('exec', 'n2', '/usr/bin/python3', '-c', program, data.hex(),
+                                       str(seconds)))
+
+  def frame(self, kind, body, length=None):
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    size = len(text) if length is None else length
+    return (b'LBT1' + kind.to_bytes(2, 'little') + bytes(2) + size.to_bytes(4, 'little') + text)
+
+  def test_peers(self):
+    hello = {'cluster': self.lab.name, 'node': 'n2', 'version': 1}
+    cases = (
+      ('garbage', b'GET / HTTP/1.1\r\nHost: n1\r\n\r\n', 'wrong magic'),
+      ('half a header', self.frame(1, hello)[:7], 'no progress before the deadline'),
+      ('a huge length', self.frame(1, b'', 0xffffffff), 'a Hello frame of 4294967295 bytes'),
+      ('a long message before the greeting', self.frame(2, b'x' * 5000), '5000 bytes before'),
+      ('an unknown kind', self.frame(99, {}), 'unknown frame kind 99'),
+      ('a greeting that is no JSON', self.frame(1, b'\xff\x00{'), 'not valid JSON'),
+      ('a greeting without a name', self.frame(1, {'cluster': self.lab.name}), "member 'node'"),
+      ('a request before the greeting', self.frame(2, {'method': 'status'}),
+       'sent Request where Hello was due'),
+      ('another version', self.frame(1, {**hello, 'version': 2}), 'speaks protocol version 2'),
+      ('another cluster', self.frame(1, {**hello, 'cluster': 'other'}),
+       "belongs to cluster 'other', this one to"))
+    for what, data, logged in cases:
+      with self.subTest(what):
+        before = len(self.lab.log('n1'))
+        self.say(data)
+        line = wait_for(f'the log says {logged!r}', 5, lambda: [
+          text for text in self.lab.log('n1')[before:].splitlines() if logged in text])
+        self.assertIn('refused a peer', line[0])
+    with self.subTest('another cluster is told why'):
+      self.assertIn(b'belongs to cluster', self.say(self.frame(1, {**hello, 'cluster': 'other'})))
+    with self.subTest('after a good greeting: bad methods, bad offers, image data out of place'):
+      for kind, body in ((2, {'method': 'nope'}), (2, {}), (2, {'method': 'migrate', 'params': 3}),
+                         (2, {'method': 'container.create', 'params': {'spec': {'id': '../x'}}}),
+                         (16, {}), (16, {'migration': '../../x', 'source': 'n2'}), (19, b'x' * 30),
+                         (22, {}), (2, b'[' * 3000)):
+        self.say(self.frame(1, hello) + self.frame(kind, body))
+      self.assertEqual(self.lab.api('GET', '/v1/status', node='n1')[0], 200)
+    with self.subTest('200 connections that say nothing'):
+      self.lab.must('exec', 'n2', '/usr/bin/python3', '-c',
+                    'import socket, time\n'
+                    'all = [socket.create_connection(("10.2.0.11", 7420), 5) for _ in range(200)]\n'
+                    'time.sleep(0.5)\n')
+      self.assertEqual(self.lab.api('GET', '/v1/nodes')[0], 200)
+      self.assertEqual(self.lab.api('GET', '/v1/status', node='n1')[0], 200)
+    self.check_nothing_left()
+
+  def curl(self, *args):
+    out = self.lab.must('exec', 'head', 'curl', '-s', '-w', '\n%{http_code}', '--unix-socket',
+                        '/run/lifeboat/api.sock', *args)
+    text, _, status = out.rpartition('\n')
+    return int(status), json.loads(text) if text.strip() else None
+
+  def test_api(self):
+    if not shutil.which('curl'):
+      self.curl = lambda *args: self.lab.api(
+        'POST' if '-d' in args else 'GET', args[-1].replace('http://lifeboat', ''),
+        args[args.index('-d') + 1] if '-d' in args else None)
+    with self.subTest('status: 200'):
+      status, answer = self.curl('http://lifeboat/v1/status')
+      self.assertEqual((status, answer['node'], answer['role']), (200, 'head', 'head'))
+    with self.subTest('an unknown route: 404'):
+      status, answer = self.curl('http://lifeboat/v1/nope')
+      self.assertEqual((status, answer['error']['code']), (404, 'not_found'))
+    with self.subTest('bad JSON: 400'):
+      for body in ('{"yaml": ', '[]', '"text"', '[' * 1000):
+        status, answer = self.curl('-d', body, 'http://lifeboat/v1/jobs')
+        self.assertEqual(status, 400, (body, answer))
+        self.assertIn('JSON', answer['error']['message'])
+    with self.subTest('a missing member: 400'):
+      status, answer = self.curl('-d', '{}', 'http://lifeboat/v1/jobs')
+      self.assertEqual(status, 400, answer)
+      self.assertIn("'yaml'", answer['error']['message'])
+    with self.subTest('no HTTP at all'):
+      self.lab.must('exec', 'head', '/usr/bin/python3', '-c',
+                    'import socket\ns = socket.socket(socket.AF_UNIX)\n'
+                    's.connect("/run/lifeboat/api.sock")\ns.sendall(bytes(range(256)) * 100)\n')
+      self.assertEqual(self.lab.api('GET', '/v1/status')[0], 200)
+    with self.subTest('no daemon: its own exit status'):
+      self.lab.must('daemon', 'head', 'stop')
+      self.refused('/run/lifeboat/api.sock', 'status', code=3)
+      self.lab.must('daemon', 'head', 'start')
+    self.check_nothing_left()
+
+
+# ---- results: one line per case
+
+class Result(unittest.TestResult):
+  passed = failed = 0
+
+  def line(self, verdict, test, name, error=None):
+    print(f'{verdict}  {test.id().split(".")[-1][5:]}: {name}', flush=True)
+    if error is None:
+      self.passed += 1
+      return
+    self.failed += 1
+    CLUSTER.dirty = True
+    text = str(error[1])
+    if not issubclass(error[0], AssertionError):
+      text = self._exc_info_to_string(error, test)
+    print('\n'.join('  | ' + part for part in text.strip().splitlines()[:40]), flush=True)
+
+  def addSubTest(self, test, subtest, err):
+    name = subtest._message if isinstance(subtest._message, str) else str(subtest)
+    self.line('FAILED' if err else 'passed', test, name, err)
+
+  def addError(self, test, err):
+    self.line('FAILED', test, 'the group itself', err)
+
+  addFailure = addError
+
+  def stopTest(self, test):
+    super().stopTest(test)
+    if not CLUSTER.dirty:
+      return
+    with contextlib.suppress(Exception):
+      for node in ('head', *COMPUTE):
+        for line in CLUSTER.log(node).splitlines()[-25:]:
+          if ' ready ' not in line:
+            print(f'  |{node}| {line}')
+
+
+def main():
+  global CLUSTER
+  if os.geteuid() != 0:
+    skip('namespaces, cgroups and CRIU need root')
+  for program in ('lifeboatd', 'lifeboat'):
+    if not os.access(f'{BUILD}/{program}', os.X_OK):
+      skip(f'{BUILD}/{program} has not been built')
+  if subprocess.run([f'{ROOT}/scripts/setup', '--print-env'], capture_output=True, check=False,
+                    timeout=60).returncode != 0:
+    skip('scripts/setup has not been run')
+  for signo in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(signo, signal.default_int_handler)  # unittest lets nothing else through
+  random.seed(SEED)
+  CLUSTER = Group.lab = Cluster()
+  result = Result()
+  try:
+    print(f'random moments: LIFEBOAT_TEST_SEED={SEED}', flush=True)
+    for suite in unittest.defaultTestLoader.loadTestsFromModule(sys.modules['__main__']):
+      for test in suite:
+        if len(sys.argv) == 1 or test.id().split('.')[-1][5:] in sys.argv[1:]:
+          start = time.monotonic()
+          test.run(result)
+          print(f'-- {test.id().split(".")[-1][5:]}: {time.monotonic() - start:.0f} s', flush=True)
+  finally:
+    CLUSTER.remove()
+  print(f'{result.passed} passed, {result.failed} failed, 0 skipped')
+  return 1 if result.failed else 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -61,9 +61,19 @@ Result<criu::Response> Swrk::read_message() {
 
 awaitable<Result<criu::Response>> Swrk::receive(Milliseconds limit) {
   auto executor = co_await asio::this_coro::executor;
-  Deadline deadline(executor, limit, [this] { socket_->cancel(); });
-  co_await socket_->async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
-  if (deadline.expired()) {
+  // CRIU's children hold the socket open: that CRIU itself has died shows only in its pidfd. So the
+  // wait is in slices.
+  constexpr Milliseconds kSlice{100};
+  const auto end = SteadyClock::now() + limit;
+  bool readable = false;
+  while (!readable && SteadyClock::now() < end) {
+    const bool alive = process_.running();
+    Deadline slice(executor, kSlice, [this] { socket_->cancel(); });
+    auto [error] = co_await socket_->async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
+    readable = !error;
+    if (!readable && !alive) co_return fail(Errc::kSystem, "criu was killed or crashed");
+  }
+  if (!readable) {
     co_return fail(Errc::kTimeout,
                    "criu gave no answer within " + std::to_string(limit.count()) + " ms");
   }

@@ -58,7 +58,8 @@ awaitable<Status> Agent::start() {
   for (const auto& [id, container] : node_.containers()) {
     if (container->state() == ContainerState::kInDoubt) {
       asio::co_spawn(node_.executor(), resolve(node_, container), asio::detached);
-    } else if (container->state() == ContainerState::kLeaving) {
+    } else if (container->state() == ContainerState::kLeaving ||
+               container->state() == ContainerState::kArriving) {
       asio::co_spawn(node_.executor(), resume_left_over(container), asio::detached);
     }
   }

@@ -33,13 +33,13 @@ constexpr Milliseconds kIdleLimit{60'000};
 
 http::status http_status(Errc code) {
   switch (code) {
-    case Errc::kInvalid: return http::status::bad_request;
+    case Errc::kInvalid:
+    case Errc::kProtocol: return http::status::bad_request;
     case Errc::kNotFound: return http::status::not_found;
     case Errc::kConflict: return http::status::conflict;
     case Errc::kRefused: return http::status::unprocessable_entity;
     case Errc::kUnavailable: return http::status::bad_gateway;
     case Errc::kTimeout: return http::status::gateway_timeout;
-    case Errc::kProtocol:
     case Errc::kSystem:
     case Errc::kCancelled: return http::status::internal_server_error;
   }

@@ -18,6 +18,10 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr Milliseconds kLookInterval{2'000};
+constexpr int kLooksUntilLost = 5;
+constexpr int kLooksUntilLostSilent = 15;
+
 json::object describe(const Job& job) {
   json::array containers;
   for (const std::string& id : job.containers) containers.emplace_back(id);
@@ -105,10 +109,7 @@ awaitable<Result<json::object>> Jobs::run(json::object params) {
 awaitable<Result<std::vector<ContainerSpec>>> Jobs::plan_containers(
     const Job& job, std::vector<std::string>& nodes) {
   const Config& config = node_.config();
-  std::vector<std::string> compute;
-  for (const NodeConfig& node : config.nodes) {
-    if (node.role == NodeRole::kCompute) compute.push_back(node.name);
-  }
+  const std::vector<std::string> compute = compute_nodes();
   const auto answers = co_await agent_.call_all(compute, "node.info", json::object{});
   std::vector<NodeRoom> rooms;
   std::map<std::string, std::set<std::string>> used;
@@ -186,8 +187,51 @@ awaitable<Status> Jobs::start(std::shared_ptr<Job> job) {
   co_return save(*job);
 }
 
+// mpiexec hears nothing from a container whose node has lost its power: it would wait for ever. A
+// container that no node has had for a while is lost; one whose node is merely silent gets longer.
+awaitable<std::string> Jobs::find_lost(const Job& job, std::map<std::string, int>& missed) {
+  std::vector<std::string> compute = compute_nodes();
+  const auto answers = co_await agent_.call_all(compute, "node.info", json::object{});
+  std::set<std::string> present;
+  std::string silent;
+  for (std::size_t i = 0; i < compute.size(); ++i) {
+    if (!answers[i]) silent += " " + compute[i];
+    auto list = answers[i] ? get_array(*answers[i], "containers")
+                           : Result<const json::array*>(tl::unexpected<Error>(answers[i].error()));
+    if (!list) continue;
+    for (const json::value& item : **list) {
+      if (item.is_object()) present.insert(string_or(item.get_object(), "id"));
+    }
+  }
+  for (const std::string& id : job.containers) {
+    int& looks = missed[id];
+    looks = present.contains(id) ? 0 : looks + 1;
+    if (looks < (silent.empty() ? kLooksUntilLost : kLooksUntilLostSilent)) continue;
+    co_return "container " + id + " is on no node" +
+        (silent.empty() ? "" : " that answers; silent:" + silent);
+  }
+  co_return "";
+}
+
+std::vector<std::string> Jobs::compute_nodes() const {
+  std::vector<std::string> names;
+  for (const NodeConfig& node : node_.config().nodes) {
+    if (node.role == NodeRole::kCompute) names.push_back(node.name);
+  }
+  return names;
+}
+
 awaitable<void> Jobs::follow(std::shared_ptr<Job> job) {
-  if (job->mpiexec.valid()) (void)co_await job->mpiexec.wait();
+  std::map<std::string, int> missed;
+  while (job->mpiexec.valid() && job->mpiexec.running()) {
+    auto ended = co_await job->mpiexec.wait_for(kLookInterval);
+    if (ended) break;
+    const std::string lost = co_await find_lost(*job, missed);
+    if (lost.empty()) continue;
+    job->error = lost;
+    log::error("job lost a container, ending it", {{"job", job->spec.name}, {"reason", lost}});
+    job->mpiexec.signal_group(SIGKILL);
+  }
   auto code = read_file(job->directory + "/exit", 16);
   if (code) job->exit_code = static_cast<int>(std::strtol(code->c_str(), nullptr, 10));
   co_await remove_containers(job->containers);
@@ -198,10 +242,7 @@ awaitable<void> Jobs::follow(std::shared_ptr<Job> job) {
 }
 
 awaitable<void> Jobs::remove_containers(std::vector<std::string> ids) {
-  std::vector<std::string> compute;
-  for (const NodeConfig& node : node_.config().nodes) {
-    if (node.role == NodeRole::kCompute) compute.push_back(node.name);
-  }
+  const std::vector<std::string> compute = compute_nodes();
   for (const std::string& id : ids) {
     json::object params{{"id", id}};
     (void)co_await agent_.call_all(compute, "container.remove", std::move(params));

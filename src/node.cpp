@@ -165,11 +165,15 @@ Outcome Node::outcome_of(const std::string& migration) {
       return Outcome::kRunning;
     }
   }
-  if (!is_migration_id(migration)) return Outcome::kAborted;
-  auto text = read_file(config_.paths.run_dir + "/outcomes/" + migration, 64);
-  if (text && *text == to_string(Outcome::kCommitted)) return Outcome::kCommitted;
-  if (!text) (void)record_outcome(migration, Outcome::kAborted);
+  if (committed_here(migration)) return Outcome::kCommitted;
+  (void)record_outcome(migration, Outcome::kAborted);
   return Outcome::kAborted;
+}
+
+bool Node::committed_here(const std::string& migration) const {
+  if (!is_migration_id(migration)) return false;
+  auto text = read_file(config_.paths.run_dir + "/outcomes/" + migration, 64);
+  return text && *text == to_string(Outcome::kCommitted);
 }
 
 void Node::adopt_one(const std::string& directory) {
@@ -184,6 +188,7 @@ void Node::adopt_one(const std::string& directory) {
   const std::string& id = container->spec().id;
   switch (container->state()) {
     case ContainerState::kArriving:
+      if (committed_here(container->migration())) break;  // see resume_left_over()
       // Never committed: the source still has it.
       (void)record_outcome(container->migration(), Outcome::kAborted);
       log::info("removed a container that had not fully arrived", {{"container", id}});

@@ -71,6 +71,7 @@ class Node {
   awaitable<void> adopt_all();
 
  private:
+  [[nodiscard]] bool committed_here(const std::string& migration) const;
   awaitable<void> watch_exit(std::weak_ptr<Container> weak, std::string id);
   void adopt_one(const std::string& directory);
   void sweep();

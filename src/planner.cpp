@@ -14,6 +14,10 @@ Result<std::vector<std::string>> place(std::vector<NodeRoom> nodes, unsigned con
     for (const std::string& name : wanted) {
       const auto at = std::find_if(nodes.begin(), nodes.end(),
                                    [&](const NodeRoom& node) { return node.name == name; });
+      const bool named_before =
+          std::any_of(chosen.begin(), chosen.end(),
+                      [&](const NodeRoom& node) { return node.name == name; });
+      if (named_before) continue;
       if (at == nodes.end()) {
         return fail(Errc::kRefused, "node " + name + ", named by the job, is no compute node that "
                                                      "can be reached");

@@ -67,12 +67,10 @@ class Soak:
     code = self.job.exit_code()
     found = harness.hpl_residuals(self.job.text())
     digits, verdicts = [d for d, _ in found], [v for _, v in found]
-    # Equal systems need not give equal digits: BLAS depends on where the matrix lies in memory,
-    # and the first one of a job lies elsewhere than the others.
-    wanted = self.digits or digits
-    if code != 0 or verdicts != ['PASSED'] * self.args.problems or digits != wanted:
+    right = self.digits is None or set(digits) == {self.digits}
+    if code != 0 or verdicts != ['PASSED'] * self.args.problems or not right:
       raise Failure(f'job hpl ended with status {code} and the residuals {found}; '
-                    f'expected {self.args.problems} times PASSED with {wanted or "any digits"}')
+                    f'expected {self.args.problems} times {self.digits or "any digits"} PASSED')
     self.jobs += 1
     self.problems += len(found)
     return digits
@@ -244,9 +242,15 @@ def check_daemons(before, after):
 def run(args, cluster, soak):
   say(f'reference: HPL N={args.size} without migration')
   soak.start_job()
-  soak.digits = soak.finish_job()
+  digits = soak.finish_job()
   took = (time.monotonic() - soak.job.started) / args.problems
-  say(f'residuals {" ".join(soak.digits)}; one problem takes {took:.1f} s')
+  say(f'residuals {" ".join(digits)}; one problem takes {took:.1f} s')
+  # The order in which HPL adds up depends on when messages arrive; systems of N=4000 and more have
+  # given the same digits all the same, smaller ones have not.
+  if len(set(digits)) == 1:
+    soak.digits = digits[0]
+  else:
+    say('the digits differ without any migration: only PASSED is checked')
   time.sleep(1)
   before, daemons = cluster.snapshot(), cluster.daemons()
   if args.freeze:

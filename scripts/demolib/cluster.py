@@ -12,7 +12,7 @@ import time
 
 from lablib import base, cgroup
 from lablib.cluster import Lab
-from lablib.daemon import SOCKET, Unix
+from lablib.daemon import SOCKET, Daemon, Unix
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 PROGRAM = os.path.join(ROOT, 'scripts', 'lab')
@@ -167,6 +167,11 @@ class Cluster:
       if entry['job'] == job:
         found.setdefault(entry['id'], []).append(entry)
     return found
+
+  def dead_daemons(self):
+    inits = {node: self.lab.init(node) for node in (HEAD, *self.nodes)}
+    return [node for node, init in inits.items()
+            if init is None or Daemon(self.lab, node, init).proc() is None]
 
   def left(self, seconds=10):
     """Lines of the snapshot that differ from before the jobs; what is still going gets time."""

@@ -63,8 +63,8 @@ def table(rows, align):
   """Lines of a table; `align` has one of < and > for each column."""
   rows = [[str(cell) for cell in row] for row in rows]
   widths = [max(map(len, column)) for column in zip(*rows)]
-  return ['  '.join(f'{cell:{side}{width}}' for cell, side, width in zip(row, align, widths)).rstrip()
-          for row in rows]
+  return ['  '.join(f'{cell:{side}{width}}' for cell, side, width
+                    in zip(row, align, widths)).rstrip() for row in rows]
 
 
 def open_screen(json_wanted):

@@ -1,6 +1,7 @@
 #include "base/process.hpp"
 
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -95,6 +96,8 @@ void enter_namespaces(const SpawnOptions& options, const Prepared& prepared, int
     ours = ::fcntl(ours, F_DUPFD_CLOEXEC, kHigh);
     if (ours < 0) child_fails(high_pipe, kFds);
   }
+  // Nothing else passes, whoever opened it without close-on-exec.
+  ::close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
   for (const auto& [ours, number] : wanted) {
     if (::dup2(ours, number) < 0) child_fails(high_pipe, kFds);
   }

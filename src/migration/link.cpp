@@ -27,6 +27,14 @@ Error network_error(const boost::system::error_code& error, const std::string& w
 void tune(tcp::socket& socket) {
   boost::system::error_code ignored;
   socket.set_option(tcp::no_delay(true), ignored);
+  // A peer without power or cable says nothing: the kernel notices within about 15 s, also while
+  // one side only waits for the other (a restore may take minutes).
+  socket.set_option(asio::socket_base::keep_alive(true), ignored);
+  const int fd = socket.native_handle();
+  for (const auto& [option, value] : {std::pair{TCP_KEEPIDLE, 5}, {TCP_KEEPINTVL, 2},
+                                      {TCP_KEEPCNT, 5}, {TCP_USER_TIMEOUT, 15'000}}) {
+    (void)::setsockopt(fd, IPPROTO_TCP, option, &value, sizeof value);
+  }
 }
 
 json::object hello_body(const PeerName& self) {

@@ -4,6 +4,7 @@
 
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "criu_glue/repair.hpp"
 
 namespace lifeboat {
 
@@ -309,6 +310,10 @@ awaitable<Result<FrozenContainer>> FrozenContainer::freeze(std::shared_ptr<Conta
 
 FrozenContainer::~FrozenContainer() {
   if (!container_ || kept_) return;
+  if (const auto repaired = end_repair_mode(container_->cgroup().pids()); repaired > 0) {
+    log::warn("criu left connections in repair mode, ended it",
+              {{"container", container_->spec().id}, {"connections", std::to_string(repaired)}});
+  }
   auto plugged = container_->net().plug();
   auto thawed = container_->cgroup().thaw();
   if (!plugged || !thawed) {
@@ -346,6 +351,7 @@ awaitable<void> resume_left_over(std::shared_ptr<Container> container) {
   while (container->init().running() && is_traced(container->init().pid())) {
     co_await sleep_for(Milliseconds(20));
   }
+  (void)end_repair_mode(container->cgroup().pids());
   (void)container->net().plug();
   (void)container->cgroup().thaw();
   (void)container->net().announce();

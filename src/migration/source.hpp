@@ -11,8 +11,8 @@ namespace lifeboat {
 // container stays frozen here (kInDoubt).
 awaitable<Status> migrate(Node& node, Move move);
 
-// For a container whose migration the daemon did not survive, before its commit was sent: it lives
-// here. Waits until CRIU, which ends by itself without its daemon, has let go, and thaws it.
+// For a container whose migration the daemon did not survive and which lives here: at the source
+// before its commit was sent, at the target after the commit was recorded. Waits until CRIU, which ends by itself without its daemon, has let go, and thaws it.
 awaitable<void> resume_left_over(std::shared_ptr<Container> container);
 
 // For a container found in doubt after a restart of the daemon: asks the target and acts.

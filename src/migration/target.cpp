@@ -227,19 +227,22 @@ awaitable<Result<json::object>> take_over(Node& node, Restored& restored) {
   CO_CHECK_OK(container->net().plug());
   CO_CHECK_OK(container->net().announce());
   const double network_ms = elapsed_ms(start);
+  // Should this daemon die from here on, the next one finds the processes by this record, and by
+  // the outcome whether they are to run.
+  CO_TRY(Process found, Process::open(restored.held.init_pid()));
+  container->set_init(std::move(found));
+  CO_CHECK_OK(container->set_state(ContainerState::kArriving, restored.prepared.migration,
+                                   restored.prepared.source));
   CO_CHECK_OK(node.record_outcome(restored.prepared.migration, Outcome::kCommitted));
 
   // Committed. CRIU still holds the tasks, so they run the moment it lets go of them.
-  const pid_t init_pid = restored.held.init_pid();
   (void)restored.prepared.arrival.release();
   (void)container->cgroup().thaw();
   auto init = co_await std::move(restored.held).release();
   const double resume_ms = elapsed_ms(start) - network_ms;
   if (!init) {
     log::warn("criu complained after the commit", {{"reason", init.error().message}});
-    init = Process::open(init_pid);
   }
-  if (init) container->set_init(std::move(*init));
   (void)container->set_state(ContainerState::kRunning);
   node.watch(container);
   json::object body{{"network_ms", network_ms}, {"resume_ms", resume_ms}};

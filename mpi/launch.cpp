@@ -71,7 +71,8 @@ std::vector<std::string> mpiexec_command(const JobSpec& job, const LaunchPlan& p
   }
   std::vector<std::string> command{"mpiexec.mpich", "-launcher", "manual",   "-iface",
                                    plan.bridge,     "-hosts",    hosts,      "-bind-to",
-                                   "none",          "-genvnone"};
+                                   "none",          "-genvnone",  "-wdir",
+                                   job.cwd};
   for (const auto& [key, value] : rank_environment(job, plan)) {
     command.insert(command.end(), {"-genv", key, value});
   }

@@ -74,14 +74,15 @@ Container::Container(ContainerSpec spec, Cgroup cgroup, ContainerNet net, std::s
       net_(std::move(net)),
       directory_(std::move(directory)) {}
 
-Result<std::unique_ptr<Container>> Container::prepare(ContainerSpec spec, const Config& config) {
+Result<std::unique_ptr<Container>> Container::prepare(ContainerSpec spec, const Config& config,
+                                                      NetPurpose purpose) {
   CHECK_OK(check_sources(spec));
   TRY(const std::vector<Endpoint> endpoints, local_endpoints(spec, config));
   const std::string directory = container_directory(config, spec.id);
   CHECK_OK(remove_tree(directory));
   CHECK_OK(make_directories(directory + "/root"));
   TRY(Cgroup cgroup, Cgroup::create(config.paths.cgroup, spec.id));
-  auto net = ContainerNet::create(spec.id, endpoints, tcp_settings(config));
+  auto net = ContainerNet::create(spec.id, endpoints, tcp_settings(config), purpose);
   if (!net) {
     (void)cgroup.remove(kRemoveLimit);
     (void)remove_tree(directory);
@@ -94,7 +95,8 @@ Result<std::unique_ptr<Container>> Container::prepare(ContainerSpec spec, const 
 
 awaitable<Result<std::unique_ptr<Container>>> Container::start(ContainerSpec spec,
                                                                const Config& config) {
-  CO_TRY(std::unique_ptr<Container> container, prepare(std::move(spec), config));
+  CO_TRY(std::unique_ptr<Container> container,
+         prepare(std::move(spec), config, NetPurpose::kStart));
   const std::string netns = "/proc/" + std::to_string(::getpid()) + "/fd/" +
                             std::to_string(container->net().netns_fd());
   CO_TRY(const std::string oci, oci_config(container->spec_, netns));

@@ -34,7 +34,8 @@ class Container {
   static awaitable<Result<std::unique_ptr<Container>>> start(ContainerSpec spec,
                                                              const Config& config);
   // Prepares the place for one that is about to be restored: cgroup, network (unplugged).
-  static Result<std::unique_ptr<Container>> prepare(ContainerSpec spec, const Config& config);
+  static Result<std::unique_ptr<Container>> prepare(ContainerSpec spec, const Config& config,
+                                                    NetPurpose purpose = NetPurpose::kRestore);
   // Takes over what a record describes; nullptr when its processes are gone (then it is cleaned).
   static Result<std::unique_ptr<Container>> adopt(const std::string& directory,
                                                   const Config& config);

@@ -39,6 +39,22 @@ bool is_migration_id(const std::string& id) {
 
 }  // namespace
 
+namespace {
+
+// A source that lost an answer asks within seconds; after a day nobody will.
+void forget_old(const std::string& directory) {
+  static unsigned calls = 0;
+  if (calls++ % 256 != 0) return;
+  const auto oldest = fs::file_time_type::clock::now() - std::chrono::hours(24);
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(directory, error)) {
+    std::error_code gone;
+    if (entry.last_write_time(gone) < oldest && !gone) fs::remove(entry.path(), gone);
+  }
+}
+
+}  // namespace
+
 std::shared_ptr<Container> Node::find(const std::string& id) const {
   const auto at = containers_.find(id);
   return at == containers_.end() ? nullptr : at->second;
@@ -156,6 +172,7 @@ Status Node::record_outcome(const std::string& migration, Outcome outcome) {
   }
   const std::string directory = config_.paths.run_dir + "/outcomes";
   CHECK_OK(make_directories(directory));
+  forget_old(directory);
   return replace_file(directory + "/" + migration, to_string(outcome));
 }
 

@@ -301,6 +301,12 @@ Status Netlink::set_up(int index, bool up) {
   return request(set, std::string("take link ") + std::to_string(index) + (up ? " up" : " down"));
 }
 
+Status Netlink::set_mtu(int index, unsigned mtu) {
+  NetlinkRequest set(RTM_NEWLINK, 0);
+  set.header(link_header(index)).u32(IFLA_MTU, mtu);
+  return request(set, "set the MTU of link " + std::to_string(index));
+}
+
 Status Netlink::remove_link(int index) {
   NetlinkRequest remove(RTM_DELLINK, 0);
   remove.header(link_header(index));

@@ -87,6 +87,7 @@ class Netlink {
   Status add_veth(const VethPair& pair);  // both ends down
   Status set_master(int index, int bridge_index);
   Status set_up(int index, bool up = true);
+  Status set_mtu(int index, unsigned mtu);
   Status remove_link(int index);  // a link that is gone already is no error
   Status add_address(int index, const std::string& ipv4, unsigned prefix);
   Result<std::vector<std::string>> addresses(int index);  // IPv4, "10.2.1.5/24"

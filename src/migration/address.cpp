@@ -117,7 +117,7 @@ Status await_forwarding(Netlink& node, int link_index, int bridge_index) {
 
 Result<ContainerNet> ContainerNet::create(const std::string& container_id,
                                           const std::vector<Endpoint>& endpoints,
-                                          const TcpSettings& tcp) {
+                                          const TcpSettings& tcp, NetPurpose purpose) {
   CHECK_OK(check_endpoints(container_id, endpoints));
   if (tcp.rto_max < milliseconds(1000) || tcp.rto_max > milliseconds(120'000) || tcp.retries < 1 ||
       tcp.retries > 255) {
@@ -136,19 +136,18 @@ Result<ContainerNet> ContainerNet::create(const std::string& container_id,
     const std::string host_end = host_end_name(container_id, ports.size());
     ports.push_back({endpoint, host_end, 0, 0, bridge->index});
   }
-  std::optional<Netlink> inner;
-  if (Status built = net.build_namespace(tcp, inner); !built) {
+  if (Status built = net.build_namespace(tcp); !built) {
     return tl::unexpected<Error>(built.error().context("network of container " + container_id));
   }
   for (Port& port : ports) {
     const std::string where = describe(container_id, port.endpoint);
-    Status built = net.build_port(std::move(port), *inner);
+    Status built = net.build_port(std::move(port), purpose);
     if (!built) return tl::unexpected<Error>(built.error().context(where));
   }
   return net;
 }
 
-Status ContainerNet::build_namespace(const TcpSettings& tcp, std::optional<Netlink>& inner) {
+Status ContainerNet::build_namespace(const TcpSettings& tcp) {
   TRY(netns_, make_netns([&]() -> Status {
         CHECK_OK(apply(namespace_settings(tcp)));
         Status limited =
@@ -156,16 +155,16 @@ Status ContainerNet::build_namespace(const TcpSettings& tcp, std::optional<Netli
         if (!limited && limited.error().code != Errc::kNotFound) return limited;
         has_rto_max_ = limited.has_value();
         if (has_rto_max_) CHECK_OK(apply(rto_max_settings(tcp)));
-        TRY(inner, Netlink::open());
+        TRY(inner_, Netlink::open());
         TRY(arp_, open_arp_socket());
-        TRY(const NetDevice loopback, inner->link("lo"));
-        return inner->set_up(loopback.index);
+        TRY(const NetDevice loopback, inner_->link("lo"));
+        return inner_->set_up(loopback.index);
       }));
   return {};
 }
 
 // The order matters: plug before bridge, bridge before carrier, address when all that holds.
-Status ContainerNet::build_port(Port port, Netlink& inner) {
+Status ContainerNet::build_port(Port port, NetPurpose purpose) {
   VethPair pair;
   pair.name = port.host_end;
   // fe: is above any other address, so the bridge never takes a passing container's MAC for its
@@ -186,7 +185,7 @@ Status ContainerNet::build_port(Port port, Netlink& inner) {
   TRY(const NetDevice host, node_->link(port.host_end));
   port.host_index = host.index;
   ports_.push_back(port);  // from here on the destructor removes it
-  TRY(const NetDevice end, inner.link(port.endpoint.fabric));
+  TRY(const NetDevice end, inner_->link(port.endpoint.fabric));
   ports_.back().inner_index = end.index;
   CHECK_OK(in_netns(netns_.get(), [&] { return apply(interface_settings(end.name)); }));
 
@@ -194,8 +193,11 @@ Status ContainerNet::build_port(Port port, Netlink& inner) {
   CHECK_OK(apply({{"net/ipv6/conf/" + port.host_end + "/disable_ipv6", "1"}}));
   CHECK_OK(node_->set_master(host.index, port.bridge_index));
   CHECK_OK(node_->set_up(host.index));
-  CHECK_OK(inner.set_up(end.index));
-  CHECK_OK(inner.add_address(end.index, port.endpoint.address, port.endpoint.prefix));
+  if (purpose == NetPurpose::kRestore) {
+    CHECK_OK(inner_->set_mtu(end.index, port.endpoint.mtu - 1));
+  }
+  CHECK_OK(inner_->set_up(end.index));
+  CHECK_OK(inner_->add_address(end.index, port.endpoint.address, port.endpoint.prefix));
   CHECK_OK(await_forwarding(*node_, host.index, port.bridge_index));
   TRY(const PlugState plugged, plug_state(*node_, host.index));
   if (plugged != PlugState::kUnplugged) return fail(Errc::kSystem, "the plug did not hold");
@@ -216,10 +218,9 @@ Result<ContainerNet> ContainerNet::adopt(const std::string& container_id,
   net.container_id_ = container_id;
   TRY(net.node_, Netlink::open());
   net.netns_ = std::move(netns);
-  std::optional<Netlink> inner;
   Status entered = in_netns(net.netns_.get(), [&]() -> Status {
     net.has_rto_max_ = read_sysctl("net/ipv4/tcp_rto_max_ms").has_value();
-    TRY(inner, Netlink::open());
+    TRY(net.inner_, Netlink::open());
     TRY(net.arp_, open_arp_socket());
     return {};
   });
@@ -228,7 +229,7 @@ Result<ContainerNet> ContainerNet::adopt(const std::string& container_id,
   }
   for (const Endpoint& endpoint : endpoints) {
     const std::string host_end = host_end_name(container_id, net.ports_.size());
-    Status adopted = net.adopt_port({endpoint, host_end, 0, 0, 0}, *inner);
+    Status adopted = net.adopt_port({endpoint, host_end, 0, 0, 0});
     if (adopted) continue;
     net.release();
     return tl::unexpected<Error>(adopted.error().context(describe(container_id, endpoint)));
@@ -236,11 +237,11 @@ Result<ContainerNet> ContainerNet::adopt(const std::string& container_id,
   return net;
 }
 
-Status ContainerNet::adopt_port(Port port, Netlink& inner) {
+Status ContainerNet::adopt_port(Port port) {
   TRY(const NetDevice bridge, find_bridge(*node_, port.endpoint.bridge));
   TRY(const NetDevice host, node_->link(port.host_end));
-  TRY(const NetDevice end, inner.link(port.endpoint.fabric));
-  TRY(const std::vector<std::string> addresses, inner.addresses(end.index));
+  TRY(const NetDevice end, inner_->link(port.endpoint.fabric));
+  TRY(const std::vector<std::string> addresses, inner_->addresses(end.index));
   if (end.peer != host.index || host.peer != end.index) {
     return fail(Errc::kConflict, "host end " + port.host_end + " belongs to another namespace");
   }
@@ -287,6 +288,11 @@ void ContainerNet::release() {
   ports_.clear();
   arp_.reset();
   netns_.reset();
+}
+
+Status ContainerNet::settle_mtu() {
+  for (const Port& port : ports_) CHECK_OK(inner_->set_mtu(port.inner_index, port.endpoint.mtu));
+  return {};
 }
 
 Status ContainerNet::plug() {

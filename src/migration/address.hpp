@@ -52,13 +52,23 @@ struct TcpSettings {
   unsigned retries = 255;
 };
 
+// What the network is built for. Sockets that CRIU restores compute their segment size when they
+// "connect", with the kernel's default limit of 536 bytes, and look at it again only when the MTU
+// of their route changes. So a container is restored with an MTU one byte short, and settle_mtu()
+// gives it the real one before it runs; without that it sends 524-byte segments for ever (measured
+// with CRIU 4.2.1).
+enum class NetPurpose { kStart, kRestore };
+
 // Owns a container's namespace descriptor and host ends; the destructor removes the host ends
 // (when it returns they are gone: the same id can be made again) and drops the namespace.
 class ContainerNet {
  public:
   static Result<ContainerNet> create(const std::string& container_id,
                                      const std::vector<Endpoint>& endpoints,
-                                     const TcpSettings& tcp);
+                                     const TcpSettings& tcp,
+                                     NetPurpose purpose = NetPurpose::kStart);
+  // After the restore, before the container runs; see NetPurpose.
+  Status settle_mtu();
 
   // Takes over what an earlier daemon made: finds the host ends by name, checks that they belong
   // to this namespace and the endpoints, and changes nothing; plugged stays plugged. On an error
@@ -101,14 +111,15 @@ class ContainerNet {
   };
 
   ContainerNet() = default;
-  Status build_namespace(const TcpSettings& tcp, std::optional<Netlink>& inner);
-  Status build_port(Port port, Netlink& inner);
-  Status adopt_port(Port port, Netlink& inner);
+  Status build_namespace(const TcpSettings& tcp);
+  Status build_port(Port port, NetPurpose purpose);
+  Status adopt_port(Port port);
   Status verify_plugged();
   void remove();
 
   std::string container_id_;
-  std::optional<Netlink> node_;  // speaks to the node's namespace
+  std::optional<Netlink> node_;   // speaks to the node's namespace
+  std::optional<Netlink> inner_;  // speaks to the container's
   Fd netns_;
   Fd arp_;  // packet socket inside, opened beforehand: announce() enters no namespace
   std::vector<Port> ports_;

@@ -198,4 +198,10 @@ std::vector<std::string> established_pairs(const std::vector<TcpSocket>& sockets
   return pairs;
 }
 
+bool is_in_flight(const TcpSocket& socket) {
+  if (socket.state == TcpState::kListen) return socket.rx_queue > 0;
+  return socket.state == TcpState::kSynSent || socket.state == TcpState::kSynReceived ||
+         socket.state == TcpState::kNewSynReceived;
+}
+
 }  // namespace lifeboat

@@ -86,4 +86,7 @@ struct TcpSocket {
 // The ESTABLISHED ones, each as to_string() writes it, sorted: what two nodes compare.
 [[nodiscard]] std::vector<std::string> established_pairs(const std::vector<TcpSocket>& sockets);
 
+// A connection that CRIU cannot dump: being made, or made and waiting in a listener's queue.
+[[nodiscard]] bool is_in_flight(const TcpSocket& socket);
+
 }  // namespace lifeboat

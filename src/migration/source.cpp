@@ -117,6 +117,30 @@ DumpRequest dump_request(const Node& node, const Container& container,
   return request;
 }
 
+// A connection that is half-way made, or made and not yet accepted, cannot be dumped. They last for
+// a moment: if the freeze hits one, the container goes on for that moment and is frozen again.
+awaitable<Result<FrozenContainer>> freeze_between_connects(std::shared_ptr<Container> container,
+                                                           Milliseconds limit,
+                                                           SteadyClock::time_point& frozen_at,
+                                                           std::vector<TcpSocket>& sockets) {
+  const auto deadline = SteadyClock::now() + limit;
+  for (;;) {
+    frozen_at = SteadyClock::now();
+    CO_TRY(FrozenContainer frozen, co_await FrozenContainer::freeze(container, limit));
+    CO_TRY(sockets, tcp_sockets(container->init().pid()));
+    const auto found = std::find_if(sockets.begin(), sockets.end(), is_in_flight);
+    if (found == sockets.end()) co_return frozen;
+    if (SteadyClock::now() > deadline) {
+      co_return fail(Errc::kTimeout, "connection " + to_string(*found) + " is never accepted or made;"
+                                     " it cannot be moved like that");
+    }
+    {
+      const FrozenContainer let_go = std::move(frozen);
+    }
+    co_await sleep_for(Milliseconds(10));
+  }
+}
+
 awaitable<Result<Frozen>> freeze(Node& node, Connected peer) {
   using namespace asio::experimental::awaitable_operators;
   const Config& config = node.config();
@@ -126,12 +150,12 @@ awaitable<Result<Frozen>> freeze(Node& node, Connected peer) {
   CO_TRY(ImageDirectory images, ImageDirectory::create(config.paths.run_dir + "/images", report.id));
 
   report.phase = "freeze";
-  const auto frozen_at = SteadyClock::now();
+  SteadyClock::time_point frozen_at;
+  std::vector<TcpSocket> sockets;
   CO_TRY(FrozenContainer frozen,
-         co_await FrozenContainer::freeze(container, config.timeouts.freeze));
+         co_await freeze_between_connects(container, config.timeouts.freeze, frozen_at, sockets));
   report.times.freeze = elapsed_ms(frozen_at);
   report.resident_bytes = container->resident_bytes();
-  auto sockets = tcp_sockets(container->init().pid());
 
   report.phase = "dump";
   const auto stopped_at = SteadyClock::now();
@@ -150,7 +174,7 @@ awaitable<Result<Frozen>> freeze(Node& node, Connected peer) {
   }
   report.times.dump = elapsed_ms(stopped_at, dumped_at);
   Frozen result{std::move(peer),
-                   sockets.value_or(std::vector<TcpSocket>{}),
+                   std::move(sockets),
                    std::make_unique<ImageDirectory>(std::move(images)),
                    std::move(reader),
                    std::move(frozen),
@@ -352,6 +376,7 @@ awaitable<void> resume_left_over(std::shared_ptr<Container> container) {
     co_await sleep_for(Milliseconds(20));
   }
   (void)end_repair_mode(container->cgroup().pids());
+  (void)container->net().settle_mtu();
   (void)container->net().plug();
   (void)container->cgroup().thaw();
   (void)container->net().announce();

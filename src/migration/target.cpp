@@ -224,6 +224,7 @@ awaitable<void> check_connections_later(std::weak_ptr<Container> weak,
 awaitable<Result<json::object>> take_over(Node& node, Restored& restored) {
   const auto start = SteadyClock::now();
   std::shared_ptr<Container> container = restored.prepared.arrival.container();
+  CO_CHECK_OK(container->net().settle_mtu());
   CO_CHECK_OK(container->net().plug());
   CO_CHECK_OK(container->net().announce());
   const double network_ms = elapsed_ms(start);

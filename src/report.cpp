@@ -50,8 +50,7 @@ json::object to_json(const MigrationReport& report) {
           {"downtime_ms", rounded(times.downtime)},
           {"downtime_parts_ms", std::move(parts)},
           {"total_ms", rounded(times.total)},
-          {"warnings", list(report.warnings)},
-          {"lost_connections", list(report.lost_connections)}};
+          {"warnings", list(report.warnings)}};
 }
 
 std::string timestamp_now() {

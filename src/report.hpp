@@ -48,7 +48,6 @@ struct MigrationReport {
   std::uint64_t resident_bytes = 0;  // memory of the container when it was frozen
   std::uint64_t bytes_sent = 0;
   std::vector<std::string> warnings;
-  std::vector<std::string> lost_connections;  // established before, gone after
   MigrationTimes times;
 };
 

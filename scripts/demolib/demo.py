@@ -105,8 +105,6 @@ class Move:
         line.removeprefix('lifeboat: ') for line in told
         if line not in PHASES and not line.startswith('migration '))
       self.problem = f'{outcome}, exit status {code}: {why}'
-    elif self.report['lost_connections']:
-      self.problem = 'lost connections: ' + ', '.join(self.report['lost_connections'])
     self.ended = time.monotonic()
 
   def over(self):
@@ -129,8 +127,7 @@ class Move:
 
   def record(self):
     keep = ('id', 'container', 'source', 'target', 'fabric', 'outcome', 'downtime_ms',
-            'downtime_parts_ms', 'total_ms', 'bytes_sent', 'resident_bytes', 'warnings',
-            'lost_connections')
+            'downtime_parts_ms', 'total_ms', 'bytes_sent', 'resident_bytes', 'warnings')
     out = {'number': self.number, 'container': self.container, 'source': self.source,
            'target': self.target, 'fabric': self.fabric, 'problem': self.problem}
     out.update((key, self.report[key]) for key in keep if key in self.report)

@@ -34,7 +34,6 @@ std::size_t limit_of(Kind kind) {
     case Kind::kStaged:
     case Kind::kCommit:
     case Kind::kRunning:
-    case Kind::kChecked:
       return kJsonBytesMax;
     case Kind::kInvalid:
       return 0;

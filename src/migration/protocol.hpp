@@ -18,7 +18,6 @@
 //   Commit                              ->   plugged in, announced, resumed      [point of no
 //   return]
 //                                       <-   Running {timings}
-//                                       <-   Checked {connections that did not come along}
 //
 // Before it sends Commit the source may break off at any time by closing the connection: the
 // target then removes all it built. A source that has sent Commit and got no answer asks again
@@ -53,7 +52,6 @@ enum class Kind : std::uint16_t {
   kStaged = 21,
   kCommit = 22,
   kRunning = 23,
-  kChecked = 24,
 };
 
 [[nodiscard]] constexpr std::string_view to_string(Kind kind) {
@@ -84,8 +82,6 @@ enum class Kind : std::uint16_t {
       return "Commit";
     case Kind::kRunning:
       return "Running";
-    case Kind::kChecked:
-      return "Checked";
   }
   return "unknown";
 }

@@ -239,20 +239,6 @@ awaitable<Result<json::object>> send_commit(Link& link, const Timeouts& timeouts
   co_return co_await link.expect(Kind::kRunning, timeouts.commit);
 }
 
-// The target compares the connections with those that were there at the freeze.
-awaitable<void> receive_check(Link& link, MigrationReport& report, Milliseconds limit) {
-  auto checked = co_await link.expect(Kind::kChecked, limit);
-  auto lost = checked ? get_array(*checked, "lost_connections")
-                      : Result<const json::array*>(tl::unexpected<Error>(checked.error()));
-  if (!lost) {
-    report.warnings.push_back("connections were not checked: " + lost.error().message);
-    co_return;
-  }
-  for (const json::value& item : **lost) {
-    if (item.is_string()) report.lost_connections.emplace_back(item.get_string());
-  }
-}
-
 awaitable<Result<Committed>> commit(Node& node, Staged staged) {
   const Config& config = node.config();
   Frozen& source = staged.source;
@@ -283,7 +269,6 @@ awaitable<Result<Committed>> commit(Node& node, Staged staged) {
   report.phase = "committed";
   auto ended = co_await std::move(source.dump).commit();
   if (!ended) report.warnings.push_back("source: " + ended.error().message + ", ignored");
-  if (running) co_await receive_check(source.peer.link, report, config.timeouts.request);
   Committed committed{std::move(move)};
   co_return committed;
 }

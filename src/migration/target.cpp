@@ -166,6 +166,26 @@ awaitable<Result<json::object>> receive_images(const Config& config, Prepared& p
   }
 }
 
+std::vector<std::string> missing_connections(const std::vector<std::string>& before, pid_t init) {
+  auto now = tcp_sockets(init);
+  if (!now) return {};
+  const std::vector<std::string> present = established_pairs(*now);
+  std::vector<std::string> missing;
+  for (const std::string& pair : before) {
+    if (std::find(present.begin(), present.end(), pair) == present.end()) missing.push_back(pair);
+  }
+  return missing;
+}
+
+// What CRIU restored is what was dumped, as far as the peers can tell: looked at while nothing runs
+// yet and everything can still be undone.
+Status check_connections(const std::vector<std::string>& before, pid_t init) {
+  const std::vector<std::string> missing = missing_connections(before, init);
+  if (missing.empty()) return {};
+  return fail(Errc::kSystem, "criu did not restore " + std::to_string(missing.size()) +
+                                 " connection(s), first " + missing.front());
+}
+
 awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& link) {
   const Config& config = node.config();
   auto end = co_await receive_images(config, prepared, link);
@@ -191,20 +211,12 @@ awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& lin
       if (item.is_string()) established.emplace_back(item.get_string());
     }
   }
+  if (auto ok = check_connections(established, held->init_pid()); !ok) {
+    co_return failed_at("restore", ok.error());
+  }
   Restored restored{std::move(prepared), std::move(*held), std::move(established),
                     elapsed_ms(start)};
   co_return restored;
-}
-
-std::vector<std::string> missing_connections(const std::vector<std::string>& before, pid_t init) {
-  auto now = tcp_sockets(init);
-  if (!now) return {};
-  const std::vector<std::string> present = established_pairs(*now);
-  std::vector<std::string> missing;
-  for (const std::string& pair : before) {
-    if (std::find(present.begin(), present.end(), pair) == present.end()) missing.push_back(pair);
-  }
-  return missing;
 }
 
 // A peer may have given a connection up during the freeze; it says so when it hears from us.
@@ -250,16 +262,6 @@ awaitable<Result<json::object>> take_over(Node& node, Restored& restored) {
   co_return body;
 }
 
-json::object check_connections(Node& node, const std::shared_ptr<Container>& container,
-                               const std::vector<std::string>& before) {
-  json::array lost;
-  for (const std::string& pair : missing_connections(before, container->init().pid())) {
-    lost.emplace_back(pair);
-  }
-  asio::co_spawn(node.executor(), check_connections_later(container, before), asio::detached);
-  return {{"lost_connections", std::move(lost)}};
-}
-
 // The whole arrival; an error has undone everything.
 awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& offer) {
   const Timeouts& timeouts = node.config().timeouts;
@@ -283,8 +285,8 @@ awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& o
   if (!running) co_return failed_at("commit", running.error());
   // Should this not get through, the source asks for the outcome.
   (void)co_await link.send(Kind::kRunning, std::move(*running), timeouts.request);
-  json::object checked = check_connections(node, container, restored->established);
-  (void)co_await link.send(Kind::kChecked, std::move(checked), timeouts.request);
+  asio::co_spawn(node.executor(),
+                 check_connections_later(container, restored->established), asio::detached);
   log::info("container arrived",
             {{"migration", migration}, {"container", container->spec().id}});
   co_return true;

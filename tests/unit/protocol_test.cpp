@@ -12,8 +12,7 @@ namespace {
 
 constexpr Kind kKinds[] = {Kind::kHello,     Kind::kRequest,   Kind::kResponse, Kind::kFailed,
                            Kind::kOffer,     Kind::kAccepted,  Kind::kImageOpen, Kind::kImageData,
-                           Kind::kImageEnd,  Kind::kStaged,    Kind::kCommit,   Kind::kRunning,
-                           Kind::kChecked};
+                           Kind::kImageEnd,  Kind::kStaged,    Kind::kCommit,   Kind::kRunning};
 
 struct Raw {
   unsigned char bytes[kHeaderBytes] = {};

@@ -22,7 +22,6 @@ TEST(Report, Json) {
   report.resident_bytes = 1ULL << 40;
   report.bytes_sent = 7;
   report.warnings = {"w"};
-  report.lost_connections = {"a -> b"};
   report.times = {1, 2, 3, 4, 5, 6.00049, 7, 27.0006, 30};
   EXPECT_EQ(json::serialize(to_json(report)),
             R"({"id":"n1-abc","container":"hpl-0","job":"hpl","source":"n1","target":"n2",)"
@@ -30,7 +29,7 @@ TEST(Report, Json) {
             R"("error":"","started_at":"2026-01-31T12:00:00.123Z","resident_bytes":1099511627776,)"
             R"("bytes_sent":7,"preflight_ms":1E0,"downtime_ms":2.7001E1,"downtime_parts_ms":)"
             R"({"freeze":2E0,"dump":3E0,"transfer":4E0,"restore":5E0,"network":6E0,"resume":7E0},)"
-            R"("total_ms":3E1,"warnings":["w"],"lost_connections":["a -> b"]})");
+            R"("total_ms":3E1,"warnings":["w"]})");
 }
 
 TEST(Report, OutcomesHaveNames) {

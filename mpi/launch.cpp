@@ -111,8 +111,9 @@ awaitable<Result<Launch>> launch_mpiexec(const JobSpec& job, const LaunchPlan& p
   Fd output(::open(plan.output_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600));
   if (!output) co_return fail_errno("create " + plan.output_path);
   SpawnOptions options;
-  // The shell keeps the exit status where a restarted daemon finds it.
-  options.argv = {"/bin/sh", "-c", R"("$@"; echo $? >"$0.new"; mv "$0.new" "$0")", plan.exit_path};
+  // The shell keeps the exit status where a restarted daemon finds it, and outlives mpiexec whatever
+  // signal both get.
+  options.argv = {"/bin/sh", "-c", R"(trap : TERM INT HUP; "$@"; echo $? >"$0.new"; mv "$0.new" "$0")", plan.exit_path};
   const std::vector<std::string> command = mpiexec_command(job, plan);
   options.argv.insert(options.argv.end(), command.begin(), command.end());
   options.stdout_fd = options.stderr_fd = output.get();

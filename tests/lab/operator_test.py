@@ -60,7 +60,7 @@ lifeboat:
 # slow, to hit it while it works.
 CRIU_OLD = '#!/bin/sh\necho "Version: 2.6"\n'
 CRIU_DIES = '''#!/bin/sh
-[ "$1" != swrk ] || ( ( exec 3>&-; sleep 0.1; kill -9 $$ ) & )
+[ "$1" != swrk ] || ( ( exec 3>&-; sleep 0.05; kill -9 $$ ) & )
 exec REAL "$@"
 '''
 CRIU_EXITS = '#!/bin/sh\n[ "$1" != swrk ] || exit 1\nexec REAL "$@"\n'
@@ -620,7 +620,7 @@ class Failures(Group):
   """Something breaks at the target or between: the container runs on at the source."""
 
   def test_power(self):
-    with self.job('p', n=5000, tests=5) as job:
+    with self.job('p', n=5000, tests=14) as job:
       for moment, target, fabric, phases in (
           ('during the transfer', 'n3', '100m', ('dump', 'transfer')),
           ('during the restore', 'slow', '1g', ('restore',))):
@@ -674,7 +674,7 @@ class Failures(Group):
     with self.job('c', tests=5, containers=3, nodes=['n1', 'old', 'exits']) as job:
       with self.subTest('target\'s CRIU is killed in the middle'):
         said = self.refused('not moved, c-0 runs on at n1', 'migrate', 'c-0', '--to', 'dies')
-        self.assertRegex(said, 'node dies: restore: criu ended without an answer')
+        self.assertRegex(said, 'node dies: restore: criu (ended without an answer|was killed)')
         self.runs_on('c-0', 'n1', job)
       with self.subTest('target\'s CRIU ends at once'):
         said = self.refused('not moved, c-0 runs on at n1', 'migrate', 'c-0', '--to', 'exits')
@@ -689,11 +689,12 @@ class Failures(Group):
         self.runs_on('c-2', 'exits', job)
 
   def test_criu_of_source_dies(self):
-    with self.job('d', tests=3, nodes=['dies', 'n1']) as job:
+    # Ranks large enough that CRIU is still at it when the stand-in kills it.
+    with self.job('d', n=8000, tests=1, nodes=['dies', 'n1']) as job:
       with self.subTest('source\'s CRIU is killed in the middle'):
         said = self.refused('not moved, d-0 runs on at dies', 'migrate', 'd-0', '--to', 'n2')
         self.assertIn('failed in: dump', said)
-        self.assertIn('criu ended without an answer', said)
+        self.assertRegex(said, 'criu (ended without an answer|was killed)')
         self.runs_on('d-0', 'dies', job)
 
 

@@ -234,6 +234,8 @@ awaitable<void> Jobs::follow(std::shared_ptr<Job> job) {
   }
   auto code = read_file(job->directory + "/exit", 16);
   if (code) job->exit_code = static_cast<int>(std::strtol(code->c_str(), nullptr, 10));
+  // mpiexec may call its own end by a signal a success.
+  if (!job->error.empty() && job->exit_code.value_or(0) == 0) job->exit_code = 128 + SIGTERM;
   co_await remove_containers(job->containers);
   job->running = false;
   (void)save(*job);
@@ -283,6 +285,7 @@ awaitable<Result<json::object>> Jobs::kill(json::object params) {
     co_return fail(Errc::kConflict, "job '" + job->spec.name + "' has ended already");
   }
   // mpiexec is a child of the shell that keeps its status; the shell leads the process group.
+  job->error = "ended by lifeboat kill";
   job->mpiexec.signal_group(SIGTERM);
   constexpr Milliseconds kGrace{3000};
   auto process = Process::open(job->mpiexec.pid());

@@ -68,9 +68,9 @@ awaitable<Status> Agent::start() {
 }
 
 void Agent::release_containers() {
-  for (const auto& [id, container] : node_.containers()) {
-    if (container->state() != ContainerState::kArriving) container->release();
-  }
+  // What has not fully arrived is removed by its own migration (Arrival); one that is committed but
+  // not yet marked as running must live.
+  for (const auto& [id, container] : node_.containers()) container->release();
 }
 
 awaitable<Status> Agent::listen() {

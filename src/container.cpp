@@ -232,6 +232,4 @@ Result<std::string> Container::output(std::uint64_t offset) const {
   return text;
 }
 
-awaitable<std::optional<ExitStatus>> Container::wait() { co_return co_await init_.wait(); }
-
 }  // namespace lifeboat

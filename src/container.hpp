@@ -65,9 +65,6 @@ class Container {
   // What the container's command printed, from `offset` on; works for a while after its exit.
   [[nodiscard]] Result<std::string> output(std::uint64_t offset) const;
 
-  // Waits until the container's init ends.
-  awaitable<std::optional<ExitStatus>> wait();
-
   // Leaves everything as it is on destruction.
   void release() { released_ = true; }
   // Removes everything that is there of it now: processes, network, cgroup, record.

@@ -41,7 +41,9 @@ bool is_migration_id(const std::string& id) {
 
 namespace {
 
-// A source that lost an answer asks within seconds; after a day nobody will.
+// Aborted is also the answer for a migration without a record, so old records of that kind can go.
+// Committed ones stay until the node restarts: without its record, a source that asks after days
+// would be told to run its copy again.
 void forget_old(const std::string& directory) {
   static unsigned calls = 0;
   if (calls++ % 256 != 0) return;
@@ -49,7 +51,9 @@ void forget_old(const std::string& directory) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(directory, error)) {
     std::error_code gone;
-    if (entry.last_write_time(gone) < oldest && !gone) fs::remove(entry.path(), gone);
+    if (entry.last_write_time(gone) >= oldest || gone) continue;
+    auto text = read_file(entry.path(), 64);
+    if (text && *text == to_string(Outcome::kAborted)) fs::remove(entry.path(), gone);
   }
 }
 

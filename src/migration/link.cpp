@@ -193,14 +193,4 @@ awaitable<Result<json::object>> Link::expect(Kind kind, Milliseconds limit) {
                                       " where " + std::string(to_string(kind)) + " was due");
 }
 
-awaitable<void> Link::wait_closed() {
-  char byte;
-  stream_->expires_never();
-  co_await stream_->async_read_some(asio::buffer(&byte, 1), use_tuple);
-}
-
-void Link::close() {
-  stream_->close();
-}
-
 }  // namespace lifeboat

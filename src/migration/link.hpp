@@ -53,10 +53,6 @@ class Link {
   // peer's own code, step and text.
   awaitable<Result<json::object>> expect(protocol::Kind kind, Milliseconds limit);
 
-  // Waits for the peer to close the connection or send something it must not.
-  awaitable<void> wait_closed();
-  void close();
-
   [[nodiscard]] const std::string& remote() const { return remote_; }
   [[nodiscard]] std::uint64_t bytes_sent() const { return bytes_sent_; }
 

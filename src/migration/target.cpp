@@ -237,9 +237,6 @@ awaitable<Result<json::object>> take_over(Node& node, Restored& restored) {
   const auto start = SteadyClock::now();
   std::shared_ptr<Container> container = restored.prepared.arrival.container();
   CO_CHECK_OK(container->net().settle_mtu());
-  CO_CHECK_OK(container->net().plug());
-  CO_CHECK_OK(container->net().announce());
-  const double network_ms = elapsed_ms(start);
   // Should this daemon die from here on, the next one finds the processes by this record, and by
   // the outcome whether they are to run.
   CO_TRY(Process found, Process::open(restored.held.init_pid()));
@@ -248,8 +245,17 @@ awaitable<Result<json::object>> take_over(Node& node, Restored& restored) {
                                    restored.prepared.source));
   CO_CHECK_OK(node.record_outcome(restored.prepared.migration, Outcome::kCommitted));
 
-  // Committed. CRIU still holds the tasks, so they run the moment it lets go of them.
+  // Committed. Only now the plug: once its sockets have acknowledged a byte, no other copy may go
+  // on. CRIU still holds the tasks, so they run the moment it lets go of them.
   (void)restored.prepared.arrival.release();
+  const auto network_start = SteadyClock::now();
+  auto plugged = container->net().plug();
+  if (plugged) plugged = container->net().announce();
+  if (!plugged) {
+    log::error("the container runs here but is not on the network; restarting lifeboatd plugs it in",
+               {{"container", container->spec().id}, {"reason", plugged.error().message}});
+  }
+  const double network_ms = elapsed_ms(network_start);
   (void)container->cgroup().thaw();
   auto init = co_await std::move(restored.held).release();
   const double resume_ms = elapsed_ms(start) - network_ms;

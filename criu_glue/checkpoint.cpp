@@ -4,9 +4,11 @@
 #include <signal.h>
 
 #include <filesystem>
+#include <future>
 
 #include "base/file.hpp"
 #include "criu_glue/diagnosis.hpp"
+#include "criu_glue/hide_pages.h"
 
 namespace lifeboat {
 
@@ -17,18 +19,12 @@ namespace {
 // MPICH's shared memory is an unlinked file of some MB; CRIU refuses "ghosts" above its limit.
 constexpr std::uint32_t kGhostLimitBytes = 512U << 20;
 constexpr int kLogLevel = 2;  // errors and warnings; more would cost time in the window
+constexpr Milliseconds kWarmUpLimit{10'000};
 constexpr Milliseconds kAbortLimit{10'000};
 constexpr Milliseconds kResumeLimit{30'000};
 
-// The directories CRIU works in. It opens them as /proc/PID/fd/N of *this* process, so they are
-// not passed on, but must stay open until CRIU has its request.
-struct Directories {
-  Fd images;
-  Fd work;
-};
-
-Result<Directories> open_directories(const CriuPaths& paths) {
-  Directories directories;
+Result<CriuDirectories> open_directories(const CriuPaths& paths) {
+  CriuDirectories directories;
   directories.images = Fd(::open(paths.images.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!directories.images) return fail_errno("open " + paths.images);
   const std::string work = fs::path(paths.log).parent_path();
@@ -46,7 +42,7 @@ SpawnOptions worker_options(int netns_fd) {
 
 // What both requests share.
 criu::Request base_request(criu::RequestType type, const CriuPaths& paths,
-                           const Directories& directories) {
+                           const CriuDirectories& directories) {
   criu::Request request;
   request.set_type(type);
   criu::Options& opts = *request.mutable_opts();
@@ -66,10 +62,18 @@ criu::Request base_request(criu::RequestType type, const CriuPaths& paths,
 
 std::string external_name(std::size_t index) { return "lifeboat" + std::to_string(index); }
 
+// What a restore has shown before its end.
+struct Arrived {
+  pid_t init = -1;
+  // CRIU on its way out of the container's cgroup. The kernel lets that wait for all CPUs, 7-18 ms,
+  // if no process has changed its cgroup just before; meanwhile CRIU goes on.
+  std::future<Status> left_cgroup;
+};
+
 // Reads messages, answers notifications with "go on", until the notification `script` is there
-// (unanswered). `seen` is told of each notification before.
+// (unanswered).
 awaitable<Status> advance_to(Swrk& swrk, const std::string& script, const CriuPaths& paths,
-                             Milliseconds limit, pid_t* init) {
+                             Milliseconds limit, Arrived* arrived) {
   const auto deadline = SteadyClock::now() + limit;
   for (;;) {
     const auto left = std::chrono::duration_cast<Milliseconds>(deadline - SteadyClock::now());
@@ -81,9 +85,13 @@ awaitable<Status> advance_to(Swrk& swrk, const std::string& script, const CriuPa
       co_return tl::unexpected<Error>(explain_criu(Error(Errc::kSystem, text), paths.log));
     }
     const criu::Notify& notify = message->notify();
-    if (init != nullptr && notify.script() == "setup-namespaces") *init = notify.pid();
     if (notify.script() == script) co_return Status{};
     CO_CHECK_OK(swrk.answer(true));
+    if (arrived != nullptr && notify.script() == "setup-namespaces") {
+      // The container's init exists, in its cgroup, and all other tasks will be children of it.
+      arrived->init = notify.pid();
+      arrived->left_cgroup = std::async(std::launch::async, &Swrk::move_to_own_cgroup, &swrk);
+    }
   }
 }
 
@@ -99,24 +107,50 @@ awaitable<Result<criu::Response>> finish(Swrk& swrk, Milliseconds limit) {
 
 }  // namespace
 
-awaitable<Result<HeldDump>> HeldDump::start(DumpRequest wanted) {
-  CO_TRY(const Directories directories, open_directories(wanted.paths));
+awaitable<Result<PreparedDump>> PreparedDump::prepare(DumpRequest wanted) {
+  CO_TRY(CriuDirectories directories, open_directories(wanted.paths));
   SpawnOptions options = worker_options(wanted.netns_fd);
-  CO_TRY(Swrk swrk, co_await Swrk::start(wanted.paths.criu, std::move(options)));
-
-  criu::Request request = base_request(criu::DUMP, wanted.paths, directories);
-  criu::Options& opts = *request.mutable_opts();
-  opts.set_pid(wanted.init);
-  opts.set_freeze_cgroup(wanted.freeze_cgroup);
-  opts.set_timeout(static_cast<std::uint32_t>(wanted.limit.count() / 1000 + 1));
-  for (std::size_t i = 0; i < wanted.mounts.size(); ++i) {
-    opts.add_external("mnt[" + wanted.mounts[i].mount_point + "]:" + external_name(i));
+  std::unique_ptr<HideList> hidden;
+  if (!wanted.hide_library.empty()) {
+    CO_TRY(HideList list, HideList::create());
+    hidden = std::make_unique<HideList>(std::move(list));
+    constexpr int kListFd = 4;
+    options.fds.emplace_back(hidden->fd(), kListFd);
+    options.env.emplace_back("LD_PRELOAD", wanted.hide_library);
+    options.env.emplace_back(LIFEBOAT_HIDE_VARIABLE, std::to_string(kListFd));
   }
-  CO_CHECK_OK(swrk.send(request));
-  HeldDump held(std::move(swrk));
+  CO_TRY(Swrk swrk, co_await Swrk::start(wanted.paths.criu, std::move(options)));
+  CO_TRY(const criu::Features features, co_await swrk.warm_up(kWarmUpLimit));
+  (void)features;
+  if (hidden && hidden->counters().loads == 0) {
+    co_return fail(Errc::kUnavailable, wanted.paths.criu + " did not load " + wanted.hide_library +
+                                           "; is it missing, or criu linked statically?");
+  }
+  co_return PreparedDump(std::move(wanted), std::move(directories), std::move(hidden),
+                         std::move(swrk));
+}
+
+PreparedDump::~PreparedDump() = default;
+
+awaitable<Result<HeldDump>> PreparedDump::start() && {
+  criu::Request request = base_request(criu::DUMP, request_.paths, directories_);
+  criu::Options& opts = *request.mutable_opts();
+  opts.set_pid(request_.init);
+  opts.set_freeze_cgroup(request_.freeze_cgroup);
+  opts.set_timeout(static_cast<std::uint32_t>(request_.limit.count() / 1000 + 1));
+  for (std::size_t i = 0; i < request_.mounts.size(); ++i) {
+    opts.add_external("mnt[" + request_.mounts[i].mount_point + "]:" + external_name(i));
+  }
+  CO_CHECK_OK(swrk_->send(request));
+  HeldDump held(std::move(swrk_), std::move(hidden_));
   CO_CHECK_OK(
-      co_await advance_to(*held.swrk_, "post-dump", wanted.paths, wanted.limit, nullptr));
+      co_await advance_to(*held.swrk_, "post-dump", request_.paths, request_.limit, nullptr));
   co_return held;
+}
+
+awaitable<Result<HeldDump>> HeldDump::start(DumpRequest request) {
+  CO_TRY(PreparedDump prepared, co_await PreparedDump::prepare(std::move(request)));
+  co_return co_await std::move(prepared).start();
 }
 
 HeldDump::~HeldDump() {
@@ -134,32 +168,47 @@ awaitable<Status> HeldDump::commit() && {
   co_return Status{};
 }
 
-awaitable<Result<HeldRestore>> HeldRestore::start(RestoreRequest wanted) {
-  CO_TRY(const Directories directories, open_directories(wanted.paths));
+awaitable<Result<PreparedRestore>> PreparedRestore::prepare(RestoreRequest wanted) {
+  CO_TRY(CriuDirectories directories, open_directories(wanted.paths));
   SpawnOptions options = worker_options(wanted.netns_fd);
   options.cgroup_procs = wanted.cgroup + "/cgroup.procs";
   options.bind_mounts.emplace_back(wanted.mounts.front().source, wanted.root);
   CO_TRY(Swrk swrk, co_await Swrk::start(wanted.paths.criu, std::move(options)));
+  CO_TRY(const criu::Features features, co_await swrk.warm_up(kWarmUpLimit));
+  (void)features;
+  co_return PreparedRestore(std::move(wanted), std::move(directories), std::move(swrk));
+}
 
-  criu::Request request = base_request(criu::RESTORE, wanted.paths, directories);
+PreparedRestore::~PreparedRestore() = default;
+
+awaitable<Result<HeldRestore>> PreparedRestore::start(RestoreMemory memory) && {
+  criu::Request request = base_request(criu::RESTORE, request_.paths, directories_);
   criu::Options& opts = *request.mutable_opts();
-  opts.set_root(wanted.root);
+  opts.set_root(request_.root);
   opts.set_rst_sibling(true);
-  for (std::size_t i = 0; i < wanted.mounts.size(); ++i) {
-    const std::string source = i == 0 ? wanted.root : wanted.mounts[i].source;
+  if (memory == RestoreMemory::kPager) opts.set_lazy_pages(true);
+  for (std::size_t i = 0; i < request_.mounts.size(); ++i) {
+    const std::string source = i == 0 ? request_.root : request_.mounts[i].source;
     opts.add_external("mnt[" + external_name(i) + "]:" + source);
   }
-  CO_CHECK_OK(swrk.send(request));
-  pid_t pid = -1;
-  CO_CHECK_OK(co_await advance_to(swrk, "pre-resume", wanted.paths, wanted.limit, &pid));
-  auto init = Process::open(pid);
+  std::unique_ptr<Swrk> swrk = std::move(swrk_);
+  CO_CHECK_OK(swrk->send(request));
+  Arrived arrived;  // ends before `swrk`, of which it makes use
+  CO_CHECK_OK(co_await advance_to(*swrk, "pre-resume", request_.paths, request_.limit, &arrived));
+  auto init = Process::open(arrived.init);
   if (!init) co_return tl::unexpected<Error>(init.error().context("criu restored no init"));
-  HeldRestore held(std::move(swrk), std::move(*init));
-  // CRIU leaves the cgroup its tasks were born in, then the cgroup freezes (tasks stopped by
+  // CRIU has left the cgroup its tasks were born in; then the cgroup freezes (tasks stopped by
   // ptrace count as frozen).
-  CO_CHECK_OK(held.swrk_->move_to_own_cgroup());
-  CO_CHECK_OK(write_value(wanted.cgroup + "/cgroup.freeze", "1"));
+  const Status left = arrived.left_cgroup.get();
+  HeldRestore held(std::move(swrk), std::move(*init));
+  CO_CHECK_OK(left);
+  CO_CHECK_OK(write_value(request_.cgroup + "/cgroup.freeze", "1"));
   co_return held;
+}
+
+awaitable<Result<HeldRestore>> HeldRestore::start(RestoreRequest request) {
+  CO_TRY(PreparedRestore prepared, co_await PreparedRestore::prepare(std::move(request)));
+  co_return co_await std::move(prepared).start(RestoreMemory::kImages);
 }
 
 HeldRestore::~HeldRestore() {

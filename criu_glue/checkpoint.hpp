@@ -8,12 +8,19 @@
 //
 // Dropping either undoes it, synchronously: the dumped tasks live on (in their frozen cgroup), the
 // restored ones are killed. That is the rollback of a migration.
+//
+// Both come in two steps, so that nothing is done during the freeze that can be done before it:
+//
+//   PreparedDump, PreparedRestore   CRIU runs, has looked at the kernel and waits for its request
+//
+// Dropping one of these ends CRIU; no task of the container is involved yet.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "criu_glue/hide_list.hpp"
 #include "criu_glue/swrk.hpp"
 
 namespace lifeboat {
@@ -36,6 +43,8 @@ struct DumpRequest {
   int netns_fd = -1;          // the container's network namespace
   std::string freeze_cgroup;  // frozen already; CRIU thaws and freezes it itself
   std::vector<ExternalMount> mounts;
+  // Path of liblifeboat-criu.so: memory can be hidden from CRIU. Empty: CRIU dumps everything.
+  std::string hide_library;
   Milliseconds limit{0};      // until the images are complete
 };
 
@@ -48,24 +57,63 @@ struct RestoreRequest {
   Milliseconds limit{0};      // until every task is restored
 };
 
+// The directories CRIU works in. It opens them as /proc/PID/fd/N of *this* process, so they are
+// not passed on, but must stay open until CRIU has its request.
+struct CriuDirectories {
+  Fd images;
+  Fd work;
+};
+
 class HeldDump {
  public:
-  // Dumps; returns when CRIU holds the finished images. On failure the tasks are as before.
+  // Both steps of PreparedDump at once.
   static awaitable<Result<HeldDump>> start(DumpRequest request);
   HeldDump(HeldDump&&) noexcept = default;
   ~HeldDump();
+  // What was kept from CRIU; null when the request had no library for it.
+  [[nodiscard]] const HideList* hidden() const { return hidden_.get(); }
   // The target runs: CRIU kills the tasks here. Waits until it has.
   awaitable<Status> commit() &&;
 
  private:
-  explicit HeldDump(Swrk swrk) : swrk_(std::make_unique<Swrk>(std::move(swrk))) {}
+  friend class PreparedDump;
+  HeldDump(std::unique_ptr<Swrk> swrk, std::unique_ptr<HideList> hidden)
+      : swrk_(std::move(swrk)), hidden_(std::move(hidden)) {}
   std::unique_ptr<Swrk> swrk_;  // null once moved from or answered
+  std::unique_ptr<HideList> hidden_;
+};
+
+class PreparedDump {
+ public:
+  // While the container runs: 10 to 60 ms. `request.init` may change until start().
+  static awaitable<Result<PreparedDump>> prepare(DumpRequest request);
+  PreparedDump(PreparedDump&&) noexcept = default;
+  PreparedDump& operator=(PreparedDump&&) = delete;
+  ~PreparedDump();
+  // What CRIU is not to see, to be set at any time before start(); null without a library.
+  [[nodiscard]] HideList* hidden() { return hidden_.get(); }
+  // The container's cgroup is frozen: dumps; returns when CRIU holds the finished images. On failure
+  // the tasks are as before.
+  awaitable<Result<HeldDump>> start() &&;
+
+ private:
+  PreparedDump(DumpRequest request, CriuDirectories directories, std::unique_ptr<HideList> hidden,
+               Swrk swrk)
+      : request_(std::move(request)),
+        directories_(std::move(directories)),
+        hidden_(std::move(hidden)),
+        swrk_(std::make_unique<Swrk>(std::move(swrk))) {}
+  DumpRequest request_;
+  CriuDirectories directories_;
+  std::unique_ptr<HideList> hidden_;
+  std::unique_ptr<Swrk> swrk_;  // null once started
 };
 
 // The tasks are held twice: by CRIU, and by their cgroup, which is frozen before CRIU lets go. So
 // they cannot run if this daemon or CRIU dies here; only a thaw of the cgroup starts them.
 class HeldRestore {
  public:
+  // Both steps of PreparedRestore at once.
   static awaitable<Result<HeldRestore>> start(RestoreRequest request);
   HeldRestore(HeldRestore&&) noexcept = default;
   ~HeldRestore();
@@ -75,9 +123,39 @@ class HeldRestore {
   awaitable<Result<Process>> release() &&;
 
  private:
-  HeldRestore(Swrk swrk, Process init) : swrk_(std::make_unique<Swrk>(std::move(swrk))), init_(std::move(init)) {}
+  friend class PreparedRestore;
+  HeldRestore(std::unique_ptr<Swrk> swrk, Process init)
+      : swrk_(std::move(swrk)), init_(std::move(init)) {}
   std::unique_ptr<Swrk> swrk_;  // null once moved from or answered
   Process init_;
+};
+
+// Where memory comes from in a restore.
+enum class RestoreMemory {
+  kImages,  // all of it from the images
+  kPager,   // what CRIU marked as lazy, later, from who listens at lazy-pages.socket beside the log
+};
+
+class PreparedRestore {
+ public:
+  // Before there are images (the directory must exist). From here on CRIU is a member of the cgroup,
+  // until it has made the container's init: a kill of the cgroup ends it, and nobody may freeze the
+  // cgroup before start() has returned, which does it.
+  static awaitable<Result<PreparedRestore>> prepare(RestoreRequest request);
+  PreparedRestore(PreparedRestore&&) noexcept = default;
+  PreparedRestore& operator=(PreparedRestore&&) = delete;
+  ~PreparedRestore();
+  // The images are complete. On failure the caller kills the cgroup, as after any failed arrival.
+  awaitable<Result<HeldRestore>> start(RestoreMemory memory) &&;
+
+ private:
+  PreparedRestore(RestoreRequest request, CriuDirectories directories, Swrk swrk)
+      : request_(std::move(request)),
+        directories_(std::move(directories)),
+        swrk_(std::make_unique<Swrk>(std::move(swrk))) {}
+  RestoreRequest request_;
+  CriuDirectories directories_;
+  std::unique_ptr<Swrk> swrk_;  // null once started
 };
 
 }  // namespace lifeboat

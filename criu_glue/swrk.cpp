@@ -20,6 +20,8 @@ awaitable<Result<Swrk>> Swrk::start(const std::string& criu, SpawnOptions option
   options.fds.emplace_back(theirs.get(), kWorkerFd);
   options.keep_priority = true;
   options.argv = {criu, "swrk", std::to_string(kWorkerFd)};
+  // All symbols now, not one by one during the freeze.
+  options.env.emplace_back("LD_BIND_NOW", "1");
   CO_TRY(Process process, spawn(options));
   auto executor = co_await asio::this_coro::executor;
   co_return Swrk(std::move(process),
@@ -27,6 +29,19 @@ awaitable<Result<Swrk>> Swrk::start(const std::string& criu, SpawnOptions option
 }
 
 Swrk::~Swrk() { kill(); }
+
+awaitable<Result<criu::Features>> Swrk::warm_up(Milliseconds limit) {
+  criu::Request request;
+  request.set_type(criu::FEATURE_CHECK);
+  request.set_keep_open(true);
+  request.mutable_features()->set_lazy_pages(true);
+  CO_CHECK_OK(send(request));
+  CO_TRY(const criu::Response response, co_await receive(limit));
+  if (response.type() != criu::FEATURE_CHECK || !response.success()) {
+    co_return fail(Errc::kUnavailable, "criu does not work on this node: run `criu check`");
+  }
+  co_return response.features();
+}
 
 void Swrk::kill() {
   if (process_.valid()) process_.kill_and_reap();

@@ -27,6 +27,10 @@ class Swrk {
   // Ends the worker if it still runs. Callers that hold tasks must have answered before.
   ~Swrk();
 
+  // Lets the worker look at the kernel now and keep what it found in /run/criu.kdat (if that is on
+  // tmpfs): else it does so within its request, for 35 ms. Returns what it found.
+  awaitable<Result<criu::Features>> warm_up(Milliseconds limit);
+
   [[nodiscard]] Status send(const criu::Request& request);
   // The next message; kTimeout after `limit`, kSystem when CRIU has died.
   awaitable<Result<criu::Response>> receive(Milliseconds limit);

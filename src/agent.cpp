@@ -4,6 +4,7 @@
 
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "migration/outcome.hpp"
 #include "migration/source.hpp"
 #include "migration/target.hpp"
 
@@ -21,9 +22,6 @@ json::object addresses_json(const ContainerSpec& spec) {
   for (const Endpoint& endpoint : spec.endpoints) out[endpoint.fabric] = endpoint.address;
   return out;
 }
-
-// "n1-mf3k2a" was given by node n1.
-std::string node_of_migration(const std::string& id) { return id.substr(0, id.rfind('-')); }
 
 }  // namespace
 
@@ -62,6 +60,9 @@ awaitable<Status> Agent::start() {
                container->state() == ContainerState::kArriving) {
       asio::co_spawn(node_.executor(), resume_left_over(container), asio::detached);
     }
+  }
+  for (const auto& [id, container] : node_.containers()) {
+    asio::co_spawn(node_.executor(), adopt_pager(container), asio::detached);
   }
   jobs_.adopt_all();
   co_return co_await listen();
@@ -129,6 +130,12 @@ awaitable<void> Agent::serve_peer(tcp::socket socket) {
     if (!body) co_return;
     if (frame->kind == Kind::kOffer) {
       co_await serve_migration(node_, std::move(link), std::move(*body));
+      co_return;
+    }
+    if (frame->kind == Kind::kPages) {
+      auto taken = co_await take_page_connection(node_, std::move(link), std::move(*body),
+                                                 timeouts.request);
+      if (!taken) log::warn("refused a page connection", {{"reason", taken.error().message}});
       co_return;
     }
     if (frame->kind != Kind::kRequest) co_return;
@@ -250,6 +257,7 @@ awaitable<Result<json::object>> Agent::handle(std::string method, json::object p
   }
   if (method == "migrate") co_return co_await migrate_request(std::move(params), caller);
   if (method == "migration.get") co_return co_await migration_get(std::move(params), caller);
+  if (method == "migration.cancel") co_return co_await migration_cancel(std::move(params), caller);
   if (method == "migration.list") co_return co_await migration_list();
   if (method == "migration.outcome") co_return co_await migration_outcome(std::move(params));
   if (method.rfind("job.", 0) == 0) {
@@ -389,78 +397,6 @@ awaitable<Result<json::object>> Agent::container_logs(json::object params, Calle
     if (answer) co_return std::move(*answer);
   }
   co_return fail(Errc::kNotFound, "no container or job '" + id + "' is known on any node that answers");
-}
-
-awaitable<Result<json::object>> Agent::migrate_request(json::object params, Caller caller) {
-  CO_TRY(const std::string id, get_string(params, "container"));
-  CO_TRY(const std::string target, get_string(params, "to"));
-  const Config& config = node_.config();
-  const std::string fabric = string_or(params, "fabric", config.default_fabric);
-  const NodeConfig* target_node = config.find_node(target);
-  if (target_node == nullptr) {
-    co_return fail(Errc::kNotFound, "no node '" + target + "'; see: lifeboat nodes");
-  }
-  if (target_node->role == NodeRole::kHead) {
-    co_return fail(Errc::kRefused, "node " + target + " is a head node: it runs no containers");
-  }
-  if (config.find_fabric(fabric) == nullptr) {
-    std::string known;
-    for (const FabricConfig& item : config.fabrics) known += " " + item.name;
-    co_return fail(Errc::kNotFound, "no fabric '" + fabric + "'; known:" + known);
-  }
-  auto container = node_.find(id);
-  if (!container || container->state() == ContainerState::kArriving) {
-    if (caller == Caller::kPeer) {
-      co_return fail(Errc::kNotFound, "container '" + id + "' has left node " + node_.name());
-    }
-    CO_TRY(std::string owner, co_await locate(id));
-    co_return co_await call(std::move(owner), "migrate", std::move(params));
-  }
-  if (target == node_.name()) {
-    co_return fail(Errc::kConflict, "container " + id + " is on node " + target + " already");
-  }
-  if (container->state() != ContainerState::kRunning) {
-    co_return fail(Errc::kConflict, "container " + id + " is " + to_string(container->state()) +
-                                        (container->migration().empty()
-                                             ? ""
-                                             : " (migration " + container->migration() + " to " +
-                                                   container->migration_peer() + ")"));
-  }
-  if (node_.leaving() >= static_cast<std::size_t>(config.limits.migrations_per_node)) {
-    co_return fail(Errc::kConflict,
-                   "node " + node_.name() + " is moving " + std::to_string(node_.leaving()) +
-                       " containers already, as many as limits.migrations_per_node allows");
-  }
-  auto report = node_.new_migration(*container, target, fabric);
-  Move move{container, target, fabric, report};
-  asio::co_spawn(node_.executor(), migrate(node_, std::move(move)),
-                 [](std::exception_ptr e, const Status&) {
-                   if (e) log::error("migration failed unexpectedly");
-                 });
-  co_return json::object{{"id", report->id}};
-}
-
-awaitable<Result<json::object>> Agent::migration_get(json::object params, Caller caller) {
-  CO_TRY(const std::string id, get_string(params, "id"));
-  const auto at = node_.migrations().find(id);
-  if (at != node_.migrations().end()) co_return to_json(*at->second);
-  const std::string owner = node_of_migration(id);
-  if (caller == Caller::kPeer || owner == node_.name() ||
-      node_.config().find_node(owner) == nullptr) {
-    co_return fail(Errc::kNotFound, "no migration '" + id + "' is known");
-  }
-  co_return co_await call(owner, "migration.get", std::move(params));
-}
-
-awaitable<Result<json::object>> Agent::migration_list() {
-  json::array list;
-  for (const auto& [id, report] : node_.migrations()) list.push_back(to_json(*report));
-  co_return json::object{{"migrations", std::move(list)}};
-}
-
-awaitable<Result<json::object>> Agent::migration_outcome(json::object params) {
-  CO_TRY(const std::string id, get_string(params, "id"));
-  co_return json::object{{"id", id}, {"outcome", to_string(node_.outcome_of(id))}};
 }
 
 awaitable<Result<json::object>> Agent::job_method(std::string method, json::object params,

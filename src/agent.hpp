@@ -51,6 +51,7 @@ class Agent {
   awaitable<Result<json::object>> container_logs(json::object params, Caller caller);
   awaitable<Result<json::object>> migrate_request(json::object params, Caller caller);
   awaitable<Result<json::object>> migration_get(json::object params, Caller caller);
+  awaitable<Result<json::object>> migration_cancel(json::object params, Caller caller);
   awaitable<Result<json::object>> migration_list();
   awaitable<Result<json::object>> migration_outcome(json::object params);
   awaitable<Result<json::object>> job_method(std::string method, json::object params,

@@ -21,6 +21,7 @@ constexpr Route kRoutes[] = {
     {http::verb::post, "/v1/containers/{container}/migrate", "migrate"},
     {http::verb::get, "/v1/migrations", "migration.list"},
     {http::verb::get, "/v1/migrations/{id}", "migration.get"},
+    {http::verb::post, "/v1/migrations/{id}/cancel", "migration.cancel"},
     {http::verb::get, "/v1/jobs", "job.list"},
     {http::verb::post, "/v1/jobs", "job.run"},
     {http::verb::get, "/v1/jobs/{name}", "job.get"},

@@ -122,6 +122,7 @@ void read_paths(yaml::Reader& m, PathsConfig& out) {
   m.optional("run_dir", out.run_dir, yaml::Path{"", 64});
   m.optional("criu", out.criu, Program{});
   m.optional("crun", out.crun, Program{});
+  m.optional("libexec", out.libexec, yaml::Path{});
   m.optional("cgroup", out.cgroup, Cgroup{});
 }
 
@@ -199,6 +200,14 @@ void read_timeouts(yaml::Reader& m, Timeouts& out) {
   m.optional("commit", out.commit, yaml::Duration{100ms, 10min});
 }
 
+void read_engine(yaml::Reader& m, EngineConfig& out) {
+  m.optional("connections", out.connections, yaml::Integer{1, 16});
+  m.optional("downtime_budget", out.downtime_budget, yaml::Duration{1ms, 10min});
+  m.optional("round_interval", out.round_interval, yaml::Duration{20ms, 1min});
+  m.optional("rounds_max", out.rounds_max, yaml::Integer{1, 1000});
+  m.optional("precopy_limit", out.precopy_limit, yaml::Duration{1s, 24h});
+}
+
 void read_network(yaml::Reader& m, NetworkConfig& out) {
   m.optional("tcp_rto_max", out.tcp_rto_max, yaml::Duration{1s, 2min});  // the kernel's range
   m.optional("tcp_retries", out.tcp_retries, yaml::Integer{3, 255});
@@ -218,6 +227,7 @@ void read_config(yaml::Reader& m, Config& out) {
   });
   m.map("timeouts", [&](yaml::Reader& t) { read_timeouts(t, out.timeouts); });
   m.map("network", [&](yaml::Reader& n) { read_network(n, out.network); });
+  m.map("engine", [&](yaml::Reader& e) { read_engine(e, out.engine); });
   m.map("limits", [&](yaml::Reader& l) {
     l.optional("migrations_per_node", out.limits.migrations_per_node, yaml::Integer{1, 64});
   });

@@ -23,6 +23,8 @@ struct PathsConfig {
   std::string run_dir = "/run/lifeboat";        // sockets and what a reboot may take
   std::string criu = "criu";                    // program name or absolute path
   std::string crun = "crun";                    // OCI runtime: program name or absolute path
+  std::string libexec;                          // lifeboat-pager and liblifeboat-criu.so; empty:
+                                                // where lifeboatd itself is
   std::string cgroup = "lifeboat";              // parent cgroup, below the cgroup2 mount
 };
 
@@ -61,6 +63,15 @@ struct NetworkConfig {
   int tcp_retries = 255;                         // retransmissions before a connection is given up
 };
 
+// How memory moves; configs/lifeboat.yaml has the reasons.
+struct EngineConfig {
+  int connections = 2;                             // page connections of one migration
+  std::chrono::milliseconds downtime_budget{50};   // sending while frozen
+  std::chrono::milliseconds round_interval{300};   // least time between two rounds of pre-copy
+  int rounds_max = 30;
+  std::chrono::milliseconds precopy_limit{600'000};  // then the container is frozen as it is
+};
+
 struct Limits {
   int migrations_per_node = 4;  // leaving it at the same time
 };
@@ -75,6 +86,7 @@ struct Config {
   std::uint16_t peer_port = 7420;     // TCP, on every fabric
   Timeouts timeouts;
   NetworkConfig network;
+  EngineConfig engine;
   Limits limits;
 
   // nullptr if there is none of that name. `node` need not be in `nodes` when it is the default

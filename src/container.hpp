@@ -60,6 +60,11 @@ class Container {
   // The restored processes, before they run.
   void set_init(Process init);
 
+  // Its memory is still being put in place by its pager: it runs, but cannot be moved yet.
+  [[nodiscard]] bool filling() const { return filling_; }
+  void set_filling(bool filling) { filling_ = filling; }
+  [[nodiscard]] std::string pager_socket() const { return directory_ + "/pager.sock"; }
+
   [[nodiscard]] std::uint64_t resident_bytes() const;
   [[nodiscard]] unsigned init_uid() const;
   // What the container's command printed, from `offset` on; works for a while after its exit.
@@ -84,6 +89,7 @@ class Container {
   std::string migration_;
   std::string migration_peer_;
   bool released_ = false;
+  bool filling_ = false;
 };
 
 }  // namespace lifeboat

@@ -10,6 +10,7 @@
 #include "base/log.hpp"
 #include "base/process.hpp"
 #include "config.hpp"
+#include "criu_glue/perf_hold.hpp"
 
 namespace {
 
@@ -75,6 +76,7 @@ int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
   raise_priority();
 
+  const PerfHold perf_hold;
   auto context = std::make_unique<asio::io_context>(1);
   const std::string socket = config->paths.run_dir + "/api.sock";
   std::string node_name = config->node;

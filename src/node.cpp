@@ -143,12 +143,16 @@ awaitable<void> Node::watch_exit(std::weak_ptr<Container> weak, std::string id) 
   container->destroy();
 }
 
+std::string Node::new_migration_id() {
+  last_migration_number_ = std::max(last_migration_number_ + 1, now_ms());
+  return name_ + "-" + time_code(last_migration_number_);
+}
+
 std::shared_ptr<MigrationReport> Node::new_migration(const Container& container,
                                                      const std::string& target,
                                                      const std::string& fabric) {
-  last_migration_number_ = std::max(last_migration_number_ + 1, now_ms());
   auto report = std::make_shared<MigrationReport>();
-  report->id = name_ + "-" + time_code(last_migration_number_);
+  report->id = new_migration_id();
   report->container = container.spec().id;
   report->job = container.spec().job;
   report->source = name_;
@@ -156,8 +160,10 @@ std::shared_ptr<MigrationReport> Node::new_migration(const Container& container,
   report->fabric = fabric;
   report->started_at = timestamp_now();
   migrations_[report->id] = report;
+  cancellations_[report->id] = std::make_shared<Cancellation>();
   while (migrations_.size() > kMigrationsKept &&
          migrations_.begin()->second->outcome != Outcome::kRunning) {
+    cancellations_.erase(migrations_.begin()->first);
     migrations_.erase(migrations_.begin());
   }
   return report;
@@ -168,6 +174,22 @@ std::size_t Node::leaving() const {
       std::count_if(containers_.begin(), containers_.end(), [](const auto& item) {
         return item.second->state() == ContainerState::kLeaving;
       }));
+}
+
+std::shared_ptr<Cancellation> Node::cancellation(const std::string& migration) const {
+  const auto at = cancellations_.find(migration);
+  return at == cancellations_.end() ? nullptr : at->second;
+}
+
+std::shared_ptr<PagerClient> Node::find_pager(const std::string& migration) const {
+  const auto at = pagers_.find(migration);
+  return at == pagers_.end() ? nullptr : at->second.lock();
+}
+
+std::string Node::libexec() const {
+  if (!config_.paths.libexec.empty()) return config_.paths.libexec;
+  std::error_code error;
+  return fs::read_symlink("/proc/self/exe", error).parent_path();
 }
 
 Status Node::record_outcome(const std::string& migration, Outcome outcome) {

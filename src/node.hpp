@@ -11,6 +11,8 @@
 #include "base/asio.hpp"
 #include "config.hpp"
 #include "container.hpp"
+#include "criu_glue/pager.hpp"
+#include "migration/cancellation.hpp"
 #include "migration/link.hpp"
 #include "preflight.hpp"
 #include "report.hpp"
@@ -59,7 +61,20 @@ class Node {
   std::shared_ptr<MigrationReport> new_migration(const Container& container,
                                                  const std::string& target,
                                                  const std::string& fabric);
+  std::string new_migration_id();
   [[nodiscard]] std::size_t leaving() const;
+  // nullptr when no migration of this id is known.
+  [[nodiscard]] std::shared_ptr<Cancellation> cancellation(const std::string& migration) const;
+
+  // Pagers of containers that are arriving here, by migration: page connections are given to them.
+  void add_pager(const std::string& migration, const std::shared_ptr<PagerClient>& pager) {
+    pagers_[migration] = pager;
+  }
+  void remove_pager(const std::string& migration) { pagers_.erase(migration); }
+  [[nodiscard]] std::shared_ptr<PagerClient> find_pager(const std::string& migration) const;
+
+  // Directory of lifeboat-pager and liblifeboat-criu.so.
+  [[nodiscard]] std::string libexec() const;
 
   // How a migration to this node ended, for a source that lost the answer. Written to run_dir, so
   // a restarted daemon still knows. Asking for one that is neither recorded nor going on records
@@ -82,6 +97,8 @@ class Node {
   NodeFacts facts_;
   Containers containers_;
   Migrations migrations_;
+  std::map<std::string, std::shared_ptr<Cancellation>> cancellations_;
+  std::map<std::string, std::weak_ptr<PagerClient>> pagers_;
   std::deque<ExitedContainer> exited_;
   std::uint64_t last_migration_number_ = 0;
 };

@@ -2,11 +2,14 @@
 // people and as JSON for programs.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/json.hpp"
+#include "migration/precopy_control.hpp"
 
 namespace lifeboat {
 
@@ -23,6 +26,7 @@ enum class Outcome {
 // container runs; its parts add up to it.
 struct MigrationTimes {
   double preflight = 0;  // connect, checks on both ends, target prepared: the container runs
+  double pre_copy = 0;   // rounds, and CRIU started: the container runs
   double freeze = 0;     // tasks stopped, port unplugged
   double dump = 0;       // CRIU has written its images (most of them are sent meanwhile)
   double transfer = 0;   // what was left to send after that
@@ -33,6 +37,43 @@ struct MigrationTimes {
   double total = 0;  // from the request to the source being empty
 };
 
+// How its memory is moved; `--mode`.
+enum class MigrationMode {
+  kPreCopy,      // rounds while it runs, the rest while it is frozen
+  kStopAndCopy,  // everything while it is frozen
+};
+
+[[nodiscard]] const char* to_string(MigrationMode mode);
+// kInvalid naming the modes there are.
+Result<MigrationMode> migration_mode_from(const std::string& name);
+
+// Memory on its way, as far as it goes; written by the sending threads.
+struct MemoryProgress {
+  std::atomic<std::uint64_t> bytes_sent{0};
+  std::atomic<std::uint64_t> pages_to_send{0};  // of this round
+  std::atomic<std::uint64_t> pages_sent{0};     // of these
+};
+
+// One round of pre-copy and what was decided after it.
+struct RoundReport {
+  RoundMeasurement measured;
+  PrecopyDecision decision;
+};
+
+// What became of the container's memory.
+struct MemoryReport {
+  std::uint64_t pages = 0;            // that it had in the end
+  std::uint64_t pages_frozen = 0;     // of these, sent while it was frozen
+  std::uint64_t pages_untracked = 0;  // of these, because nothing could track them
+  std::uint64_t pages_zero = 0;       // not sent: all zeros (over all rounds)
+  std::uint64_t bytes_raw = 0;        // on the wire as pages, headers not counted
+  std::uint64_t bytes_frozen = 0;     // on the wire while frozen, pages and images
+  double survey_ms = 0;               // final look at the page tables (beside the dump)
+  double send_ms = 0;                 // last pages, beside the dump
+  double criu_dump_ms = 0;
+  std::string untracked_reason;
+};
+
 struct MigrationReport {
   std::string id;
   std::string container;
@@ -40,13 +81,17 @@ struct MigrationReport {
   std::string source;
   std::string target;
   std::string fabric;
-  std::string mode = "stop-and-copy";
+  MigrationMode mode = MigrationMode::kPreCopy;
   std::string phase = "connect";  // the step it is in, or was in when it failed
   Outcome outcome = Outcome::kRunning;
   std::string error;  // why it was aborted
   std::string started_at;
   std::uint64_t resident_bytes = 0;  // memory of the container when it was frozen
   std::uint64_t bytes_sent = 0;
+  bool retry_without_pages = false;  // this attempt failed in a way that CRIU's images avoid
+  std::vector<RoundReport> rounds;
+  MemoryReport memory;
+  std::shared_ptr<MemoryProgress> progress = std::make_shared<MemoryProgress>();
   std::vector<std::string> warnings;
   MigrationTimes times;
 };

@@ -82,29 +82,46 @@ bool Cgroup::event_is(const char* key, char value) const {
   return at != std::string::npos && (*text)[at + std::string(key).size() + 1] == value;
 }
 
+// The tasks that keep the cgroup from freezing; it is thawed again.
+Status Cgroup::not_frozen(Milliseconds limit) const {
+  std::string stuck;
+  for (pid_t pid : pids()) {
+    auto wchan = read_file("/proc/" + std::to_string(pid) + "/wchan", 256);
+    stuck += " " + std::to_string(pid) + (wchan ? "(" + *wchan + ")" : "");
+  }
+  (void)thaw();
+  return fail(Errc::kTimeout, "the tasks did not freeze within " + std::to_string(limit.count()) +
+                                  " ms; still running:" + stuck);
+}
+
+bool Cgroup::frozen_soon() const {
+  // Freezing takes 0.03-0.3 ms: look a few times before sleeping.
+  constexpr int kLooks = 100;
+  for (int look = 0; look < kLooks; ++look) {
+    if (event_is("frozen", '1')) return true;
+    ::usleep(20);
+  }
+  return false;
+}
+
 awaitable<Status> Cgroup::freeze(Milliseconds limit) const {
   CO_CHECK_OK(write_value(path_ + "/cgroup.freeze", "1"));
   const auto deadline = SteadyClock::now() + limit;
-  // Freezing takes 0.03-0.3 ms: look at once a few times before sleeping.
-  for (int spin = 0; spin < 100; ++spin) {
-    if (event_is("frozen", '1')) co_return Status{};
-    ::usleep(20);
-  }
+  if (frozen_soon()) co_return Status{};
   while (!event_is("frozen", '1')) {
-    if (SteadyClock::now() >= deadline) {
-      std::string stuck;
-      for (pid_t pid : pids()) {
-        auto wchan = read_file("/proc/" + std::to_string(pid) + "/wchan", 256);
-        stuck += " " + std::to_string(pid) + (wchan ? "(" + *wchan + ")" : "");
-      }
-      (void)thaw();
-      co_return fail(Errc::kTimeout, "the tasks did not freeze within " +
-                                         std::to_string(limit.count()) + " ms; still running:" +
-                                         stuck);
-    }
+    if (SteadyClock::now() >= deadline) co_return not_frozen(limit);
     co_await sleep_for(Milliseconds(1));
   }
   co_return Status{};
+}
+
+Status Cgroup::freeze_now(Milliseconds limit) const {
+  CHECK_OK(write_value(path_ + "/cgroup.freeze", "1"));
+  const auto deadline = SteadyClock::now() + limit;
+  while (!frozen_soon()) {
+    if (SteadyClock::now() >= deadline) return not_frozen(limit);
+  }
+  return {};
 }
 
 Status Cgroup::thaw() const { return write_value(path_ + "/cgroup.freeze", "0"); }

@@ -35,6 +35,8 @@ class Cgroup {
   // Freezes every task and waits until the kernel says so, at most `limit` (kTimeout names the
   // tasks that would not stop; the cgroup is thawed again).
   awaitable<Status> freeze(Milliseconds limit) const;
+  // The same, blocking its thread: for a freeze of less than a millisecond.
+  [[nodiscard]] Status freeze_now(Milliseconds limit) const;
   [[nodiscard]] Status thaw() const;
 
   [[nodiscard]] std::vector<pid_t> pids() const;
@@ -46,6 +48,8 @@ class Cgroup {
  private:
   explicit Cgroup(std::string path) : path_(std::move(path)) {}
   [[nodiscard]] bool event_is(const char* key, char value) const;
+  [[nodiscard]] bool frozen_soon() const;
+  [[nodiscard]] Status not_frozen(Milliseconds limit) const;
 
   std::string path_;
 };

@@ -84,6 +84,7 @@ Link::Link(tcp::socket socket) {
   remote_ = error ? "unknown" : endpoint.address().to_string();
   tune(socket);
   stream_ = std::make_unique<beast::tcp_stream>(std::move(socket));
+  writing_ = std::make_unique<AsyncMutex>(stream_->get_executor());
 }
 
 awaitable<Result<Link>> Link::connect(std::string address, std::uint16_t port, PeerName self,
@@ -124,9 +125,11 @@ awaitable<Result<PeerName>> Link::accept_hello(PeerName self, Milliseconds limit
 }
 
 awaitable<Status> Link::write(std::vector<asio::const_buffer> buffers, Milliseconds limit) {
+  co_await writing_->lock();
   stream_->expires_after(limit);
   auto [error, n] = co_await asio::async_write(*stream_, buffers, use_tuple);
   stream_->expires_never();
+  writing_->unlock();
   if (error) co_return tl::unexpected<Error>(network_error(error, "send to", remote_));
   bytes_sent_ += n;
   co_return Status{};
@@ -159,6 +162,26 @@ awaitable<Status> Link::send_data(std::uint32_t file, std::uint64_t offset,
   encode(data, headers + protocol::kHeaderBytes);
   std::vector<asio::const_buffer> buffers{asio::buffer(headers), asio::buffer(bytes, size)};
   co_return co_await write(std::move(buffers), limit);
+}
+
+awaitable<Status> Link::send_bytes(Kind kind, const unsigned char* bytes, std::size_t size,
+                                   Milliseconds limit) {
+  unsigned char header[protocol::kHeaderBytes];
+  encode(protocol::Header{kind, static_cast<std::uint32_t>(size)}, header);
+  std::vector<asio::const_buffer> buffers{asio::buffer(header), asio::buffer(bytes, size)};
+  co_return co_await write(std::move(buffers), limit);
+}
+
+Fd Link::release() && {
+  tcp::socket socket = stream_->release_socket();
+  boost::system::error_code error;
+  socket.native_non_blocking(false, error);
+  const int fd = socket.release(error);
+  return error ? Fd() : Fd(fd);
+}
+
+void Link::close() {
+  if (stream_) stream_->close();
 }
 
 awaitable<Result<Frame>> Link::receive(Milliseconds limit) {

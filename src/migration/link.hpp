@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "base/asio.hpp"
+#include "base/blocking.hpp"
+#include "base/fd.hpp"
 #include "base/json.hpp"
 #include "base/result.hpp"
 #include "migration/protocol.hpp"
@@ -47,11 +49,20 @@ class Link {
   awaitable<Status> send_data(std::uint32_t file, std::uint64_t offset, const unsigned char* bytes,
                               std::size_t size, Milliseconds limit);
 
+  // Bytes of a kind that has no header of its own.
+  awaitable<Status> send_bytes(protocol::Kind kind, const unsigned char* bytes, std::size_t size,
+                               Milliseconds limit);
+
   // Any frame. kUnavailable when the peer closed the connection.
   awaitable<Result<Frame>> receive(Milliseconds limit);
   // The JSON of a frame that must be of this kind. A Failed frame becomes its error, with the
   // peer's own code, step and text.
   awaitable<Result<json::object>> expect(protocol::Kind kind, Milliseconds limit);
+
+  // The connection itself, for blocking use; the link is of no further use.
+  [[nodiscard]] Fd release() &&;
+  // Ends the connection: what waits on it fails.
+  void close();
 
   [[nodiscard]] const std::string& remote() const { return remote_; }
   [[nodiscard]] std::uint64_t bytes_sent() const { return bytes_sent_; }
@@ -60,6 +71,7 @@ class Link {
   awaitable<Status> write(std::vector<asio::const_buffer> buffers, Milliseconds limit);
 
   std::unique_ptr<beast::tcp_stream> stream_;
+  std::unique_ptr<AsyncMutex> writing_;  // frames of several coroutines do not mix
   std::string remote_;
   std::uint64_t bytes_sent_ = 0;
   bool greeted_ = false;

@@ -4,8 +4,10 @@
 //   source                                       target
 //   ------                                       ------
 //   connect   Connected   checks, offer    --->  Container prepared: cgroup, unplugged network
-//   freeze    Frozen      tasks stopped,   --->  images written to memory, hashes checked
-//                         unplugged, dumped
+//   pre_copy  PreCopied   pages sent while it   pages kept by the pager
+//                         runs; CRIU waits
+//   freeze    Frozen      tasks stopped,   --->  last pages; images written to memory, hashes
+//                         unplugged, dumped      checked
 //   stage     Staged      images complete  --->  restored, held twice (CRIU, frozen cgroup)
 //   commit    Committed   decision written --->  plugged in, announced, thawed
 //                         ^ point of no return
@@ -22,7 +24,9 @@
 
 #include "criu_glue/checkpoint.hpp"
 #include "criu_glue/images.hpp"
+#include "migration/cancellation.hpp"
 #include "migration/link.hpp"
+#include "migration/memory_source.hpp"
 #include "migration/sockets.hpp"
 #include "node.hpp"
 #include "report.hpp"
@@ -35,11 +39,21 @@ struct Move {
   std::string target;
   std::string fabric;
   std::shared_ptr<MigrationReport> report;  // kept up to date while the migration runs
+  std::shared_ptr<Cancellation> cancellation;
+  std::uint64_t bytes_per_s = 0;  // limit of its pages on the wire; 0: none
+  bool carry_pages = true;        // false: memory goes through CRIU's images
 };
 
 struct Connected {
   Move move;
   Link link;
+  std::unique_ptr<MemorySource> memory;  // null: memory goes through CRIU's images
+};
+
+struct PreCopied {
+  Connected peer;
+  std::unique_ptr<ImageDirectory> images;
+  PreparedDump dump;
 };
 
 // A container whose tasks are stopped and which is off the network. Goes on when dropped.

@@ -24,6 +24,8 @@ std::size_t limit_of(Kind kind) {
       return kHelloBytesMax;
     case Kind::kImageData:
       return kDataHeaderBytes + kDataBytesMax;
+    case Kind::kFinalPages:
+      return kDataBytesMax;
     case Kind::kRequest:
     case Kind::kResponse:
     case Kind::kFailed:
@@ -34,6 +36,8 @@ std::size_t limit_of(Kind kind) {
     case Kind::kStaged:
     case Kind::kCommit:
     case Kind::kRunning:
+    case Kind::kPages:
+    case Kind::kMemoryEnd:
       return kJsonBytesMax;
     case Kind::kInvalid:
       return 0;

@@ -12,11 +12,16 @@
 //   source                                   target
 //   Offer {migration, container, needs} ->   preflight; room, cgroup, namespaces prepared
 //                                       <-   Accepted | Failed {step}
-//   ImageOpen, ImageData ...            ->   written to memory; hashes checked   [frozen from here]
+//     [with pages: for each page connection, on a connection of its own, after the Hellos]
+//     Pages {migration, shard, shards}  ->   given to the pager
+//                                       <-   Response {} | Failed; then page_stream.hpp
+//     [rounds of pre-copy on the page connections; from here on the container is frozen]
+//     FinalPages ... (FinalPage[])      ->   every page there is
+//     MemoryEnd {pages, hash}           ->   the pager checks that it has them all
+//   ImageOpen, ImageData ...            ->   written to memory; hashes checked
 //   ImageEnd {files, sizes}             ->   restored, held before its first instruction
 //                                       <-   Staged {timings} | Failed {step}
-//   Commit                              ->   plugged in, announced, resumed      [point of no
-//   return]
+//   Commit                              ->   plugged in, announced, resumed  [point of no return]
 //                                       <-   Running {timings}
 //
 // Before it sends Commit the source may break off at any time by closing the connection: the
@@ -24,7 +29,8 @@
 // with the request `migration.outcome` and stays frozen until it knows; see source.hpp.
 //
 // A frame is a header of 12 bytes (little endian: magic, kind, reserved 0, length) and a payload:
-// JSON text, or for ImageData a DataHeader and bytes. Kind 0 is never valid.
+// JSON text, for ImageData a DataHeader and bytes, for FinalPages entries as they are in memory (all
+// nodes have the same byte order: the preflight compares machines). Kind 0 is never valid.
 #pragma once
 
 #include <cstddef>
@@ -36,7 +42,7 @@
 namespace lifeboat::protocol {
 
 inline constexpr std::uint32_t kMagic = 0x3154424c;  // "LBT1"
-inline constexpr unsigned kVersion = 1;
+inline constexpr unsigned kVersion = 2;
 
 enum class Kind : std::uint16_t {
   kInvalid = 0,
@@ -52,6 +58,9 @@ enum class Kind : std::uint16_t {
   kStaged = 21,
   kCommit = 22,
   kRunning = 23,
+  kPages = 24,       // {migration, shard, shards}: this connection carries pages
+  kFinalPages = 25,
+  kMemoryEnd = 26,  // {pages, hash}
 };
 
 [[nodiscard]] constexpr std::string_view to_string(Kind kind) {
@@ -82,6 +91,12 @@ enum class Kind : std::uint16_t {
       return "Commit";
     case Kind::kRunning:
       return "Running";
+    case Kind::kPages:
+      return "Pages";
+    case Kind::kFinalPages:
+      return "FinalPages";
+    case Kind::kMemoryEnd:
+      return "MemoryEnd";
   }
   return "unknown";
 }

@@ -1,10 +1,18 @@
 #include "migration/source.hpp"
 
-#include <boost/asio/experimental/awaitable_operators.hpp>
+#include <unistd.h>
 
-#include "base/file.hpp"
+#include <boost/asio/experimental/awaitable_operators.hpp>
+#include <filesystem>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "base/blocking.hpp"
 #include "base/log.hpp"
+#include "criu_glue/pagemap_image.hpp"
 #include "criu_glue/repair.hpp"
+#include "migration/outcome.hpp"
 
 namespace lifeboat {
 
@@ -12,25 +20,32 @@ using protocol::Kind;
 
 namespace {
 
+// For the target to remove what an attempt that was broken off has left there.
+constexpr Milliseconds kCleanUpTime{500};
+
 std::string seconds_text(double ms) {
   char text[32];
   std::snprintf(text, sizeof text, "%.1f s", ms / 1000);
   return text;
 }
 
-// Bytes over the wire plus CRIU's own 1.3 s per GB: the downtime of a stop-and-copy.
-double predicted_downtime_ms(std::uint64_t bytes, std::uint64_t rate_bits_per_s) {
-  const double wire = static_cast<double>(bytes) * 8 / static_cast<double>(rate_bits_per_s);
-  return (wire + 1.3 * static_cast<double>(bytes) / 1e9 + 0.1) * 1000;
+// What the freeze of this migration will take, roughly and rather too much.
+double predicted_downtime_ms(const Move& move, const Node& node) {
+  const auto bytes = static_cast<double>(move.container->resident_bytes());
+  const FabricConfig* fabric = node.config().find_fabric(move.fabric);
+  const double wire_ms = bytes * 8 / static_cast<double>(fabric->rate_bits_per_s) * 1000;
+  constexpr double kFixedMs = 100;
+  if (!move.carry_pages) return wire_ms + 1300 * bytes / 1e9 + kFixedMs;  // CRIU: 1.3 s per GB
+  if (move.report->mode == MigrationMode::kStopAndCopy) return wire_ms + kFixedMs;
+  // In the worst case all of it is dirty in the end, and is sent once more.
+  return wire_ms + kFixedMs;
 }
 
 // Connections that would not survive the freeze: their own timers would end them.
 Status check_sockets(const Move& move, const Node& node) {
   auto sockets = tcp_sockets(move.container->init().pid());
   if (!sockets) return {};
-  const FabricConfig* fabric = node.config().find_fabric(move.fabric);
-  const double downtime =
-      predicted_downtime_ms(move.container->resident_bytes(), fabric->rate_bits_per_s);
+  const double downtime = predicted_downtime_ms(move, node);
   std::erase_if(*sockets, [&](const TcpSocket& socket) {
     return static_cast<double>(socket.expires.count()) > downtime;
   });
@@ -43,8 +58,46 @@ Status check_sockets(const Move& move, const Node& node) {
                   "; start the job with keepalive off (lifeboat run does) or use a faster fabric");
 }
 
+// The page connections, each taken over by the target's pager.
+awaitable<Result<std::unique_ptr<MemorySource>>> open_memory(Node& node, const Move& move,
+                                                             std::string address) {
+  const Config& config = node.config();
+  std::vector<Fd> connections;
+  for (int shard = 0; shard < config.engine.connections; ++shard) {
+    CO_TRY(Link link, co_await Link::connect(address, config.peer_port, node.peer_name(),
+                                             config.timeouts.connect));
+    json::object pages{{"migration", move.report->id},
+                       {"shard", shard},
+                       {"shards", config.engine.connections}};
+    CO_CHECK_OK(co_await link.send(Kind::kPages, std::move(pages), config.timeouts.request));
+    CO_CHECK_OK(co_await link.expect(Kind::kResponse, config.timeouts.request));
+    Fd fd = std::move(link).release();
+    if (!fd) co_return fail(Errc::kUnavailable, "a page connection was closed at once");
+    connections.push_back(std::move(fd));
+  }
+  MemoryOptions options;
+  options.bytes_per_s = move.bytes_per_s;
+  options.timeout_s = static_cast<int>(config.timeouts.idle.count() / 1000 + 1);
+  co_return std::make_unique<MemorySource>(move.container->cgroup(), std::move(connections), options,
+                                           move.report->progress);
+}
+
+// A container that has just arrived must have all its memory before it can be taken away again.
+awaitable<Status> wait_until_filled(const Move& move, Milliseconds limit) {
+  const auto deadline = SteadyClock::now() + limit;
+  while (move.container->filling()) {
+    CO_CHECK_OK(move.cancellation->check());
+    if (SteadyClock::now() > deadline) {
+      co_return fail(Errc::kTimeout, "its memory has not fully arrived yet from its last migration");
+    }
+    co_await sleep_for(Milliseconds(2));
+  }
+  co_return Status{};
+}
+
 awaitable<Result<Connected>> connect(Node& node, Move move) {
   move.report->phase = "connect";
+  CO_CHECK_OK(co_await wait_until_filled(move, node.config().timeouts.idle));
   CO_CHECK_OK(check_compatible(node.facts(), node.facts()));  // is there a working CRIU here?
   CO_CHECK_OK(check_user(move.container->init_uid()));
   CO_CHECK_OK(check_sources(move.container->spec()));
@@ -61,14 +114,103 @@ awaitable<Result<Connected>> connect(Node& node, Move move) {
                      {"source", node.name()},
                      {"spec", to_json(move.container->spec())},
                      {"resident_bytes", move.container->resident_bytes()},
+                     {"pages", move.carry_pages},
                      {"facts", to_json(node.facts())}};
   CO_CHECK_OK(co_await link->send(Kind::kOffer, std::move(offer), config.timeouts.request));
   auto accepted = co_await link->expect(Kind::kAccepted, config.timeouts.request);
   if (!accepted) {
     co_return tl::unexpected<Error>(accepted.error().context("node " + move.target));
   }
-  Connected connected{std::move(move), std::move(*link)};
+  std::unique_ptr<MemorySource> memory;
+  if (move.carry_pages) {
+    auto opened = co_await open_memory(node, move, address);
+    if (!opened) {
+      co_return tl::unexpected<Error>(opened.error().context("page connection to " + move.target));
+    }
+    memory = std::move(*opened);
+  }
+  Connected connected{std::move(move), std::move(*link), std::move(memory)};
   co_return connected;
+}
+
+DumpRequest dump_request(const Node& node, Container& container,
+                         const ImageDirectory& images, std::vector<ExternalMount> mounts) {
+  const Config& config = node.config();
+  DumpRequest request;
+  request.paths.criu = config.paths.criu;
+  request.paths.images = images.path();
+  request.paths.log = container.directory() + "/dump.log";
+  request.init = container.init().pid();
+  request.freeze_cgroup = container.cgroup().path();
+  request.netns_fd = container.net().netns_fd();
+  request.mounts = std::move(mounts);
+  request.limit = config.timeouts.dump;
+  return request;
+}
+
+PrecopyLimits precopy_limits(const Node& node, const Move& move) {
+  const EngineConfig& engine = node.config().engine;
+  const auto seconds = [](Milliseconds ms) { return static_cast<double>(ms.count()) / 1000; };
+  PrecopyLimits limits;
+  limits.downtime_budget_s = seconds(engine.downtime_budget);
+  limits.deadline_s = seconds(engine.precopy_limit);
+  limits.rounds_max = static_cast<unsigned>(engine.rounds_max);
+  limits.interval_s = seconds(engine.round_interval);
+  limits.rate_bytes_per_s =
+      static_cast<double>(node.config().find_fabric(move.fabric)->rate_bits_per_s) / 8;
+  if (move.bytes_per_s > 0) {
+    limits.rate_bytes_per_s = std::min(limits.rate_bytes_per_s, static_cast<double>(move.bytes_per_s));
+  }
+  return limits;
+}
+
+// Rounds while the container runs, until the control law says that the rest is better sent frozen.
+awaitable<Status> send_rounds(Node& node, Connected& peer) {
+  Move& move = peer.move;
+  MigrationReport& report = *move.report;
+  const PrecopyLimits limits = precopy_limits(node, move);
+  std::vector<RoundMeasurement> rounds;
+  bool hold_back = false;
+  for (;;) {
+    CO_CHECK_OK(move.cancellation->check());
+    report.phase = "pre-copy";
+    CO_TRY(RoundMeasurement round, co_await peer.memory->round(hold_back));
+    rounds.push_back(round);
+    const PrecopyDecision decision = decide(rounds, move.container->resident_bytes(), limits);
+    report.rounds.push_back(RoundReport{round, decision});
+    if (decision.freeze) co_return Status{};
+    hold_back = decision.hold_back_hot;
+    const auto until = SteadyClock::now() + std::chrono::microseconds(
+                                                static_cast<long>(decision.wait_s * 1e6));
+    constexpr Milliseconds kSlice{50};  // a wish to cancel is heard so soon
+    while (SteadyClock::now() < until && !move.cancellation->requested()) {
+      const auto left = std::chrono::duration_cast<Milliseconds>(until - SteadyClock::now());
+      co_await sleep_for(std::clamp(left, Milliseconds(1), kSlice));
+    }
+  }
+}
+
+awaitable<Result<PreCopied>> pre_copy(Node& node, Connected peer) {
+  const Config& config = node.config();
+  MigrationReport& report = *peer.move.report;
+  peer.move.cancellation->on_request([link = &peer.link, memory = peer.memory.get()] {
+    link->close();
+    if (memory != nullptr) memory->cancel();
+  });
+  if (peer.memory && report.mode == MigrationMode::kPreCopy) {
+    CO_CHECK_OK(co_await send_rounds(node, peer));
+    report.memory.untracked_reason = peer.memory->untracked_reason();
+  }
+  // CRIU is started and has looked at the kernel before the freeze.
+  CO_TRY(ImageDirectory images, ImageDirectory::create(config.paths.run_dir + "/images", report.id));
+  CO_TRY(std::vector<ExternalMount> mounts, external_mounts(peer.move.container->spec()));
+  DumpRequest request = dump_request(node, *peer.move.container, images, std::move(mounts));
+  if (peer.memory) request.hide_library = node.libexec() + "/liblifeboat-criu.so";
+  CO_TRY(PreparedDump dump, co_await PreparedDump::prepare(std::move(request)));
+  peer.move.cancellation->on_request(nullptr);
+  PreCopied result{std::move(peer), std::make_unique<ImageDirectory>(std::move(images)),
+                   std::move(dump)};
+  co_return result;
 }
 
 // Sends image bytes until the dump is complete and everything is sent.
@@ -95,26 +237,54 @@ awaitable<Status> send_images(ImageReader& reader, Link& link, const bool& dump_
   }
 }
 
-awaitable<Result<HeldDump>> dump_then(DumpRequest request, bool& ended,
+awaitable<Result<HeldDump>> dump_then(PreparedDump dump, bool& ended,
                                       SteadyClock::time_point& ended_at) {
-  auto held = co_await HeldDump::start(std::move(request));
+  auto held = co_await std::move(dump).start();
   ended_at = SteadyClock::now();
   ended = true;
   co_return held;
 }
 
-DumpRequest dump_request(const Node& node, const Container& container,
-                         const ImageDirectory& images, std::vector<ExternalMount> mounts) {
-  const Config& config = node.config();
-  DumpRequest request;
-  request.paths.criu = config.paths.criu;
-  request.paths.images = images.path();
-  request.paths.log = container.directory() + "/dump.log";
-  request.init = container.init().pid();
-  request.freeze_cgroup = container.cgroup().path();
-  request.mounts = std::move(mounts);
-  request.limit = config.timeouts.dump;
-  return request;
+// The list of all pages, for the pager to check that it has them.
+awaitable<Status> send_final_list(Link& link, const std::vector<FinalPage>& pages,
+                                  Milliseconds idle) {
+  const auto* bytes = reinterpret_cast<const unsigned char*>(pages.data());
+  const std::size_t size = pages.size() * sizeof(FinalPage);
+  for (std::size_t at = 0; at < size; at += protocol::kDataBytesMax) {
+    const std::size_t part = std::min(size - at, protocol::kDataBytesMax);
+    CO_CHECK_OK(co_await link.send_bytes(Kind::kFinalPages, bytes + at, part, idle));
+  }
+  json::object end{{"pages", pages.size()}, {"hash", XXH3_64bits(bytes, size)}};
+  co_return co_await link.send(Kind::kMemoryEnd, std::move(end), idle);
+}
+
+// What the target lacks, while CRIU dumps the rest.
+awaitable<Status> send_memory(Connected& peer, Milliseconds idle) {
+  if (!peer.memory) co_return Status{};
+  CO_TRY(const FinalMemory rest, co_await peer.memory->send_rest());
+  CO_CHECK_OK(co_await send_final_list(peer.link, rest.pages, idle));
+  MemoryReport& memory = peer.move.report->memory;
+  memory.pages = rest.present_pages;
+  memory.pages_frozen = rest.sent_pages;
+  memory.pages_untracked = rest.untracked_pages;
+  memory.pages_zero = peer.memory->counts().zero_pages;
+  memory.bytes_raw = peer.memory->counts().raw_bytes;
+  memory.bytes_frozen = rest.bytes_on_wire;
+  memory.survey_ms = rest.survey_ms;
+  memory.send_ms = rest.send_ms;
+  co_return Status{};
+}
+
+// CRIU must have left alone all that it would not restore itself; else memory would be lost.
+Status check_dump(const Connected& peer, const ImageDirectory& images) {
+  if (!peer.memory) return {};
+  TRY(const std::vector<LazyRange> lazy, lazy_pages_in_images(images.path()));
+  if (lazy.empty()) return {};
+  std::uint64_t pages = 0;
+  for (const LazyRange& range : lazy) pages += range.pages;
+  return fail(Errc::kUnavailable, "criu dumped " + std::to_string(pages) +
+                                      " pages that Lifeboat carries itself (pid " +
+                                      std::to_string(lazy.front().pid) + " in the container)");
 }
 
 // A connection that is half-way made, or made and not yet accepted, cannot be dumped. They last for
@@ -141,19 +311,33 @@ awaitable<Result<FrozenContainer>> freeze_between_connects(std::shared_ptr<Conta
   }
 }
 
-awaitable<Result<Frozen>> freeze(Node& node, Connected peer) {
+// Tells CRIU's helper library which mappings are ours.
+Status hide_owned(Connected& peer, PreparedDump& dump) {
+  if (!peer.memory) return {};
+  TRY(const std::vector<OwnedMapping> owned, peer.memory->owned());
+  std::vector<HiddenRange> hidden;
+  hidden.reserve(owned.size());
+  for (const OwnedMapping& mapping : owned) {
+    hidden.push_back({static_cast<std::uint32_t>(mapping.host_pid), mapping.range.start,
+                      mapping.range.end});
+  }
+  return dump.hidden()->set(std::move(hidden));
+}
+
+awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
   using namespace asio::experimental::awaitable_operators;
   const Config& config = node.config();
+  Connected& peer = source.peer;
   MigrationReport& report = *peer.move.report;
   std::shared_ptr<Container> container = peer.move.container;
-  CO_TRY(std::vector<ExternalMount> mounts, external_mounts(container->spec()));
-  CO_TRY(ImageDirectory images, ImageDirectory::create(config.paths.run_dir + "/images", report.id));
 
+  CO_CHECK_OK(peer.move.cancellation->check());
   report.phase = "freeze";
   SteadyClock::time_point frozen_at;
   std::vector<TcpSocket> sockets;
   CO_TRY(FrozenContainer frozen,
          co_await freeze_between_connects(container, config.timeouts.freeze, frozen_at, sockets));
+  CO_CHECK_OK(hide_owned(peer, source.dump));
   report.times.freeze = elapsed_ms(frozen_at);
   report.resident_bytes = container->resident_bytes();
 
@@ -161,26 +345,35 @@ awaitable<Result<Frozen>> freeze(Node& node, Connected peer) {
   const auto stopped_at = SteadyClock::now();
   SteadyClock::time_point dumped_at;
   bool dump_ended = false;
-  auto reader = std::make_unique<ImageReader>(images.path());
-  DumpRequest request = dump_request(node, *container, images, std::move(mounts));
-  request.netns_fd = container->net().netns_fd();
-  auto [held, sent] =
-      co_await (dump_then(std::move(request), dump_ended, dumped_at) &&
+  auto reader = std::make_unique<ImageReader>(source.images->path());
+  const std::uint64_t link_bytes = peer.link.bytes_sent();
+  auto [held, memory_sent, images_sent] =
+      co_await (dump_then(std::move(source.dump), dump_ended, dumped_at) &&
+                send_memory(peer, config.timeouts.idle) &&
                 send_images(*reader, peer.link, dump_ended, config.timeouts.idle));
   if (!held) co_return tl::unexpected<Error>(held.error());
-  if (!sent) {
+  report.memory.criu_dump_ms = elapsed_ms(stopped_at, dumped_at);
+  auto checked = check_dump(peer, *source.images);
+  if (!checked) {
+    report.retry_without_pages = true;
+    co_return tl::unexpected<Error>(checked.error());
+  }
+  for (const Status& sent : {memory_sent, images_sent}) {
+    if (sent) continue;
     report.phase = "transfer";
     co_return tl::unexpected<Error>(sent.error());
   }
+  report.memory.bytes_frozen += peer.link.bytes_sent() - link_bytes;
+  dumped_at = SteadyClock::now();
   report.times.dump = elapsed_ms(stopped_at, dumped_at);
   Frozen result{std::move(peer),
-                   std::move(sockets),
-                   std::make_unique<ImageDirectory>(std::move(images)),
-                   std::move(reader),
-                   std::move(frozen),
-                   std::move(*held),
-                   frozen_at,
-                   dumped_at};
+                std::move(sockets),
+                std::move(source.images),
+                std::move(reader),
+                std::move(frozen),
+                std::move(*held),
+                frozen_at,
+                dumped_at};
   co_return result;
 }
 
@@ -194,7 +387,10 @@ awaitable<Result<Staged>> stage(Node& node, Frozen source) {
   for (const std::string& line : established_pairs(source.sockets)) established.emplace_back(line);
   json::object end{{"files", std::move(sizes)}, {"established", std::move(established)}};
   CO_CHECK_OK(co_await source.peer.link.send(Kind::kImageEnd, std::move(end), config.timeouts.idle));
+  Cancellation& cancellation = *source.peer.move.cancellation;
+  cancellation.on_request([link = &source.peer.link] { link->close(); });
   auto staged = co_await source.peer.link.expect(Kind::kStaged, config.timeouts.restore);
+  cancellation.on_request(nullptr);
   if (!staged) {
     co_return tl::unexpected<Error>(
         staged.error().context("node " + source.peer.move.target));
@@ -203,36 +399,9 @@ awaitable<Result<Staged>> stage(Node& node, Frozen source) {
   report.times.restore = number_or(*staged, "restore_ms");
   report.times.transfer = elapsed_ms(source.dumped_at, now) - report.times.restore;
   report.bytes_sent = source.peer.link.bytes_sent();
+  if (source.peer.memory) report.bytes_sent += source.peer.memory->bytes_on_wire();
   Staged result{std::move(source), now};
   co_return result;
-}
-
-// Asks the target until it answers, over every fabric in turn.
-awaitable<Outcome> ask_outcome(Node& node, const std::string& target, const std::string& migration) {
-  const Config& config = node.config();
-  const NodeConfig* peer = config.find_node(target);
-  // A node that is no longer configured may still run the container: then only a person, or a
-  // configuration that names it again, ends the doubt.
-  const std::map<std::string, std::string> nowhere;
-  for (std::size_t attempt = 0;; ++attempt) {
-    for (const auto& [fabric, address] : peer != nullptr ? peer->addresses : nowhere) {
-      auto link = co_await Link::connect(address, config.peer_port, node.peer_name(),
-                                         config.timeouts.connect);
-      if (!link) continue;
-      json::object request{{"method", "migration.outcome"}, {"params", json::object{{"id", migration}}}};
-      auto sent = co_await link->send(Kind::kRequest, std::move(request), config.timeouts.request);
-      if (!sent) continue;
-      auto answer = co_await link->expect(Kind::kResponse, config.timeouts.request);
-      const std::string outcome = answer ? string_or(*answer, "outcome") : "";
-      if (outcome == to_string(Outcome::kCommitted)) co_return Outcome::kCommitted;
-      if (outcome == to_string(Outcome::kAborted)) co_return Outcome::kAborted;
-    }
-    if (attempt == 0) {
-      log::warn("the target does not say how the migration ended; the container stays frozen",
-                {{"migration", migration}, {"target", target}});
-    }
-    co_await sleep_for(Milliseconds(attempt < 10 ? 200 : 2000));
-  }
 }
 
 awaitable<Result<json::object>> send_commit(Link& link, const Timeouts& timeouts) {
@@ -247,6 +416,7 @@ awaitable<Result<Committed>> commit(Node& node, Staged staged) {
   Move move = source.peer.move;
   MigrationReport& report = *move.report;
   report.phase = "commit";
+  CO_CHECK_OK(move.cancellation->pass_point_of_no_return());
   // Point of no return: once this record is written, only the target's word thaws the container.
   CO_CHECK_OK(move.container->set_state(ContainerState::kInDoubt, report.id, move.target));
   source.container.keep_frozen(true);
@@ -281,7 +451,9 @@ awaitable<Result<Committed>> run(Node& node, Move move) {
   const auto start = SteadyClock::now();
   CO_TRY(Connected connected, co_await connect(node, std::move(move)));
   report.times.preflight = elapsed_ms(start);
-  CO_TRY(Frozen frozen, co_await freeze(node, std::move(connected)));
+  CO_TRY(PreCopied pre_copied, co_await pre_copy(node, std::move(connected)));
+  report.times.pre_copy = elapsed_ms(start) - report.times.preflight;
+  CO_TRY(Frozen frozen, co_await freeze(node, std::move(pre_copied)));
   CO_TRY(Staged staged, co_await stage(node, std::move(frozen)));
   co_return co_await commit(node, std::move(staged));
 }
@@ -340,7 +512,18 @@ awaitable<Status> migrate(Node& node, Move move) {
   std::shared_ptr<Container> container = move.container;
   std::shared_ptr<MigrationReport> report = move.report;
   CO_CHECK_OK(container->set_state(ContainerState::kLeaving, report->id, move.target));
-  auto committed = co_await run(node, std::move(move));
+  auto committed = co_await run(node, move);
+  if (!committed && report->retry_without_pages) {
+    report->warnings.push_back("the memory engine could not be used: " + committed.error().message +
+                               "; moved through criu's images instead");
+    log::warn("memory goes through criu's images", {{"migration", report->id},
+                                                    {"reason", committed.error().message}});
+    report->retry_without_pages = false;
+    report->mode = MigrationMode::kStopAndCopy;
+    move.carry_pages = false;
+    co_await sleep_for(kCleanUpTime);
+    committed = co_await run(node, move);
+  }
   report->times.total = elapsed_ms(start);
   if (committed) {
     node.remove(container->spec().id);
@@ -356,34 +539,26 @@ awaitable<Status> migrate(Node& node, Move move) {
   co_return tl::unexpected<Error>(committed.error());
 }
 
-awaitable<void> resume_left_over(std::shared_ptr<Container> container) {
-  // CRIU thaws and freezes the cgroup by itself while it works: acting before it is done would be
-  // undone.
-  while (container->init().running() && is_traced(container->init().pid())) {
-    co_await sleep_for(Milliseconds(20));
-  }
-  (void)end_repair_mode(container->cgroup().pids());
-  (void)container->net().settle_mtu();
-  (void)container->net().plug();
-  (void)container->cgroup().thaw();
-  (void)container->net().announce();
-  (void)container->set_state(ContainerState::kRunning);
-  log::info("container goes on after an interrupted migration",
-            {{"container", container->spec().id}});
-}
-
-awaitable<void> resolve(Node& node, std::shared_ptr<Container> container) {
-  const Outcome outcome =
-      co_await ask_outcome(node, container->migration_peer(), container->migration());
-  log::info("in-doubt migration resolved", {{"migration", container->migration()},
-                                            {"container", container->spec().id},
-                                            {"outcome", to_string(outcome)}});
-  if (outcome == Outcome::kCommitted) {
-    node.remove(container->spec().id);
-    container->destroy();
-    co_return;
-  }
-  co_await resume_left_over(container);
+awaitable<Result<json::object>> predict(Node& node, Move move) {
+  const std::shared_ptr<Container> container = move.container;
+  const double rate = precopy_limits(node, move).rate_bytes_per_s;
+  const std::string fabric = move.fabric;
+  CO_TRY(Connected connected, co_await connect(node, std::move(move)));
+  constexpr Milliseconds kWatched{1000};
+  CO_TRY(const std::uint64_t dirty, co_await connected.memory->sample(kWatched));
+  const auto resident = static_cast<double>(container->resident_bytes());
+  const auto dirty_bytes = static_cast<double>(dirty * kPageBytes);
+  // Measured on two nodes of this kind: CRIU at both ends, and what is left after the last round.
+  constexpr double kFixedMs = 60;
+  const double interval_s = static_cast<double>(node.config().engine.round_interval.count()) / 1000;
+  const double rest_ms = std::min(dirty_bytes * interval_s, resident) / rate * 1000;
+  json::object answer{{"container", container->spec().id},
+                      {"fabric", fabric},
+                      {"resident_bytes", container->resident_bytes()},
+                      {"dirty_bytes_per_s", dirty_bytes},
+                      {"downtime_ms", kFixedMs + rest_ms},
+                      {"total_ms", kFixedMs + rest_ms + (resident + dirty_bytes) / rate * 1000}};
+  co_return answer;
 }
 
 }  // namespace lifeboat

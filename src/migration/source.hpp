@@ -11,11 +11,9 @@ namespace lifeboat {
 // container stays frozen here (kInDoubt).
 awaitable<Status> migrate(Node& node, Move move);
 
-// For a container whose migration the daemon did not survive and which lives here: at the source
-// before its commit was sent, at the target after the commit was recorded. Waits until CRIU, which ends by itself without its daemon, has let go, and thaws it.
-awaitable<void> resume_left_over(std::shared_ptr<Container> container);
-
-// For a container found in doubt after a restart of the daemon: asks the target and acts.
-awaitable<void> resolve(Node& node, std::shared_ptr<Container> container);
+// Makes every check and every connection of this migration, watches the container's writes for a
+// second, and says what to expect: {fabric, resident_bytes, dirty_bytes_per_s, downtime_ms,
+// total_ms}. Nothing is moved.
+awaitable<Result<json::object>> predict(Node& node, Move move);
 
 }  // namespace lifeboat

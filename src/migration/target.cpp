@@ -1,9 +1,15 @@
 #include "migration/target.hpp"
 
+#include <sys/mman.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "criu_glue/checkpoint.hpp"
 #include "criu_glue/images.hpp"
+#include "criu_glue/pager.hpp"
 #include "migration/sockets.hpp"
 
 namespace lifeboat {
@@ -48,12 +54,41 @@ class Arrival {
   std::shared_ptr<Container> container_;
 };
 
+// The pager of an arrival, known to the node while page connections may come for it.
+class ArrivingPager {
+ public:
+  ArrivingPager(Node& node, std::string migration, std::shared_ptr<PagerClient> client)
+      : node_(&node), migration_(std::move(migration)), client_(std::move(client)) {
+    node_->add_pager(migration_, client_);
+  }
+  ArrivingPager(ArrivingPager&& other) noexcept = default;
+  ~ArrivingPager() {
+    if (!client_) return;
+    node_->remove_pager(migration_);
+    // Not released: nothing was committed.
+    client_->process().kill_and_reap();
+  }
+  [[nodiscard]] const std::shared_ptr<PagerClient>& shared() const { return client_; }
+  std::shared_ptr<PagerClient> release() {
+    node_->remove_pager(migration_);
+    return std::exchange(client_, nullptr);
+  }
+
+ private:
+  Node* node_;
+  std::string migration_;
+  std::shared_ptr<PagerClient> client_;
+};
+
+// Dropped in reverse order: restored tasks end before their pager, both before the container.
 struct Prepared {
   std::string migration;
   std::string source;
   Arrival arrival;
   std::unique_ptr<ImageDirectory> images;
   std::uint64_t image_bytes_max;
+  std::optional<ArrivingPager> pager;  // when memory does not come in CRIU's images
+  std::unique_ptr<PreparedRestore> criu;
 };
 
 struct Restored {
@@ -107,7 +142,45 @@ StepResult<Prepared> prepare(Node& node, const json::object& offer) {
   node.add(shared);
   return Prepared{*migration, *source, Arrival(node, *migration, shared),
                   std::make_unique<ImageDirectory>(std::move(*images)),
-                  *resident + *resident / 4 + kImageSlackBytes};
+                  *resident + *resident / 4 + kImageSlackBytes,
+                  std::nullopt,
+                  nullptr};
+}
+
+RestoreRequest restore_request(const Node& node, const Prepared& prepared,
+                               std::vector<ExternalMount> mounts) {
+  Container& container = *prepared.arrival.container();
+  RestoreRequest request;
+  request.paths.criu = node.config().paths.criu;
+  request.paths.images = prepared.images->path();
+  request.paths.log = container.directory() + "/restore.log";
+  request.netns_fd = container.net().netns_fd();
+  request.cgroup = container.cgroup().path();
+  request.root = container.directory() + "/root";
+  request.limit = node.config().timeouts.restore;
+  request.mounts = std::move(mounts);
+  return request;
+}
+
+// Starts what the arrival needs later: the pager now, CRIU so that the restore need not wait for it.
+awaitable<Status> start_helpers(Node& node, Prepared& prepared, bool pages) {
+  const std::shared_ptr<Container>& container = prepared.arrival.container();
+  if (pages) {
+    PagerOptions options;
+    options.program = node.libexec() + "/lifeboat-pager";
+    options.lazy_socket = container->directory() + "/lazy-pages.socket";
+    options.control_socket = container->pager_socket();
+    options.cgroup = container->cgroup().path();
+    options.bytes_max = prepared.image_bytes_max;
+    CO_TRY(PagerClient client, co_await PagerClient::start(std::move(options)));
+    prepared.pager.emplace(node, prepared.migration,
+                           std::make_shared<PagerClient>(std::move(client)));
+  }
+  CO_TRY(std::vector<ExternalMount> mounts, external_mounts(container->spec()));
+  RestoreRequest request = restore_request(node, prepared, std::move(mounts));
+  CO_TRY(PreparedRestore criu, co_await PreparedRestore::prepare(std::move(request)));
+  prepared.criu = std::make_unique<PreparedRestore>(std::move(criu));
+  co_return Status{};
 }
 
 Status store_chunk(ImageWriter& writer, const Frame& frame) {
@@ -137,22 +210,98 @@ Status check_complete(ImageWriter& writer, const json::object& end) {
   return writer.complete(sizes);
 }
 
+// Collects FinalPages frames.
+class FinalList {
+ public:
+  Status append(const std::vector<unsigned char>& bytes, std::uint64_t bytes_max) {
+    if (!fd_) {
+      fd_ = Fd(::memfd_create("lifeboat-final", MFD_CLOEXEC));
+      if (!fd_) return fail_errno("memfd for the list of pages");
+      XXH3_64bits_reset(&hash_);
+    }
+    // An entry is at least one page.
+    bytes_ += bytes.size();
+    if (bytes_ > bytes_max / kPageBytes * sizeof(FinalPage)) {
+      return fail(Errc::kProtocol, "the list of pages is longer than the memory that was announced");
+    }
+    XXH3_64bits_update(&hash_, bytes.data(), bytes.size());
+    if (::write(fd_.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) {
+      return fail_errno("write the list of pages");
+    }
+    return {};
+  }
+  Result<Fd> finish(const json::object& end) {
+    if (!fd_) CHECK_OK(append({}, 0));
+    TRY(const std::uint64_t hash, get_u64(end, "hash"));
+    TRY(const std::uint64_t pages, get_u64(end, "pages"));
+    if (pages * sizeof(FinalPage) != bytes_ || hash != XXH3_64bits_digest(&hash_)) {
+      return fail(Errc::kProtocol, "the list of pages was damaged on the way");
+    }
+    return std::move(fd_);
+  }
+
+ private:
+  Fd fd_;
+  std::uint64_t bytes_ = 0;
+  XXH3_state_t hash_{};
+};
+
+// The pager compares the list of all pages with what it has, while CRIU's images arrive.
+struct MemoryCheck {
+  explicit MemoryCheck(const asio::any_io_executor& executor) : done(executor) {
+    done.expires_at(SteadyClock::time_point::max());
+  }
+  asio::steady_timer done;
+  bool started = false;
+  std::optional<Status> result;
+};
+
+awaitable<void> check_memory_complete(std::shared_ptr<PagerClient> pager, Fd list,
+                                      std::shared_ptr<MemoryCheck> check) {
+  auto answer = co_await pager->set_final(std::move(list));
+  Status result;
+  if (!answer) result = tl::unexpected<Error>(answer.error().context("pager"));
+  check->result = std::move(result);
+  check->done.cancel();
+}
+
 // Receives all images; returns what ImageEnd said.
 awaitable<Result<json::object>> receive_images(const Config& config, Prepared& prepared,
                                                Link& link) {
   ImageWriter writer(prepared.images->path(), prepared.image_bytes_max);
-  // Between Accepted and the first byte the source freezes its tasks; during the dump a container
-  // with little memory is silent until its images are complete.
-  const Milliseconds silence = config.timeouts.dump + config.timeouts.idle;
+  FinalList final_list;
+  auto executor = co_await asio::this_coro::executor;
+  auto check = std::make_shared<MemoryCheck>(executor);
+  // Between Accepted and the first byte are all rounds of pre-copy (a dead source is noticed by the
+  // keepalive of the connection); during the dump a container with little memory is silent until
+  // its images are complete.
+  Milliseconds silence = config.timeouts.dump + config.timeouts.idle;
+  if (prepared.pager) silence += config.engine.precopy_limit;
   for (;;) {
     CO_TRY(const Frame frame, co_await link.receive(silence));
     if (frame.kind == Kind::kImageData) {
       CO_CHECK_OK(store_chunk(writer, frame));
       continue;
     }
+    if (frame.kind == Kind::kFinalPages) {
+      CO_CHECK_OK(final_list.append(frame.payload, prepared.image_bytes_max));
+      continue;
+    }
     CO_TRY(json::object body, parse_object(frame.text()));
+    if (frame.kind == Kind::kMemoryEnd) {
+      if (!prepared.pager || check->started) co_return fail(Errc::kProtocol, "unexpected MemoryEnd");
+      CO_TRY(Fd list, final_list.finish(body));
+      check->started = true;
+      asio::co_spawn(executor,
+                     check_memory_complete(prepared.pager->shared(), std::move(list), check),
+                     asio::detached);
+      continue;
+    }
     if (frame.kind == Kind::kImageEnd) {
       CO_CHECK_OK(check_complete(writer, body));
+      if (prepared.pager && !check->started) co_return fail(Errc::kProtocol, "no MemoryEnd came");
+      while (check->started && !check->result) co_await check->done.async_wait(use_tuple);
+      if (check->result) CO_CHECK_OK(*check->result);
       co_return body;
     }
     if (frame.kind != Kind::kImageOpen) {
@@ -187,23 +336,12 @@ Status check_connections(const std::vector<std::string>& before, pid_t init) {
 }
 
 awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& link) {
-  const Config& config = node.config();
-  auto end = co_await receive_images(config, prepared, link);
+  auto end = co_await receive_images(node.config(), prepared, link);
   const auto start = SteadyClock::now();
   if (!end) co_return failed_at("transfer", end.error());
-  const std::shared_ptr<Container>& container = prepared.arrival.container();
-  RestoreRequest request;
-  request.paths.criu = config.paths.criu;
-  request.paths.images = prepared.images->path();
-  request.paths.log = container->directory() + "/restore.log";
-  request.netns_fd = container->net().netns_fd();
-  request.cgroup = container->cgroup().path();
-  request.root = container->directory() + "/root";
-  request.limit = config.timeouts.restore;
-  auto mounts = external_mounts(container->spec());
-  if (!mounts) co_return failed_at("restore", mounts.error());
-  request.mounts = std::move(*mounts);
-  auto held = co_await HeldRestore::start(std::move(request));
+  const RestoreMemory memory =
+      prepared.pager ? RestoreMemory::kPager : RestoreMemory::kImages;
+  auto held = co_await std::move(*prepared.criu).start(memory);
   if (!held) co_return failed_at("restore", held.error());
   std::vector<std::string> established;
   if (auto list = get_array(*end, "established")) {
@@ -229,6 +367,31 @@ awaitable<void> check_connections_later(std::weak_ptr<Container> weak,
   for (const std::string& pair : missing_connections(before, container->init().pid())) {
     log::warn("a connection is gone since the migration (closed by the job, or lost)",
               {{"container", container->spec().id}, {"connection", pair}});
+  }
+}
+
+// Follows the pager until it has put every page in place.
+awaitable<void> watch_pager(std::shared_ptr<PagerClient> pager, std::weak_ptr<Container> weak) {
+  const auto start = SteadyClock::now();
+  Status pushed = co_await pager->push();
+  for (;;) {
+    co_await sleep_for(Milliseconds(20));
+    auto status = co_await pager->status();
+    auto container = weak.lock();
+    if (!container) co_return;
+    const std::string phase = status ? string_or(*status, "phase") : "";
+    if (status && phase != "done") continue;
+    container->set_filling(false);
+    const std::string& id = container->spec().id;
+    if (status) {
+      log::info("memory is in place", {{"container", id},
+                                       {"ms", std::to_string(static_cast<long>(elapsed_ms(start)))},
+                                       {"faults", std::to_string(get_u64(*status, "faults").value_or(0))}});
+    } else if (container->state() == ContainerState::kRunning && container->init().running()) {
+      log::error("the pager of a container has ended; if pages were missing the container ends too",
+                 {{"container", id}, {"reason", status.error().message}});
+    }
+    co_return;
   }
 }
 
@@ -263,6 +426,11 @@ awaitable<Result<json::object>> take_over(Node& node, Restored& restored) {
     log::warn("criu complained after the commit", {{"reason", init.error().message}});
   }
   (void)container->set_state(ContainerState::kRunning);
+  if (restored.prepared.pager) {
+    container->set_filling(true);
+    asio::co_spawn(node.executor(), watch_pager(restored.prepared.pager->release(), container),
+                   asio::detached);
+  }
   node.watch(container);
   json::object body{{"network_ms", network_ms}, {"resume_ms", resume_ms}};
   co_return body;
@@ -274,6 +442,10 @@ awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& o
   auto prepared = prepare(node, offer);
   if (!prepared) co_return tl::unexpected<StepError>(prepared.error());
   const std::string migration = prepared->migration;
+  const json::value* pages = offer.if_contains("pages");
+  auto started = co_await start_helpers(
+      node, *prepared, pages != nullptr && pages->is_bool() && pages->get_bool());
+  if (!started) co_return failed_at("preflight", started.error());
   json::object accepted;
   auto sent = co_await link.send(Kind::kAccepted, std::move(accepted), timeouts.request);
   if (!sent) co_return failed_at("preflight", sent.error());
@@ -299,6 +471,41 @@ awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& o
 }
 
 }  // namespace
+
+awaitable<void> adopt_pager(std::shared_ptr<Container> container) {
+  auto client = co_await PagerClient::open(container->pager_socket());
+  if (!client) co_return;  // its memory is in place, as nearly always
+  container->set_filling(true);
+  auto pager = std::make_shared<PagerClient>(std::move(*client));
+  co_await watch_pager(std::move(pager), container);
+}
+
+awaitable<Status> take_page_connection(Node& node, Link link, json::object pages, Milliseconds limit) {
+  CO_TRY(const std::string migration, get_string(pages, "migration"));
+  CO_TRY(const std::uint64_t shard, get_u64(pages, "shard"));
+  CO_TRY(const std::uint64_t shards, get_u64(pages, "shards"));
+  constexpr std::uint64_t kShardsMax = 64;
+  Status status;
+  auto pager = node.find_pager(migration);
+  if (!pager) {
+    status = fail(Errc::kNotFound, "no container arrives here by migration '" + migration + "'");
+  } else if (shard >= shards || shards > kShardsMax) {
+    status = fail(Errc::kProtocol, "page connection " + std::to_string(shard) + " of " +
+                                       std::to_string(shards));
+  }
+  if (!status) {
+    json::object body = failed_body(status.error(), "pages");
+    (void)co_await link.send(Kind::kFailed, std::move(body), limit);
+    co_return status;
+  }
+  // The answer first: afterwards the connection is the pager's.
+  json::object nothing;
+  CO_CHECK_OK(co_await link.send(Kind::kResponse, std::move(nothing), limit));
+  Fd socket = std::move(link).release();
+  if (!socket) co_return fail(Errc::kUnavailable, "the page connection was closed");
+  co_return co_await pager->add_connection(std::move(socket), static_cast<unsigned>(shard),
+                                           static_cast<unsigned>(shards));
+}
 
 awaitable<void> serve_migration(Node& node, Link link, json::object offer) {
   auto arrived = co_await arrive(node, link, offer);

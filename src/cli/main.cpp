@@ -2,74 +2,17 @@
 // table, or with --json what the daemon said.
 #include <CLI/CLI.hpp>
 #include <csignal>
-#include <functional>
 #include <iostream>
 #include <thread>
 
-#include "api_client.hpp"
+#include "cli/cli.hpp"
 #include "job.hpp"
-#include "table.hpp"
 
 namespace {
 
 using namespace lifeboat;
 
-enum ExitCode : int { kOk = 0, kFailed = 1, kUsage = 2, kNoDaemon = 3 };
-
-struct Options {
-  std::string socket = "/run/lifeboat/api.sock";
-  bool as_json = false;
-  std::string name;  // container, job, migration or file
-  std::string to;
-  std::string fabric;
-  bool detach = false;
-  bool follow = false;
-};
-
 volatile std::sig_atomic_t interrupted = 0;
-
-int tell(const Error& error, const Options& options) {
-  if (options.as_json) {
-    const json::object body{
-        {"error", json::object{{"code", to_string(error.code)}, {"message", error.message}}}};
-    std::cout << json::serialize(body) << "\n";
-  } else {
-    std::cerr << "lifeboat: " << error.message << "\n";
-  }
-  return error.code == Errc::kUnavailable ? kNoDaemon : kFailed;
-}
-
-void print_json(const json::object& object) { std::cout << json::serialize(object) << "\n"; }
-
-std::string mib(const json::object& object, std::string_view key) {
-  return std::to_string(static_cast<std::uint64_t>(number_or(object, key)) >> 20) + " MiB";
-}
-
-std::string fixed(double value, int digits) {
-  char text[48];
-  std::snprintf(text, sizeof text, "%.*f", digits, value);
-  return text;
-}
-
-// Shows one list of an answer as a table.
-int show_list(const Result<json::object>& answer, const Options& options, const char* key,
-              const std::vector<std::string>& head,
-              const std::function<std::vector<std::string>(const json::object&)>& row) {
-  if (!answer) return tell(answer.error(), options);
-  if (options.as_json) {
-    print_json(*answer);
-    return kOk;
-  }
-  Table table(head);
-  auto list = get_array(*answer, key);
-  if (!list) return tell(list.error(), options);
-  for (const json::value& item : **list) table.add(row(item.get_object()));
-  std::cout << table.text();
-  if (auto silent = get_array(*answer, "unreachable"); silent && !(*silent)->empty()) {
-    std::cerr << "lifeboat: these nodes do not answer: " << json::serialize(**silent) << "\n";
-  }
-  return kOk;
-}
 
 int status(ApiClient& api, const Options& options) {
   auto answer = api.get("/v1/status");
@@ -112,81 +55,6 @@ int ps(ApiClient& api, const Options& options) {
                              string_or(item, "state"), mib(item, "resident_bytes"),
                              mib(item, "memory_bytes"), string_or(item, "migration")};
                    });
-}
-
-std::vector<std::string> migration_row(const json::object& item) {
-  return {string_or(item, "id"),      string_or(item, "container"),
-          string_or(item, "source"),  string_or(item, "target"),
-          string_or(item, "fabric"),  string_or(item, "outcome"),
-          mib(item, "bytes_sent"),    fixed(number_or(item, "downtime_ms"), 0) + " ms",
-          fixed(number_or(item, "total_ms"), 0) + " ms"};
-}
-
-const std::vector<std::string> kMigrationHead = {"MIGRATION", "CONTAINER", "FROM", "TO", "FABRIC",
-                                                 "OUTCOME",   "SENT",      "DOWNTIME", "TOTAL"};
-
-int migrations(ApiClient& api, const Options& options) {
-  if (options.name.empty()) {
-    return show_list(api.get("/v1/migrations"), options, "migrations", kMigrationHead,
-                     migration_row);
-  }
-  auto answer = api.get("/v1/migrations/" + options.name);
-  if (!answer) return tell(answer.error(), options);
-  print_json(*answer);
-  return kOk;
-}
-
-std::string parts_text(const json::object& report) {
-  auto parts = get_object(report, "downtime_parts_ms");
-  if (!parts) return "";
-  std::string text;
-  for (const auto& part : **parts) {
-    text += (text.empty() ? "" : ", ") + std::string(part.key()) + " " +
-            fixed(part.value().to_number<double>(), 1);
-  }
-  return text;
-}
-
-int migrate(ApiClient& api, const Options& options) {
-  json::object body{{"to", options.to}};
-  if (!options.fabric.empty()) body["fabric"] = options.fabric;
-  auto accepted = api.post("/v1/containers/" + options.name + "/migrate", body);
-  if (!accepted) return tell(accepted.error(), options);
-  const std::string id = string_or(*accepted, "id");
-  if (!options.as_json) std::cerr << "migration " << id << "\n";
-  std::string phase;
-  for (;;) {
-    // The migration is the daemon's: it goes on whether or not anybody watches.
-    auto report = api.get("/v1/migrations/" + id);
-    if (!report) return tell(report.error(), options);
-    const std::string now = string_or(*report, "phase");
-    if (now != phase && !options.as_json) std::cerr << "  " << now << "\n";
-    phase = now;
-    const std::string outcome = string_or(*report, "outcome");
-    // The outcome is set a moment before the source has cleaned up and the total is known.
-    const bool over = outcome != "running" && outcome != "in-doubt" &&
-                      number_or(*report, "total_ms") > 0;
-    if (!over) {
-      std::this_thread::sleep_for(Milliseconds(20));
-      continue;
-    }
-    if (options.as_json) print_json(*report);
-    if (outcome == "committed") {
-      if (!options.as_json) {
-        std::cout << options.name << " runs on " << options.to << ": downtime "
-                  << fixed(number_or(*report, "downtime_ms"), 1) << " ms (" << parts_text(*report)
-                  << "), " << mib(*report, "bytes_sent") << " over " << string_or(*report, "fabric")
-                  << " in " << fixed(number_or(*report, "total_ms"), 0) << " ms\n";
-      }
-      return kOk;
-    }
-    if (!options.as_json) {
-      std::cerr << "lifeboat: not moved, " << options.name << " runs on at "
-                << string_or(*report, "source") << "\n  failed in: " << phase
-                << "\n  because: " << string_or(*report, "error") << "\n";
-    }
-    return kFailed;
-  }
 }
 
 // Prints what a job or container has printed so far, or all until it ends.
@@ -289,6 +157,8 @@ constexpr Verb kVerbs[] = {
     {"ps", "containers on all nodes", ps},
     {"logs", "what a job or a container printed", logs},
     {"kill", "end a job or a container", kill},
+    {"cancel", "stop a migration; the container runs on where it was", cancel},
+    {"top", "migrations going on now, on all nodes, as they proceed", top},
     {"migrations", "migrations that started on this node, or one of any node by its id", migrations},
 };
 
@@ -302,6 +172,13 @@ void add_arguments(CLI::App& verb, Options& options) {
     verb.add_option("CONTAINER", options.name)->required();
     verb.add_option("--to", options.to, "target node")->required();
     verb.add_option("--fabric", options.fabric, "network to use (default: default_fabric)");
+    verb.add_option("--mode", options.mode, "pre-copy (default) or stop-and-copy");
+    verb.add_option("--bandwidth", options.bandwidth, "limit for its pages, in Mbit/s");
+    verb.add_flag("--dry-run", options.dry_run, "check everything and predict, but move nothing");
+  } else if (name == "cancel") {
+    verb.add_option("ID", options.name, "the migration")->required();
+  } else if (name == "top") {
+    verb.add_flag("--once", options.once, "print one table and return");
   } else if (name == "logs") {
     verb.add_option("NAME", options.name, "job or container")->required();
     verb.add_flag("-f,--follow", options.follow, "go on until it ends");

@@ -1,0 +1,35 @@
+/* hide_pages.h - the list through which Lifeboat tells liblifeboat-criu.so which memory CRIU shall
+ * not see. It lies in a memfd that both sides have mapped: the daemon fills it, at the latest before
+ * it sends the request to CRIU; the library counts what it did, so that the daemon can check.
+ *
+ * Plain C, as the library must load into any CRIU without a C++ runtime. */
+#pragma once
+
+#include <stdint.h>
+
+#define LIFEBOAT_HIDE_VARIABLE "LIFEBOAT_HIDE_FD" /* decimal number of the memfd */
+#define LIFEBOAT_HIDE_MAGIC UINT64_C(0x4c42484944453031)
+#define LIFEBOAT_HIDE_VERSION 1u
+
+/* Addresses of one process, multiples of the page size, `end` excluded. */
+struct lifeboat_hidden_range {
+  uint32_t pid; /* as in the /proc that CRIU reads */
+  uint32_t reserved;
+  uint64_t start;
+  uint64_t end;
+};
+
+/* Fixed-width fields only: the two sides are built by different compilers. */
+struct lifeboat_hide_list {
+  uint64_t magic;
+  uint32_t version;
+  uint32_t capacity; /* entries that fit into the file */
+  uint64_t count;    /* entries in use: sorted by {pid, start}, not overlapping */
+  /* Written by the library. */
+  uint64_t loads;         /* it has been loaded and sees this list */
+  uint64_t scans;         /* PAGEMAP_SCAN calls for present pages */
+  uint64_t hidden_scans;  /* of these: part or all of the area was hidden */
+  uint64_t hidden_ranges; /* ranges left out, summed over all scans */
+  uint64_t unknown_scans; /* of a file whose process could not be told: passed through */
+  struct lifeboat_hidden_range ranges[];
+};

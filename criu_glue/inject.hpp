@@ -1,0 +1,17 @@
+// inject.hpp - makes a userfaultfd inside another process, without that process's doing.
+#pragma once
+
+#include <sys/types.h>
+
+#include "base/fd.hpp"
+#include "base/result.hpp"
+
+namespace lifeboat {
+
+// Stops one thread of the process for some tenths of a millisecond, lets it run userfaultfd() by
+// way of the `syscall` instruction in its vDSO, takes the descriptor over and closes it there. The
+// thread's own system call, if it was in one, is restarted as after any signal without handler.
+// No code of the process is changed.
+Result<Fd> inject_userfaultfd(pid_t pid);
+
+}  // namespace lifeboat

@@ -1,0 +1,40 @@
+// memory.hpp - units and ranges of a container's memory, shared by tracker, transfer and pager.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace lifeboat {
+
+inline constexpr std::uint64_t kPageBytes = 4096;
+// Pages travel and are kept by aligned chunks of this size: what one connection, one thread and one
+// piece of the store are responsible for.
+inline constexpr std::uint64_t kChunkBytes = 2U << 20;
+inline constexpr std::uint32_t kChunkPages = kChunkBytes / kPageBytes;
+
+// Addresses in a process, aligned to pages, `end` excluded.
+struct AddressRange {
+  std::uint64_t start = 0;
+  std::uint64_t end = 0;
+  [[nodiscard]] std::uint64_t bytes() const { return end - start; }
+  bool operator==(const AddressRange&) const = default;
+};
+
+// Consecutive pages of one process that are there (in memory or in swap, not the zero page).
+struct PageRun {
+  std::uint64_t address = 0;
+  std::uint32_t pages = 0;
+  bool written = true;  // since the tracker protected them last; true where nothing tracks them
+  bool operator==(const PageRun&) const = default;
+};
+
+// Pages of which process: its pid in the container's pid namespace, the same before and after.
+struct ProcessRuns {
+  std::uint32_t pid = 0;
+  std::vector<PageRun> runs;
+};
+
+}  // namespace lifeboat

@@ -1,0 +1,118 @@
+#include "criu_glue/page_store.hpp"
+
+#include <sys/mman.h>
+
+#include <utility>
+
+namespace lifeboat {
+
+namespace {
+
+constexpr std::uint64_t kArenaBytes = 64U << 20;  // one mapping for many chunks: mappings are counted
+constexpr std::uint32_t kHugePiece = 64;          // a first piece of so many pages gets huge pages
+
+std::uint64_t chunk_of(std::uint64_t address) { return address / kChunkBytes * kChunkBytes; }
+
+}  // namespace
+
+PageStore::PageStore(PageStore&& other) noexcept
+    : chunks_(std::exchange(other.chunks_, {})),
+      arenas_(std::exchange(other.arenas_, {})),
+      arena_used_(other.arena_used_),
+      bytes_(std::exchange(other.bytes_, 0)),
+      bytes_max_(other.bytes_max_) {}
+
+PageStore::~PageStore() {
+  for (unsigned char* arena : arenas_) ::munmap(arena, kArenaBytes);
+}
+
+unsigned char* PageStore::new_chunk() {
+  if (arenas_.empty() || arena_used_ == kArenaBytes) {
+    void* const memory = ::mmap(nullptr, kArenaBytes + kChunkBytes, PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) return nullptr;
+    // Aligned to a chunk, for huge pages; what is left over is given back.
+    auto* const raw = static_cast<unsigned char*>(memory);
+    const auto skew = reinterpret_cast<std::uintptr_t>(raw) % kChunkBytes;
+    unsigned char* const arena = raw + (skew == 0 ? 0 : kChunkBytes - skew);
+    if (arena > raw) ::munmap(raw, static_cast<std::size_t>(arena - raw));
+    const auto tail = static_cast<std::size_t>(raw + kArenaBytes + kChunkBytes - (arena + kArenaBytes));
+    if (tail > 0) ::munmap(arena + kArenaBytes, tail);
+    arenas_.push_back(arena);
+    arena_used_ = 0;
+  }
+  unsigned char* const chunk = arenas_.back() + arena_used_;
+  arena_used_ += kChunkBytes;
+  return chunk;
+}
+
+Result<PageStore::Chunk*> PageStore::chunk_at(std::uint32_t pid, std::uint64_t address) {
+  const Key key{pid, chunk_of(address)};
+  const auto at = chunks_.find(key);
+  if (at != chunks_.end()) return &at->second;
+  // A process may use its address space thinly, but not without limit.
+  const std::uint64_t chunks_max = 65536 + 16 * (bytes_max_ / kChunkBytes);
+  if (chunks_.size() >= chunks_max) {
+    return fail(Errc::kRefused, "pages in more than " + std::to_string(chunks_max) +
+                                    " places: more than was reserved for this container");
+  }
+  return &chunks_[key];
+}
+
+Result<unsigned char*> PageStore::place(std::uint32_t pid, std::uint64_t address,
+                                        std::uint32_t pages) {
+  const std::uint64_t offset = address % kChunkBytes;
+  if (pages == 0 || address % kPageBytes != 0 || offset + pages * kPageBytes > kChunkBytes) {
+    return fail(Errc::kProtocol, "pages that do not lie in one chunk");
+  }
+  if (bytes_ + pages * kPageBytes > bytes_max_) {
+    return fail(Errc::kRefused, "the pages exceed the " + std::to_string(bytes_max_ >> 20) +
+                                    " MiB that were reserved for them");
+  }
+  TRY(Chunk* chunk, chunk_at(pid, address));
+  if (chunk->memory == nullptr) {
+    chunk->memory = new_chunk();
+    if (chunk->memory == nullptr) return fail_errno("memory for pages");
+    if (pages >= kHugePiece) (void)::madvise(chunk->memory, kChunkBytes, MADV_HUGEPAGE);
+  }
+  return chunk->memory + offset;
+}
+
+void PageStore::mark_data(std::uint32_t pid, std::uint64_t address, std::uint32_t pages) {
+  Chunk& chunk = chunks_[{pid, chunk_of(address)}];
+  const std::uint64_t first = address % kChunkBytes / kPageBytes;
+  for (std::uint64_t page = first; page < first + pages; ++page) {
+    if (!chunk.data[page]) bytes_ += kPageBytes;
+    chunk.data.set(page);
+    chunk.zero.reset(page);
+  }
+}
+
+Status PageStore::mark_zero(std::uint32_t pid, std::uint64_t address, std::uint32_t pages) {
+  for (std::uint64_t at = address; at < address + pages * kPageBytes; at += kPageBytes) {
+    TRY(Chunk* chunk, chunk_at(pid, at));
+    const std::uint64_t page = at % kChunkBytes / kPageBytes;
+    if (chunk->data[page]) bytes_ -= kPageBytes;
+    chunk->data.reset(page);
+    chunk->zero.set(page);
+  }
+  return {};
+}
+
+void PageStore::drop(std::uint32_t pid, std::uint64_t address, std::uint32_t pages) {
+  const auto at = chunks_.find({pid, chunk_of(address)});
+  if (at == chunks_.end()) return;
+  Chunk& chunk = at->second;
+  const std::uint64_t first = address % kChunkBytes / kPageBytes;
+  for (std::uint64_t page = first; page < std::min<std::uint64_t>(first + pages, kChunkPages); ++page) {
+    if (chunk.data[page]) bytes_ -= kPageBytes;
+    chunk.data.reset(page);
+    chunk.zero.reset(page);
+  }
+  // One call for all of a chunk: huge pages are not split for nothing.
+  if (chunk.data.none() && chunk.memory != nullptr) {
+    (void)::madvise(chunk.memory, kChunkBytes, MADV_DONTNEED);
+  }
+}
+
+}  // namespace lifeboat

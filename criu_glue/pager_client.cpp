@@ -1,0 +1,130 @@
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cstring>
+#include <filesystem>
+
+#include "criu_glue/pager.hpp"
+
+namespace lifeboat {
+
+namespace {
+
+constexpr Milliseconds kAnswerLimit{10'000};
+constexpr Milliseconds kFinalLimit{60'000};
+constexpr std::size_t kMessageBytesMax = 4096;
+
+Status send_message(int socket, const std::string& text, int fd) {
+  iovec part{const_cast<char*>(text.data()), text.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (fd >= 0) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+  }
+  if (::sendmsg(socket, &message, MSG_NOSIGNAL) != static_cast<ssize_t>(text.size())) {
+    return fail(Errc::kUnavailable, std::string("the pager has ended: ") + std::strerror(errno));
+  }
+  return {};
+}
+
+}  // namespace
+
+awaitable<Result<PagerClient>> PagerClient::start(PagerOptions options) {
+  int pair[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
+    co_return fail_errno("socketpair for the pager");
+  }
+  Fd ours(pair[0]);
+  const Fd theirs(pair[1]);
+  const std::string log = std::filesystem::path(options.control_socket).parent_path() / "pager.log";
+  const Fd errors(::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  SpawnOptions spawn_options;
+  spawn_options.fds.emplace_back(theirs.get(), 3);
+  spawn_options.stderr_fd = errors.get();
+  spawn_options.keep_priority = true;
+  spawn_options.argv = {options.program,      "--lazy-socket", options.lazy_socket,
+                        "--control-socket",   options.control_socket,
+                        "--cgroup",           options.cgroup,
+                        "--bytes-max",        std::to_string(options.bytes_max)};
+  auto process = spawn(spawn_options);
+  if (!process) co_return tl::unexpected<Error>(process.error().context(options.program));
+  auto executor = co_await asio::this_coro::executor;
+  PagerClient client(std::move(*process),
+                     asio::posix::stream_descriptor(executor, ours.release()));
+  // It listens for CRIU before it answers.
+  auto status = co_await client.status();
+  if (!status) {
+    client.process().kill_and_reap();
+    co_return tl::unexpected<Error>(status.error().context("start the pager"));
+  }
+  co_return client;
+}
+
+awaitable<Result<PagerClient>> PagerClient::open(const std::string& control_socket) {
+  Fd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (control_socket.size() >= sizeof address.sun_path) {
+    co_return fail(Errc::kInvalid, control_socket + " is too long for a socket");
+  }
+  std::memcpy(address.sun_path, control_socket.c_str(), control_socket.size() + 1);
+  if (!socket || ::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
+    co_return fail(Errc::kUnavailable, "no pager at " + control_socket);
+  }
+  auto executor = co_await asio::this_coro::executor;
+  co_return PagerClient(Process(), asio::posix::stream_descriptor(executor, socket.release()));
+}
+
+awaitable<Result<json::object>> PagerClient::ask(json::object request, int fd, Milliseconds limit) {
+  auto executor = co_await asio::this_coro::executor;
+  CO_CHECK_OK(send_message(socket_.native_handle(), json::serialize(request), fd));
+  Deadline deadline(executor, limit, [this] { socket_.cancel(); });
+  auto [error] = co_await socket_.async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
+  if (error) {
+    co_return fail(deadline.expired() ? Errc::kTimeout : Errc::kUnavailable,
+                   "the pager gives no answer");
+  }
+  std::string text(kMessageBytesMax, '\0');
+  const ssize_t n = ::recv(socket_.native_handle(), text.data(), text.size(), MSG_DONTWAIT);
+  if (n <= 0) co_return fail(Errc::kUnavailable, "the pager has ended; see pager.log");
+  text.resize(static_cast<std::size_t>(n));
+  CO_TRY(json::object answer, parse_object(text));
+  const json::value* ok = answer.if_contains("ok");
+  if (ok != nullptr && ok->is_bool() && ok->get_bool()) co_return answer;
+  co_return fail(errc_from(string_or(answer, "code")), string_or(answer, "message"));
+}
+
+awaitable<Status> PagerClient::add_connection(Fd socket, unsigned shard, unsigned shards) {
+  json::object request{{"op", "connection"}, {"shard", shard}, {"shards", shards}};
+  auto answer = co_await ask(std::move(request), socket.get(), kAnswerLimit);
+  if (!answer) co_return tl::unexpected<Error>(answer.error());
+  co_return Status{};
+}
+
+awaitable<Result<json::object>> PagerClient::set_final(Fd entries) {
+  json::object request{{"op", "final"}};
+  co_return co_await ask(std::move(request), entries.get(), kFinalLimit);
+}
+
+awaitable<Status> PagerClient::push() {
+  json::object request{{"op", "push"}};
+  auto answer = co_await ask(std::move(request), -1, kAnswerLimit);
+  if (!answer) co_return tl::unexpected<Error>(answer.error());
+  co_return Status{};
+}
+
+awaitable<Result<json::object>> PagerClient::status() {
+  json::object request{{"op", "status"}};
+  co_return co_await ask(std::move(request), -1, kAnswerLimit);
+}
+
+}  // namespace lifeboat

@@ -1,0 +1,40 @@
+// blocking.hpp - work that blocks (reading memory, sending pages), kept off the event loop.
+#pragma once
+
+#include <functional>
+#include <utility>
+
+#include "base/asio.hpp"
+
+namespace lifeboat {
+
+// Runs `work` on a thread of `pool`; the awaiting coroutine goes on in its own executor with the
+// result. What `work` refers to must live until then: await it where those objects are.
+template <class R>
+awaitable<R> run_blocking(asio::thread_pool& pool, std::function<R()> work) {
+  const auto call = [](std::function<R()> f) -> awaitable<R> { co_return f(); };
+  awaitable<R> there = call(std::move(work));
+  co_return co_await asio::co_spawn(pool.get_executor(), std::move(there), asio::use_awaitable);
+}
+
+// One at a time, in no particular order; for coroutines of one event loop.
+class AsyncMutex {
+ public:
+  explicit AsyncMutex(asio::any_io_executor executor) : timer_(std::move(executor)) {
+    timer_.expires_at(SteadyClock::time_point::max());
+  }
+  awaitable<void> lock() {
+    while (locked_) co_await timer_.async_wait(use_tuple);
+    locked_ = true;
+  }
+  void unlock() {
+    locked_ = false;
+    timer_.cancel();
+  }
+
+ private:
+  asio::steady_timer timer_;
+  bool locked_ = false;
+};
+
+}  // namespace lifeboat

@@ -1,0 +1,45 @@
+// cli.hpp - what the verbs of `lifeboat` share.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "api_client.hpp"
+#include "table.hpp"
+
+namespace lifeboat {
+
+enum ExitCode : int { kOk = 0, kFailed = 1, kUsage = 2, kNoDaemon = 3 };
+
+struct Options {
+  std::string socket = "/run/lifeboat/api.sock";
+  bool as_json = false;
+  std::string name;  // container, job, migration or file
+  std::string to;
+  std::string fabric;
+  bool detach = false;
+  bool follow = false;
+  std::string mode;
+  unsigned bandwidth = 0;  // Mbit/s
+  bool dry_run = false;
+  bool once = false;
+};
+
+// Says what went wrong; returns the exit code for it.
+int tell(const Error& error, const Options& options);
+void print_json(const json::object& object);
+std::string mib(const json::object& object, std::string_view key);
+std::string fixed(double value, int digits);
+// Shows one list of an answer as a table.
+int show_list(const Result<json::object>& answer, const Options& options, const char* key,
+              const std::vector<std::string>& head,
+              const std::function<std::vector<std::string>(const json::object&)>& row);
+
+// migrate.cpp
+int migrate(ApiClient& api, const Options& options);
+int cancel(ApiClient& api, const Options& options);
+int top(ApiClient& api, const Options& options);
+int migrations(ApiClient& api, const Options& options);
+
+}  // namespace lifeboat

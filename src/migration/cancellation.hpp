@@ -1,0 +1,43 @@
+// cancellation.hpp - an operator's wish to stop a migration, while that is still possible.
+#pragma once
+
+#include <functional>
+
+#include "base/result.hpp"
+
+namespace lifeboat {
+
+class Cancellation {
+ public:
+  // Makes what is going on fail soon. kConflict after the point of no return.
+  Status request() {
+    if (too_late_) {
+      return fail(Errc::kConflict, "the migration has passed its point of no return; it will be "
+                                   "over in a moment");
+    }
+    requested_ = true;
+    if (interrupt_) interrupt_();
+    return {};
+  }
+  [[nodiscard]] bool requested() const { return requested_; }
+  // kCancelled once it was requested.
+  [[nodiscard]] Status check() const {
+    if (!requested_) return {};
+    return fail(Errc::kCancelled, "cancelled by an operator");
+  }
+  // How to wake up what is being waited for; replaces what was set before.
+  void on_request(std::function<void()> interrupt) { interrupt_ = std::move(interrupt); }
+  // From here on request() is refused.
+  Status pass_point_of_no_return() {
+    auto status = check();
+    if (status) too_late_ = true;
+    return status;
+  }
+
+ private:
+  bool requested_ = false;
+  bool too_late_ = false;
+  std::function<void()> interrupt_;
+};
+
+}  // namespace lifeboat

@@ -1,0 +1,342 @@
+#include "migration/memory_source.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "base/blocking.hpp"
+#include "base/file.hpp"
+#include "base/process.hpp"
+
+namespace lifeboat {
+
+namespace {
+
+// Less memory than this is sent whole while frozen: cheaper than tracking it.
+constexpr std::uint64_t kTrackBytesMin = 8U << 20;
+
+// Its pid in the innermost pid namespace: the last number of "NSpid: 4711 12".
+Result<std::uint32_t> pid_in_container(pid_t pid) {
+  TRY(const std::string text, read_file("/proc/" + std::to_string(pid) + "/status", 8192));
+  const auto at = text.find("NSpid:");
+  if (at == std::string::npos) return fail(Errc::kSystem, "no NSpid in /proc/PID/status");
+  const std::string line = text.substr(at, text.find('\n', at) - at);
+  return static_cast<std::uint32_t>(std::strtoul(line.c_str() + line.find_last_of(" \t"), nullptr, 10));
+}
+
+std::uint64_t count_pages(const std::vector<PageRun>& runs) {
+  std::uint64_t pages = 0;
+  for (const PageRun& run : runs) pages += run.pages;
+  return pages;
+}
+
+std::uint64_t bytes_of(const std::vector<AddressRange>& ranges) {
+  std::uint64_t bytes = 0;
+  for (const AddressRange& range : ranges) bytes += range.bytes();
+  return bytes;
+}
+
+void add(SendCounts& total, const SendCounts& more) {
+  total.pages += more.pages;
+  total.zero_pages += more.zero_pages;
+  total.payload_bytes += more.payload_bytes;
+  total.raw_bytes += more.raw_bytes;
+  total.unread_pages += more.unread_pages;
+}
+
+// How many of the runs to send before the progress is told: about 64 MiB.
+std::size_t slice_of(std::span<const PageRun> runs) {
+  constexpr std::uint64_t kPages = 16384;
+  std::uint64_t pages = 0;
+  std::size_t count = 0;
+  while (count < runs.size() && pages < kPages) pages += runs[count++].pages;
+  return count;
+}
+
+double seconds_since(SteadyClock::time_point start) { return elapsed_ms(start) / 1000; }
+
+}  // namespace
+
+MemorySource::MemorySource(Cgroup cgroup, std::vector<Fd> connections, MemoryOptions options,
+                           std::shared_ptr<MemoryProgress> progress)
+    : cgroup_(std::move(cgroup)), progress_(std::move(progress)) {
+  PageSender::Options sender;
+  sender.shards = static_cast<unsigned>(connections.size());
+  sender.timeout_s = options.timeout_s;
+  for (Fd& connection : connections) {
+    senders_.push_back(std::make_unique<PageSender>(std::move(connection), sender));
+    if (options.bytes_per_s > 0) senders_.back()->limit(options.bytes_per_s / sender.shards);
+    ++sender.shard;
+  }
+}
+
+MemorySource::~MemorySource() {
+  cancel();
+  pool_.join();
+}
+
+void MemorySource::cancel() {
+  for (const auto& sender : senders_) sender->cancel();
+}
+
+std::uint64_t MemorySource::bytes_on_wire() const {
+  std::uint64_t bytes = 0;
+  for (const auto& sender : senders_) bytes += sender->bytes_on_wire();
+  return bytes;
+}
+
+awaitable<Result<RoundMeasurement>> MemorySource::round(bool hold_back) {
+  std::function<Result<RoundMeasurement>()> work = [this, hold_back] { return run_round(hold_back); };
+  co_return co_await run_blocking(pool_, std::move(work));
+}
+
+awaitable<Result<FinalMemory>> MemorySource::send_rest() {
+  std::function<Result<FinalMemory>()> work = [this] { return run_rest(); };
+  co_return co_await run_blocking(pool_, std::move(work));
+}
+
+Status MemorySource::follow_processes(bool track) {
+  const std::vector<pid_t> pids = cgroup_.pids();
+  std::erase_if(processes_, [&](const auto& item) {
+    return std::find(pids.begin(), pids.end(), item.first) == pids.end() ||
+           process_start_time(item.first) != item.second.start_time;
+  });
+  for (const pid_t pid : pids) {
+    if (processes_.contains(pid)) continue;
+    auto inner = pid_in_container(pid);
+    auto mappings = owned_mappings(pid);
+    if (!inner || !mappings) {
+      // It ended in this moment; or, when all are frozen, we must not go on without it.
+      if (!track && process_start_time(pid) != 0) {
+        return tl::unexpected<Error>(!inner ? inner.error() : mappings.error());
+      }
+      continue;
+    }
+    Process process;
+    process.pid = *inner;
+    process.start_time = process_start_time(pid);
+    if (track && bytes_of(*mappings) >= kTrackBytesMin) {
+      auto tracker = DirtyTracker::attach(pid);
+      if (tracker) {
+        process.tracker = std::move(*tracker);
+      } else {
+        untracked_reason_ = tracker.error().message;
+      }
+    }
+    if (!process.tracker) {
+      auto tracker = DirtyTracker::untracked(pid);
+      if (!tracker) {
+        if (track) continue;
+        return tl::unexpected<Error>(tracker.error());
+      }
+      process.tracker = std::move(*tracker);
+    }
+    processes_.emplace(pid, std::move(process));
+  }
+  return {};
+}
+
+// New mappings are registered while everything stands still for some tenths of a millisecond.
+Status MemorySource::refresh_frozen() {
+  constexpr Milliseconds kLimit{200};
+  CHECK_OK(cgroup_.freeze_now(kLimit));
+  Status status;
+  for (auto& [pid, process] : processes_) {
+    auto refreshed = process.tracker->refresh();
+    if (!refreshed && process_start_time(pid) != 0) status = refreshed;
+  }
+  CHECK_OK(cgroup_.thaw());
+  std::uint64_t tracked = 0;
+  for (const auto& [pid, process] : processes_) tracked += process.tracker->tracked_bytes();
+  tracked_bytes_ = tracked;
+  return status;
+}
+
+// Every connection's thread sends its part of every process's `to_send`, and waits until the target
+// has it.
+Result<SendCounts> MemorySource::send_all() {
+  struct Part {
+    Result<SendCounts> counts = SendCounts{};
+    std::vector<std::pair<pid_t, std::vector<PageRun>>> unread;
+  };
+  std::vector<Part> parts(senders_.size());
+  std::uint64_t wanted = 0;
+  for (const auto& [pid, process] : processes_) wanted += count_pages(process.to_send);
+  progress_->pages_sent = 0;
+  progress_->pages_to_send = wanted;
+  const auto send_part = [this, &parts](std::size_t index) {
+    Part& part = parts[index];
+    SendCounts total;
+    for (const auto& [pid, process] : processes_) {
+      if (process.to_send.empty()) continue;
+      std::vector<PageRun> unread;
+      std::span<const PageRun> left = process.to_send;
+      while (!left.empty()) {
+        PageJob job;
+        job.host_pid = pid;
+        job.pid = process.pid;
+        job.runs = left.first(slice_of(left));
+        left = left.subspan(job.runs.size());
+        auto sent = senders_[index]->send(job, unread);
+        if (!sent) {
+          part.counts = tl::unexpected<Error>(sent.error());
+          return;
+        }
+        progress_->pages_sent += sent->pages;
+        progress_->bytes_sent += sent->payload_bytes;
+        add(total, *sent);
+      }
+      if (!unread.empty()) part.unread.emplace_back(pid, std::move(unread));
+    }
+    if (auto flushed = senders_[index]->flush(); !flushed) {
+      part.counts = tl::unexpected<Error>(flushed.error());
+      return;
+    }
+    part.counts = total;
+  };
+  {
+    std::vector<std::jthread> threads;
+    for (std::size_t i = 1; i < senders_.size(); ++i) threads.emplace_back(send_part, i);
+    send_part(0);
+  }
+  SendCounts total;
+  for (Part& part : parts) {
+    if (!part.counts) return part.counts;
+    add(total, *part.counts);
+    for (const auto& [pid, unread] : part.unread) {
+      for (const PageRun& run : unread) processes_[pid].carried.remove(run.address, run.pages);
+    }
+  }
+  add(counts_, total);
+  return total;
+}
+
+Result<RoundMeasurement> MemorySource::run_round(bool hold_back) {
+  RoundMeasurement measured;
+  measured.round = ++rounds_;
+  const auto start = SteadyClock::now();
+  measured.started_s = elapsed_ms(created_, start) / 1000;
+  CHECK_OK(follow_processes(true));
+  CHECK_OK(refresh_frozen());
+  for (auto& [pid, process] : processes_) {
+    process.to_send.clear();
+    auto found = process.tracker->collect();
+    if (!found) {
+      if (process_start_time(pid) == 0) continue;
+      return tl::unexpected<Error>(found.error());
+    }
+    measured.pages_found += count_pages(*found);
+    PageSet written;
+    for (const PageRun& run : *found) {
+      written.add(run.address, run.pages);
+      process.carried.split(run, [&](const PageRun& part, bool carried) {
+        if (carried) measured.pages_resent += part.pages;
+      });
+      process.written_before[0].split(run, [&](const PageRun& part, bool before) {
+        if (!hold_back || !before) {
+          process.to_send.push_back(part);
+          return;
+        }
+        process.written_before[1].split(part, [&](const PageRun& piece, bool hot) {
+          if (!hot) {
+            process.to_send.push_back(piece);
+          } else {
+            measured.pages_held_back += piece.pages;
+            process.carried.remove(piece.address, piece.pages);
+          }
+        });
+      });
+    }
+    for (const PageRun& run : process.to_send) process.carried.add(run.address, run.pages);
+    measured.pages_sent += count_pages(process.to_send);
+    process.written_before[1] = std::move(process.written_before[0]);
+    process.written_before[0] = std::move(written);
+  }
+  measured.scan_s = seconds_since(start);
+  const auto send_start = SteadyClock::now();
+  TRY(const SendCounts sent, send_all());
+  measured.send_s = seconds_since(send_start);
+  measured.bytes_on_wire = sent.payload_bytes;
+  for (auto& [pid, process] : processes_) {
+    auto present = process.tracker->survey();
+    if (!present) continue;
+    for (const PageRun& run : *present) {
+      if (run.written) {
+        measured.pages_dirty_after += run.pages;
+        continue;
+      }
+      process.carried.split(run, [&](const PageRun& part, bool carried) {
+        if (!carried) measured.pages_dirty_after += part.pages;
+      });
+    }
+  }
+  return measured;
+}
+
+awaitable<Result<std::uint64_t>> MemorySource::sample(Milliseconds watched) {
+  std::function<Result<std::uint64_t>()> work = [this, watched] { return run_sample(watched); };
+  co_return co_await run_blocking(pool_, std::move(work));
+}
+
+Result<std::uint64_t> MemorySource::run_sample(Milliseconds watched) {
+  CHECK_OK(follow_processes(true));
+  CHECK_OK(refresh_frozen());
+  for (auto& [pid, process] : processes_) (void)process.tracker->collect();
+  std::this_thread::sleep_for(watched);
+  std::uint64_t pages = 0;
+  for (auto& [pid, process] : processes_) {
+    auto written = process.tracker->collect();
+    if (written) pages += count_pages(*written);
+  }
+  return pages;
+}
+
+Result<std::vector<OwnedMapping>> MemorySource::owned() const {
+  std::vector<OwnedMapping> all;
+  for (const pid_t pid : cgroup_.pids()) {
+    TRY(const std::uint32_t inner, pid_in_container(pid));
+    TRY(const std::vector<AddressRange> mappings, owned_mappings(pid));
+    for (const AddressRange& range : mappings) all.push_back({pid, inner, range});
+  }
+  return all;
+}
+
+Result<FinalMemory> MemorySource::run_rest() {
+  FinalMemory rest;
+  const auto start = SteadyClock::now();
+  const std::uint64_t bytes_before = bytes_on_wire();
+  CHECK_OK(follow_processes(false));
+  std::vector<const Process*> ordered;
+  std::map<std::uint32_t, std::vector<PageRun>> present;
+  for (auto& [pid, process] : processes_) {
+    process.to_send.clear();
+    TRY(std::vector<PageRun> runs, process.tracker->survey());
+    for (const PageRun& run : runs) {
+      process.carried.split(run, [&](const PageRun& part, bool carried) {
+        if (carried && !part.written) return;
+        if (!process.tracker->tracking()) rest.untracked_pages += part.pages;
+        process.to_send.push_back(part);
+      });
+      rest.present_pages += run.pages;
+    }
+    rest.sent_pages += count_pages(process.to_send);
+    present[process.pid] = std::move(runs);
+  }
+  for (const auto& [pid, runs] : present) {
+    for (const PageRun& run : runs) rest.pages.push_back({pid, run.pages, run.address});
+  }
+  rest.survey_ms = elapsed_ms(start);
+  const auto send_start = SteadyClock::now();
+  TRY(const SendCounts sent, send_all());
+  if (sent.unread_pages > 0) {
+    return fail(Errc::kSystem, std::to_string(sent.unread_pages) +
+                                   " pages of the frozen container could not be read");
+  }
+  rest.send_ms = elapsed_ms(send_start);
+  rest.bytes_on_wire = bytes_on_wire() - bytes_before;
+  return rest;
+}
+
+}  // namespace lifeboat

@@ -1,0 +1,109 @@
+// memory_source.hpp - a container's memory on its way out: its processes tracked, their pages sent in
+// rounds over several connections, and the rest while it is frozen.
+//
+// What has been sent is known page by page. A page counts as carried when it was sent after it was
+// last seen written; everything else is sent again, up to the last time, frozen. Its work is done on
+// threads of its own; one call at a time.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/asio.hpp"
+#include "base/cgroup.hpp"
+#include "criu_glue/dirty_tracker.hpp"
+#include "criu_glue/page_set.hpp"
+#include "criu_glue/pager.hpp"
+#include "migration/page_stream.hpp"
+#include "migration/precopy_control.hpp"
+#include "report.hpp"
+
+namespace lifeboat {
+
+struct MemoryOptions {
+  std::uint64_t bytes_per_s = 0;  // over all connections; 0: no limit
+  int timeout_s = 30;             // without progress on a connection
+};
+
+// The result of the last pass, made while the container was frozen.
+struct FinalMemory {
+  std::vector<FinalPage> pages;       // every page that exists, in order of {pid, address}
+  std::uint64_t present_pages = 0;
+  std::uint64_t sent_pages = 0;       // of these, while frozen
+  std::uint64_t untracked_pages = 0;  // of the sent ones: because nothing tracked them
+  std::uint64_t bytes_on_wire = 0;
+  double survey_ms = 0;
+  double send_ms = 0;
+};
+
+// One owned mapping of one process, for CRIU to leave alone.
+struct OwnedMapping {
+  pid_t host_pid = -1;
+  std::uint32_t pid = 0;
+  AddressRange range;
+};
+
+class MemorySource {
+ public:
+  // `connections`: one page connection to the target each.
+  MemorySource(Cgroup cgroup, std::vector<Fd> connections, MemoryOptions options,
+               std::shared_ptr<MemoryProgress> progress);
+  ~MemorySource();
+
+  // One round of pre-copy: what was written since the last one (everything, the first time), all of
+  // it acknowledged by the target when this returns. `hold_back` leaves out pages that were
+  // written in each of the last three rounds.
+  awaitable<Result<RoundMeasurement>> round(bool hold_back);
+
+  // Pages written within `watched`, without sending any.
+  awaitable<Result<std::uint64_t>> sample(Milliseconds watched);
+
+  // The container is frozen: what CRIU must not touch. 0.2 ms.
+  Result<std::vector<OwnedMapping>> owned() const;
+  // The container is frozen: sends what the target lacks. Together with the rounds this is all.
+  awaitable<Result<FinalMemory>> send_rest();
+
+  // Every call that is running or comes fails soon with kCancelled or kUnavailable.
+  void cancel();
+
+  [[nodiscard]] std::uint64_t bytes_on_wire() const;
+  // Compression, zeros and the like, over all so far.
+  [[nodiscard]] const SendCounts& counts() const { return counts_; }
+  [[nodiscard]] std::uint64_t tracked_bytes() const { return tracked_bytes_; }
+  // Why processes are not tracked; empty if all worth it are.
+  [[nodiscard]] const std::string& untracked_reason() const { return untracked_reason_; }
+
+ private:
+  struct Process {
+    std::uint32_t pid = 0;  // in the container
+    std::uint64_t start_time = 0;
+    std::unique_ptr<DirtyTracker> tracker;
+    PageSet carried;           // the target has the newest version, as far as the tracker knows
+    PageSet written_before[2]; // in the last round, in the one before
+    std::vector<PageRun> to_send;
+  };
+  using Processes = std::map<pid_t, Process>;
+
+  Result<std::uint64_t> run_sample(Milliseconds watched);
+  Result<RoundMeasurement> run_round(bool hold_back);
+  Result<FinalMemory> run_rest();
+  // Brings the list of processes up to date, attaching trackers if `track`.
+  Status follow_processes(bool track);
+  Status refresh_frozen();
+  Result<SendCounts> send_all();
+
+  Cgroup cgroup_;
+  std::vector<std::unique_ptr<PageSender>> senders_;
+  Processes processes_;
+  std::shared_ptr<MemoryProgress> progress_;
+  SendCounts counts_;
+  std::atomic<std::uint64_t> tracked_bytes_{0};
+  std::string untracked_reason_;
+  unsigned rounds_ = 0;
+  SteadyClock::time_point created_ = SteadyClock::now();
+  asio::thread_pool pool_{1};
+};
+
+}  // namespace lifeboat

@@ -1,0 +1,20 @@
+// outcome.hpp - migrations whose end is not known here: after a lost answer, or a restart of the
+// daemon.
+#pragma once
+
+#include "node.hpp"
+
+namespace lifeboat {
+
+// Asks the target how the migration ended until it answers, over every fabric in turn.
+awaitable<Outcome> ask_outcome(Node& node, const std::string& target, const std::string& migration);
+
+// For a container whose migration the daemon did not survive and which lives here: at the source
+// before its commit was sent, at the target after the commit was recorded. Waits until CRIU, which
+// ends by itself without its daemon, has let go, and thaws it.
+awaitable<void> resume_left_over(std::shared_ptr<Container> container);
+
+// For a container found in doubt after a restart of the daemon: asks the target and acts.
+awaitable<void> resolve(Node& node, std::shared_ptr<Container> container);
+
+}  // namespace lifeboat

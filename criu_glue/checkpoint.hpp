@@ -92,7 +92,7 @@ class PreparedDump {
   ~PreparedDump();
   // What CRIU is not to see, to be set at any time before start(); null without a library.
   [[nodiscard]] HideList* hidden() { return hidden_.get(); }
-  // The container's cgroup is frozen: dumps; returns when CRIU holds the finished images. On failure
+  // The container's cgroup is frozen: dumps; returns when CRIU holds finished images. On failure
   // the tasks are as before.
   awaitable<Result<HeldDump>> start() &&;
 
@@ -138,7 +138,7 @@ enum class RestoreMemory {
 
 class PreparedRestore {
  public:
-  // Before there are images (the directory must exist). From here on CRIU is a member of the cgroup,
+  // Before there are images (the directory must exist). From here on CRIU is member of the cgroup,
   // until it has made the container's init: a kill of the cgroup ends it, and nobody may freeze the
   // cgroup before start() has returned, which does it.
   static awaitable<Result<PreparedRestore>> prepare(RestoreRequest request);

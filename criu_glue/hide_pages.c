@@ -2,11 +2,11 @@
  * Lifeboat moves by itself out of CRIU's sight, so that CRIU neither reads nor writes them.
  *
  * CRIU asks the kernel which pages of a mapping are there by ioctl(PAGEMAP_SCAN) on
- * /proc/PID/pagemap (criu/pagemap-cache.c). That call is answered here for everything but the listed
+ * /proc/PID/pagemap (criu/pagemap-cache.c). That call is answered here for everything but listed
  * ranges; in those, no page seems to be there. Nothing else changes: the mappings themselves come
  * from smaps, and a scan for guard regions (criu/mem.c, collect_madv_guards) must see all.
  *
- * Besides, it makes CRIU read smaps in small pieces. The kernel composes its text mapping by mapping
+ * Besides, it makes CRIU read smaps in pieces. The kernel composes the text mapping by mapping
  * in one page; what does not fit any more is thrown away and composed again by the next read, and
  * to compose it means to walk all its page tables: 11 ms for 1 GB. A read that is shorter than the
  * text of one mapping ends before that happens.
@@ -81,7 +81,7 @@ __attribute__((constructor)) static void load(void) {
 }
 
 /* What CRIU itself starts (ip, iptables, tar) is none of our business. But `criu` may be a script
- * around the real one, which is to be preloaded like that script's shell: only who scans is CRIU. */
+ * around the real one, which is preloaded like that script's shell: only who scans is CRIU. */
 static void keep_to_ourselves(void) {
   if (list_fd < 0) return;
   (void)syscall(SYS_close, list_fd);

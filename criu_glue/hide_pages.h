@@ -1,5 +1,5 @@
 /* hide_pages.h - the list through which Lifeboat tells liblifeboat-criu.so which memory CRIU shall
- * not see. It lies in a memfd that both sides have mapped: the daemon fills it, at the latest before
+ * not see. It lies in a memfd that both sides map: the daemon fills it, at the latest before
  * it sends the request to CRIU; the library counts what it did, so that the daemon can check.
  *
  * Plain C, as the library must load into any CRIU without a C++ runtime. */

@@ -1,7 +1,7 @@
 // pagemap_image.hpp - reads CRIU's pagemap-PID.img: which pages of a process an image holds.
 //
 // CRIU marks pages of private anonymous memory as lazy even in an ordinary dump, and a lazy restore
-// skips what is marked: it expects them from the pager. So after a dump whose memory was meant to be
+// skips what is marked: it wants them from the pager. So after a dump whose memory was meant to be
 // hidden, what is found here is what the pager must have, or the dump is not to be used.
 #pragma once
 

@@ -57,6 +57,9 @@ Status Swrk::send(const criu::Request& request) {
   const std::string bytes = request.SerializeAsString();
   if (::send(socket_->native_handle(), bytes.data(), bytes.size(), MSG_NOSIGNAL) !=
       static_cast<ssize_t>(bytes.size())) {
+    if (errno == EPIPE || errno == ECONNRESET) {
+      return fail(Errc::kSystem, "criu ended without an answer");
+    }
     return fail_errno("send a request to criu");
   }
   return {};
@@ -65,8 +68,8 @@ Status Swrk::send(const criu::Request& request) {
 Result<criu::Response> Swrk::read_message() {
   std::vector<char> bytes(64 * 1024);
   const ssize_t n = ::recv(socket_->native_handle(), bytes.data(), bytes.size(), MSG_DONTWAIT);
-  if (n < 0) return fail_errno("receive from criu");
-  if (n == 0) return fail(Errc::kSystem, "criu ended without an answer");
+  if (n < 0 && errno != ECONNRESET) return fail_errno("receive from criu");
+  if (n <= 0) return fail(Errc::kSystem, "criu ended without an answer");
   criu::Response response;
   if (!response.ParseFromArray(bytes.data(), static_cast<int>(n))) {
     return fail(Errc::kProtocol, "criu sent a message that Lifeboat cannot parse; is it too old?");

@@ -52,11 +52,12 @@ awaitable<Result<json::object>> Agent::migrate_request(json::object params, Call
                    "node " + node_.name() + " is moving " + std::to_string(node_.leaving()) +
                        " containers already, as many as limits.migrations_per_node allows");
   }
-  CO_TRY(const MigrationMode mode, migration_mode_from(string_or(params, "mode", "pre-copy")));
+  CO_TRY(const MigrationMode mode, migration_mode_from(string_or(params, "mode", "stop-and-copy")));
   Move move;
   move.container = container;
   move.target = target;
   move.fabric = fabric;
+  move.carry_pages = mode == MigrationMode::kPreCopy;
   move.bytes_per_s = get_u64(params, "bytes_per_s").value_or(0);
   const json::value* dry = params.if_contains("dry_run");
   if (dry != nullptr && dry->is_bool() && dry->get_bool()) {
@@ -64,6 +65,7 @@ awaitable<Result<json::object>> Agent::migrate_request(json::object params, Call
     move.report->id = node_.new_migration_id();
     move.report->mode = mode;
     move.cancellation = std::make_shared<Cancellation>();
+    move.carry_pages = true;  // the container's writes are watched
     co_return co_await predict(node_, std::move(move));
   }
   move.report = node_.new_migration(*container, target, fabric);

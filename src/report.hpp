@@ -40,7 +40,7 @@ struct MigrationTimes {
 // How its memory is moved; `--mode`.
 enum class MigrationMode {
   kPreCopy,      // rounds while it runs, the rest while it is frozen
-  kStopAndCopy,  // everything while it is frozen
+  kStopAndCopy,  // everything while it is frozen, in CRIU's images
 };
 
 [[nodiscard]] const char* to_string(MigrationMode mode);
@@ -81,7 +81,7 @@ struct MigrationReport {
   std::string source;
   std::string target;
   std::string fabric;
-  MigrationMode mode = MigrationMode::kPreCopy;
+  MigrationMode mode = MigrationMode::kStopAndCopy;
   std::string phase = "connect";  // the step it is in, or was in when it failed
   Outcome outcome = Outcome::kRunning;
   std::string error;  // why it was aborted

@@ -172,7 +172,7 @@ void add_arguments(CLI::App& verb, Options& options) {
     verb.add_option("CONTAINER", options.name)->required();
     verb.add_option("--to", options.to, "target node")->required();
     verb.add_option("--fabric", options.fabric, "network to use (default: default_fabric)");
-    verb.add_option("--mode", options.mode, "pre-copy (default) or stop-and-copy");
+    verb.add_option("--mode", options.mode, "stop-and-copy (default), or pre-copy (new: see README)");
     verb.add_option("--bandwidth", options.bandwidth, "limit for its pages, in Mbit/s");
     verb.add_flag("--dry-run", options.dry_run, "check everything and predict, but move nothing");
   } else if (name == "cancel") {

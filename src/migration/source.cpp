@@ -36,7 +36,6 @@ double predicted_downtime_ms(const Move& move, const Node& node) {
   const double wire_ms = bytes * 8 / static_cast<double>(fabric->rate_bits_per_s) * 1000;
   constexpr double kFixedMs = 100;
   if (!move.carry_pages) return wire_ms + 1300 * bytes / 1e9 + kFixedMs;  // CRIU: 1.3 s per GB
-  if (move.report->mode == MigrationMode::kStopAndCopy) return wire_ms + kFixedMs;
   // In the worst case all of it is dirty in the end, and is sent once more.
   return wire_ms + kFixedMs;
 }
@@ -202,6 +201,7 @@ awaitable<Result<PreCopied>> pre_copy(Node& node, Connected peer) {
     report.memory.untracked_reason = peer.memory->untracked_reason();
   }
   // CRIU is started and has looked at the kernel before the freeze.
+  report.phase = "dump";
   CO_TRY(ImageDirectory images, ImageDirectory::create(config.paths.run_dir + "/images", report.id));
   CO_TRY(std::vector<ExternalMount> mounts, external_mounts(peer.move.container->spec()));
   DumpRequest request = dump_request(node, *peer.move.container, images, std::move(mounts));

@@ -445,7 +445,7 @@ awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& o
   const json::value* pages = offer.if_contains("pages");
   auto started = co_await start_helpers(
       node, *prepared, pages != nullptr && pages->is_bool() && pages->get_bool());
-  if (!started) co_return failed_at("preflight", started.error());
+  if (!started) co_return failed_at("restore", started.error());
   json::object accepted;
   auto sent = co_await link.send(Kind::kAccepted, std::move(accepted), timeouts.request);
   if (!sent) co_return failed_at("preflight", sent.error());

@@ -377,7 +377,11 @@ class Pager {
       if (entry.pid != pid) end = 0;
       if (entry.pid < pid || entry.address < end || entry.address % kPageBytes != 0 ||
           entry.pages == 0 || entry.address >= 1ULL << 56) {
-        return fail(Errc::kProtocol, "a list of pages that is out of order");
+        return fail(Errc::kProtocol, "a list of pages that is out of order: " +
+                                         std::to_string(entry.pages) + " pages of process " +
+                                         std::to_string(entry.pid) + " at " +
+                                         std::to_string(entry.address) + ", after process " +
+                                         std::to_string(pid) + " up to " + std::to_string(end));
       }
       pid = entry.pid;
       end = entry.address + entry.pages * kPageBytes;

@@ -64,7 +64,14 @@ CRIU_DIES = '''#!/bin/sh
 exec REAL "$@"
 '''
 CRIU_EXITS = '#!/bin/sh\n[ "$1" != swrk ] || exit 1\nexec REAL "$@"\n'
-CRIU_SLOW = '#!/bin/sh\n[ "$1" != swrk ] || sleep 2\nexec REAL "$@"\n'
+# It stands still for two seconds as soon as it has opened the log of a restore.
+CRIU_SLOW = '''#!/bin/sh
+[ "$1" != swrk ] || ( (
+  exec 3>&-
+  while [ -d /proc/$$ ] && ! readlink /proc/$$/fd/* | grep -q 'restore[.]log'; do sleep 0.005; done
+  kill -STOP $$; sleep 2; kill -CONT $$ ) > /dev/null 2>&1 & )
+exec REAL "$@"
+'''
 
 HPL_INPUT = '''HPLinpack benchmark input file
 Lifeboat
@@ -798,7 +805,7 @@ class Strangers(Group):
     return (b'LBT1' + kind.to_bytes(2, 'little') + bytes(2) + size.to_bytes(4, 'little') + text)
 
   def test_peers(self):
-    hello = {'cluster': self.lab.name, 'node': 'n2', 'version': 1}
+    hello = {'cluster': self.lab.name, 'node': 'n2', 'version': 2}
     cases = (
       ('garbage', b'GET / HTTP/1.1\r\nHost: n1\r\n\r\n', 'wrong magic'),
       ('half a header', self.frame(1, hello)[:7], 'no progress before the deadline'),
@@ -809,7 +816,7 @@ class Strangers(Group):
       ('a greeting without a name', self.frame(1, {'cluster': self.lab.name}), "member 'node'"),
       ('a request before the greeting', self.frame(2, {'method': 'status'}),
        'sent Request where Hello was due'),
-      ('another version', self.frame(1, {**hello, 'version': 2}), 'speaks protocol version 2'),
+      ('another version', self.frame(1, {**hello, 'version': 3}), 'speaks protocol version 3'),
       ('another cluster', self.frame(1, {**hello, 'cluster': 'other'}),
        "belongs to cluster 'other', this one to"))
     for what, data, logged in cases:

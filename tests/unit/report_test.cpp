@@ -22,14 +22,48 @@ TEST(Report, Json) {
   report.resident_bytes = 1ULL << 40;
   report.bytes_sent = 7;
   report.warnings = {"w"};
-  report.times = {1, 2, 3, 4, 5, 6.00049, 7, 27.0006, 30};
+  report.times.preflight = 1;
+  report.times.pre_copy = 8;
+  report.times.freeze = 2;
+  report.times.dump = 3;
+  report.times.transfer = 4;
+  report.times.restore = 5;
+  report.times.network = 6.00049;
+  report.times.resume = 7;
+  report.times.downtime = 27.0006;
+  report.times.total = 30;
+  report.memory.pages = 9;
+  report.memory.bytes_frozen = 10;
+  report.progress->pages_to_send = 12;
+  report.progress->pages_sent = 11;
   EXPECT_EQ(json::serialize(to_json(report)),
             R"({"id":"n1-abc","container":"hpl-0","job":"hpl","source":"n1","target":"n2",)"
             R"("fabric":"10g","mode":"stop-and-copy","phase":"committed","outcome":"committed",)"
             R"("error":"","started_at":"2026-01-31T12:00:00.123Z","resident_bytes":1099511627776,)"
-            R"("bytes_sent":7,"preflight_ms":1E0,"downtime_ms":2.7001E1,"downtime_parts_ms":)"
+            R"("bytes_sent":7,"frozen_bytes":10,"round_pages":12,"round_pages_sent":11,)"
+            R"("memory":{"pages":9,"pages_frozen":0,"pages_untracked":0,"pages_zero":0,)"
+            R"("bytes_raw":0,"survey_ms":0E0,"send_ms":0E0,"criu_dump_ms":0E0,)"
+            R"("untracked_reason":""},"rounds":[],"preflight_ms":1E0,"pre_copy_ms":8E0,)"
+            R"("downtime_ms":2.7001E1,"downtime_parts_ms":)"
             R"({"freeze":2E0,"dump":3E0,"transfer":4E0,"restore":5E0,"network":6E0,"resume":7E0},)"
             R"("total_ms":3E1,"warnings":["w"]})");
+}
+
+TEST(Report, WhatIsSentShowsWhileItRuns) {
+  MigrationReport report;
+  report.progress->bytes_sent = 4096;
+  EXPECT_EQ(to_json(report).at("bytes_sent").to_number<int>(), 4096);
+}
+
+TEST(Report, ModesHaveNames) {
+  for (const MigrationMode mode : {MigrationMode::kPreCopy, MigrationMode::kStopAndCopy}) {
+    const auto found = migration_mode_from(to_string(mode));
+    ASSERT_TRUE(found.has_value());
+    EXPECT_EQ(*found, mode);
+  }
+  const auto unknown = migration_mode_from("warp");
+  ASSERT_FALSE(unknown.has_value());
+  EXPECT_EQ(unknown.error().message, "no migration mode 'warp'; known: pre-copy, stop-and-copy");
 }
 
 TEST(Report, OutcomesHaveNames) {

@@ -1,0 +1,255 @@
+// liblifeboat-criu.so, loaded into this process instead of CRIU and asked as CRIU asks.
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "base/fd.hpp"
+#include "criu_glue/hide_list.hpp"
+#include "criu_glue/hide_pages.h"
+#include "criu_glue/memory.hpp"
+
+namespace lifeboat {
+namespace {
+
+struct Scan {
+  std::uint64_t size = sizeof(Scan), flags = 0, start = 0, end = 0, walk_end = 0, vec = 0,
+                vec_len = 0, max_pages = 0, inverted = 0, mask = 0, anyof = 0, wanted = 0;
+};
+struct Region {
+  std::uint64_t start, end, categories;
+};
+constexpr unsigned long kScan = _IOWR('f', 16, Scan);
+constexpr std::uint64_t kPresent = 1U << 3, kSwapped = 1U << 4;
+constexpr std::size_t kPages = 64;
+
+// The library as CRIU has it, with `list` or without.
+class Library {
+ public:
+  explicit Library(const HideList* list) {
+    // The library closes the descriptor it is given.
+    if (list != nullptr) {
+      setenv(LIFEBOAT_HIDE_VARIABLE, std::to_string(::dup(list->fd())).c_str(), 1);
+    }
+    const auto beside = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+    const char* elsewhere = std::getenv("LIFEBOAT_CRIU_LIBRARY");
+    const std::string path = elsewhere != nullptr ? elsewhere : beside / "liblifeboat-criu.so";
+    handle_ = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    unsetenv(LIFEBOAT_HIDE_VARIABLE);
+    if (handle_ == nullptr) throw std::runtime_error(::dlerror());
+    find(ioctl, "ioctl");
+    find(openat, "openat64");
+    find(read, "read");
+    find(close, "close");
+  }
+  Library(const Library&) = delete;
+  ~Library() { ::dlclose(handle_); }
+
+  int (*ioctl)(int, unsigned long, ...) = nullptr;
+  int (*openat)(int, const char*, int, ...) = nullptr;
+  ssize_t (*read)(int, void*, std::size_t) = nullptr;
+  int (*close)(int) = nullptr;
+
+ private:
+  template <class Function>
+  void find(Function& function, const char* name) {
+    function = reinterpret_cast<Function>(::dlsym(handle_, name));
+  }
+  void* handle_ = nullptr;
+};
+
+class HidePages : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    void* memory = ::mmap(nullptr, kPages * kPageBytes, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(memory, MAP_FAILED);
+    ::madvise(memory, kPages * kPageBytes, MADV_NOHUGEPAGE);
+    for (std::size_t i = 0; i < kPages; ++i) static_cast<char*>(memory)[i * kPageBytes] = 1;
+    start_ = reinterpret_cast<std::uint64_t>(memory);
+    pagemap_ = Fd(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+    ASSERT_TRUE(pagemap_);
+    auto list = HideList::create();
+    ASSERT_TRUE(list.has_value());
+    list_ = std::make_unique<HideList>(std::move(*list));
+    if (text(nullptr, all()) == "error") GTEST_SKIP() << "this kernel has no PAGEMAP_SCAN";
+  }
+  void TearDown() override {
+    ::munmap(reinterpret_cast<void*>(start_), kPages * kPageBytes);
+  }
+
+  // Pages by their number in the test's memory.
+  [[nodiscard]] HiddenRange range(std::uint64_t from, std::uint64_t to) const {
+    HiddenRange hidden;
+    hidden.pid = static_cast<std::uint32_t>(::getpid());
+    hidden.start = start_ + from * kPageBytes;
+    hidden.end = start_ + to * kPageBytes;
+    return hidden;
+  }
+  void hide(std::vector<HiddenRange> ranges) {
+    ASSERT_TRUE(list_->set(std::move(ranges)).has_value());
+  }
+  [[nodiscard]] Scan all() const {
+    Scan scan;
+    scan.start = start_;
+    scan.end = start_ + kPages * kPageBytes;
+    scan.vec_len = 100;
+    scan.anyof = kPresent | kSwapped;
+    scan.wanted = kPresent | kSwapped;
+    return scan;
+  }
+  // "FROM-TO ... ; end WALK_END", in numbers of pages.
+  std::string text(const Library* library, Scan scan) const {
+    std::vector<Region> regions(100);
+    scan.vec = reinterpret_cast<std::uint64_t>(regions.data());
+    const int found = library == nullptr ? ::ioctl(pagemap_.get(), kScan, &scan)
+                                         : library->ioctl(pagemap_.get(), kScan, &scan);
+    if (found < 0) return "error";
+    std::string all;
+    for (int i = 0; i < found; ++i) {
+      const Region& region = regions[static_cast<std::size_t>(i)];
+      all += number(region.start) + "-" + number(region.end) + " ";
+    }
+    return all + "; end " + number(scan.walk_end);
+  }
+  [[nodiscard]] std::string number(std::uint64_t address) const {
+    return std::to_string((address - start_) / kPageBytes);
+  }
+
+  std::uint64_t start_ = 0;
+  Fd pagemap_;
+  std::unique_ptr<HideList> list_;
+};
+
+TEST_F(HidePages, WithoutAListNothingChanges) {
+  const Library library(nullptr);
+  EXPECT_EQ(text(&library, all()), "0-64 ; end 64");
+}
+
+TEST_F(HidePages, ListFilledAfterLoadingIsObeyed) {
+  const Library library(list_.get());
+  EXPECT_EQ(text(&library, all()), "0-64 ; end 64");
+  hide({range(20, 24), range(8, 16)});
+  EXPECT_EQ(text(&library, all()), "0-8 16-20 24-64 ; end 64");
+  const HideCounters counters = list_->counters();
+  EXPECT_EQ(counters.loads, 1U);
+  EXPECT_EQ(counters.scans, 2U);
+  EXPECT_EQ(counters.hidden_scans, 1U);
+  EXPECT_EQ(counters.hidden_ranges, 2U);
+  EXPECT_EQ(counters.unknown_scans, 0U);
+}
+
+TEST_F(HidePages, EdgesAndAll) {
+  const Library library(list_.get());
+  hide({range(0, 4), range(60, 64)});
+  EXPECT_EQ(text(&library, all()), "4-60 ; end 64");
+  hide({range(0, 64)});
+  EXPECT_EQ(text(&library, all()), "; end 64");
+  hide({range(0, 32), range(32, 64)});
+  EXPECT_EQ(text(&library, all()), "; end 64");
+  Scan part = all();
+  part.start += 30 * kPageBytes;
+  part.end = start_ + 40 * kPageBytes;
+  EXPECT_EQ(text(&library, part), "; end 40");
+  hide({range(0, 33), range(38, 64)});
+  EXPECT_EQ(text(&library, part), "33-38 ; end 40");
+}
+
+TEST_F(HidePages, ArrayTooSmallIsContinuedByTheNextScan) {
+  const Library library(list_.get());
+  hide({range(8, 16), range(20, 24)});
+  Scan scan = all();
+  scan.vec_len = 2;
+  EXPECT_EQ(text(&library, scan), "0-8 16-20 ; end 24");
+  scan.vec_len = 1;
+  EXPECT_EQ(text(&library, scan), "0-8 ; end 16");
+  scan.start = start_ + 16 * kPageBytes;
+  EXPECT_EQ(text(&library, scan), "16-20 ; end 24");
+  scan.start = start_ + 24 * kPageBytes;
+  EXPECT_EQ(text(&library, scan), "24-64 ; end 64");
+}
+
+TEST_F(HidePages, LimitOfPagesCountsOverAllGaps) {
+  const Library library(list_.get());
+  hide({range(8, 16)});
+  Scan scan = all();
+  scan.max_pages = 10;
+  EXPECT_EQ(text(&library, scan), "0-8 16-18 ; end 18");
+  scan.max_pages = 8;
+  EXPECT_EQ(text(&library, scan), "0-8 ; end 16");
+}
+
+TEST_F(HidePages, OtherProcessesAreNotHidden) {
+  const Library library(list_.get());
+  HiddenRange before = range(0, 64);
+  before.pid -= 1;
+  HiddenRange after = range(0, 64);
+  after.pid += 1;
+  hide({before, after});
+  EXPECT_EQ(text(&library, all()), "0-64 ; end 64");
+  EXPECT_EQ(list_->counters().hidden_scans, 0U);
+}
+
+// CRIU looks for guard regions, which it must see wherever they are.
+TEST_F(HidePages, ScanForSomethingElseSeesAll) {
+  const Library library(list_.get());
+  hide({range(0, 64)});
+  Scan scan = all();
+  scan.anyof = 0;
+  scan.mask = kPresent;
+  EXPECT_EQ(text(&library, scan), "0-64 ; end 64");
+  EXPECT_EQ(list_->counters().scans, 0U);
+}
+
+TEST_F(HidePages, ErrorsPass) {
+  const Library library(list_.get());
+  hide({range(8, 16)});
+  Scan scan = all();
+  scan.inverted = ~std::uint64_t{0};
+  EXPECT_EQ(text(&library, scan), "error");
+  EXPECT_EQ(library.ioctl(-1, kScan, &scan), -1);
+  EXPECT_EQ(errno, EBADF);
+}
+
+TEST_F(HidePages, ListOfAnotherVersionIsNotUsed) {
+  const std::uint32_t version = LIFEBOAT_HIDE_VERSION + 1;
+  ASSERT_EQ(::pwrite(list_->fd(), &version, sizeof version, offsetof(lifeboat_hide_list, version)),
+            static_cast<ssize_t>(sizeof version));
+  hide({range(0, 64)});
+  const Library library(list_.get());
+  EXPECT_EQ(text(&library, all()), "0-64 ; end 64");
+  EXPECT_EQ(list_->counters().loads, 0U);
+}
+
+TEST_F(HidePages, SmapsComeInSmallPieces) {
+  const Library library(list_.get());
+  const Fd self(::open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  char text[4096];
+  const int smaps = library.openat(self.get(), "smaps", O_RDONLY);
+  ASSERT_GE(smaps, 0);
+  EXPECT_LE(library.read(smaps, text, sizeof text), 512);
+  EXPECT_EQ(library.close(smaps), 0);
+  const int zero = library.openat(AT_FDCWD, "/dev/zero", O_RDONLY);
+  EXPECT_EQ(zero, smaps) << "the lowest free number comes again";
+  EXPECT_EQ(library.read(zero, text, sizeof text), static_cast<ssize_t>(sizeof text));
+  EXPECT_EQ(library.close(zero), 0);
+}
+
+TEST_F(HidePages, MalformedListsAreRefused) {
+  EXPECT_FALSE(list_->set({range(0, 8), range(7, 9)}).has_value());
+  EXPECT_FALSE(list_->set({range(8, 8)}).has_value());
+  HiddenRange odd = range(0, 8);
+  odd.end += 1;
+  EXPECT_FALSE(list_->set({odd}).has_value());
+  HiddenRange nobody = range(0, 8);
+  nobody.pid = 0;
+  EXPECT_FALSE(list_->set({nobody}).has_value());
+}
+
+}  // namespace
+}  // namespace lifeboat

@@ -232,7 +232,11 @@ Result<RoundMeasurement> MemorySource::run_round(bool hold_back) {
     for (const PageRun& run : *found) {
       written.add(run.address, run.pages);
       process.carried.split(run, [&](const PageRun& part, bool carried) {
-        if (carried) measured.pages_resent += part.pages;
+        if (!carried) return;
+        // Resent: it went out in the round just before, and has been written again already.
+        process.written_before[0].split(part, [&](const PageRun& piece, bool before) {
+          if (before) measured.pages_resent += piece.pages;
+        });
       });
       process.written_before[0].split(run, [&](const PageRun& part, bool before) {
         if (!hold_back || !before) {

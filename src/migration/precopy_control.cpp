@@ -5,7 +5,7 @@
 //      writes while the round is sent, so it shrinks at best as the time of sending does;
 //   3. freeze when neither the prediction nor the last two rounds show a fall worth the page faults
 //      that another round costs the job: that is one of the paper's patterns;
-//   4. in a steady state, do not freeze at a bad moment: take one that is no worse than the average.
+//   4. in a steady state, do not freeze at a bad moment: take one no worse than the average.
 //
 // Khaled Z. Ibrahim, Steven Hofmeyr, Costin Iancu, Eric Roman: "Optimized Pre-Copy Live Migration
 // for Memory Intensive Applications", SC 2011. "Line n" below is a line of its Algorithm 2.
@@ -50,7 +50,16 @@ constexpr std::size_t kRegressionRounds = 8;
 // Without any measured or nominal rate: 1 Gb/s.
 constexpr double kRateUnknown = 1.18e8;
 
-double number(double value) { return std::isfinite(value) && value > 0 ? value : 0; }
+// What no fabric has, nor any round takes: a broken clock, a division by next to nothing.
+constexpr double kRateLeast = 1e3;
+constexpr double kRateMost = 1e13;
+constexpr double kMost = 1e9;
+
+double number(double value) {
+  return std::isnan(value) || value <= 0 ? 0 : std::min(value, kMost);
+}
+
+bool is_rate(double value) { return value >= kRateLeast && value <= kRateMost; }
 
 // ------------------------------------------------------------------------------------- reading
 
@@ -84,8 +93,8 @@ double send_rate(const std::vector<Round>& rounds, const PrecopyLimits& limits) 
     bytes = bytes / 4 + payload;
     seconds = seconds / 4 + r.send;
   }
-  if (seconds > 0 && number(bytes / seconds) > 0) return bytes / seconds;
-  return number(limits.rate_bytes_per_s) > 0 ? limits.rate_bytes_per_s : kRateUnknown;
+  if (seconds > 0 && is_rate(bytes / seconds)) return bytes / seconds;
+  return is_rate(limits.rate_bytes_per_s) ? limits.rate_bytes_per_s : kRateUnknown;
 }
 
 // Seconds to send so many pages: fixed + per_page * pages.
@@ -96,27 +105,32 @@ struct SendTime {
   [[nodiscard]] double of(double pages) const { return pages > 0 ? fixed + per_page * pages : 0; }
 };
 
-// Lines 25 to 27: linear regression of time over pages. With fewer than three rounds, and where
-// jitter makes it absurd, a line through the origin.
+// Lines 25 to 27: linear regression of time over pages. Jitter is a share of what is measured, so
+// each round weighs by its relative error: with equal weights round 1 alone would decide. With
+// fewer than three rounds, and where jitter makes the fixed part absurd, a line through the origin.
 SendTime regression(const std::vector<Round>& rounds, double rate) {
-  double n = 0, x = 0, y = 0, xx = 0, xy = 0;
+  const double latency_pages = rate * kFixedMax / kPage;  // fewer say more of latency than of rate
+  double n = 0, w = 0, x = 0, y = 0, xx = 0, xy = 0;
   double least = kFixedMax;
   const std::size_t first = rounds.size() - std::min(rounds.size(), kRegressionRounds);
   for (std::size_t i = first; i < rounds.size(); ++i) {
     const Round& r = rounds[i];
     if (r.sent <= 0 || r.send <= 0) continue;
-    n += 1, x += r.sent, y += r.send, xx += r.sent * r.sent, xy += r.sent * r.send;
+    const double error = std::max(r.sent, latency_pages);
+    const double weight = 1 / (error * error);
+    n += 1, w += weight, x += weight * r.sent, y += weight * r.send;
+    xx += weight * r.sent * r.sent, xy += weight * r.sent * r.send;
     least = std::min(least, r.send);
   }
   SendTime line{0, kPage / rate};
   if (n < 1) return line;
-  if (number(xy / xx) > 0) line.per_page = xy / xx;
-  const double spread = n * xx - x * x;
-  if (n < 3 || spread <= 1e-9 * n * xx) return line;
-  const double slope = (n * xy - x * y) / spread;
-  const double fixed = std::clamp((y - slope * x) / n, 0.0, least);
+  if (is_rate(kPage / (xy / xx))) line.per_page = xy / xx;
+  const double spread = w * xx - x * x;
+  if (n < 3 || spread <= 1e-9 * w * xx) return line;
+  const double slope = (w * xy - x * y) / spread;
+  const double fixed = std::clamp((y - slope * x) / w, 0.0, least);
   const double per_page = (xy - fixed * x) / xx;  // the best slope for this `fixed`
-  if (number(per_page) > 0) line = SendTime{fixed, per_page};
+  if (is_rate(kPage / per_page)) line = SendTime{fixed, per_page};
   return line;
 }
 
@@ -193,7 +207,7 @@ Forecast forecast(const std::vector<Round>& rounds, double pages, const PrecopyL
   if (last.dirty <= 0) return next;
   // Dirty after a round: what is held back, and what the job writes while it is sent. A set of
   // written pages grows with time ever slower, so this is the best that can come.
-  const double held = std::min(last.dirty, last.held);
+  const double held = std::min(last.dirty, std::max(last.held, next.found * next.hot_share));
   const double shorter = last.time() > 0 ? (last.scan + next.send) / last.time() : 1;
   next.quotient = (held + (last.dirty - held) * shorter) / last.dirty;
   return next;
@@ -214,7 +228,7 @@ double longest_s(const std::vector<Round>& rounds, const Forecast& next, double 
   return next.wait + scan + kFixedMax / 5 + found * kPage / slowest;
 }
 
-// The average dirty set over the rounds at the end that differ by no more than jitter, and how many.
+// The average dirty set over the rounds at the end that differ by no more than jitter; how many.
 struct Steady {
   double average = 0;
   unsigned rounds = 0;

@@ -23,8 +23,8 @@ struct RoundMeasurement {
   double send_s = 0;              // until the target had acknowledged all of it
   std::uint64_t pages_found = 0;  // written since the last round
   std::uint64_t pages_sent = 0;   // of these; the rest was held back
-  // Of those sent, sent in the round just before as well. (In *any* earlier round would say nothing:
-  // round 1 sends everything.) So it counts from round 3 on, like the paper's history bitmap.
+  // Of those sent, sent in the round just before as well. (In *any* earlier round would say
+  // nothing: round 1 sends everything.) It counts from round 3 on, like the paper's history bitmap.
   std::uint64_t pages_resent = 0;
   std::uint64_t pages_held_back = 0;
   std::uint64_t bytes_on_wire = 0;

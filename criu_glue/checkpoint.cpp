@@ -120,8 +120,7 @@ awaitable<Result<PreparedDump>> PreparedDump::prepare(DumpRequest wanted) {
     options.env.emplace_back(LIFEBOAT_HIDE_VARIABLE, std::to_string(kListFd));
   }
   CO_TRY(Swrk swrk, co_await Swrk::start(wanted.paths.criu, std::move(options)));
-  CO_TRY(const criu::Features features, co_await swrk.warm_up(kWarmUpLimit));
-  (void)features;
+  CO_CHECK_OK(co_await swrk.warm_up(kWarmUpLimit));
   if (hidden && hidden->counters().loads == 0) {
     co_return fail(Errc::kUnavailable, wanted.paths.criu + " did not load " + wanted.hide_library +
                                            "; is it missing, or criu linked statically?");
@@ -142,15 +141,10 @@ awaitable<Result<HeldDump>> PreparedDump::start() && {
     opts.add_external("mnt[" + request_.mounts[i].mount_point + "]:" + external_name(i));
   }
   CO_CHECK_OK(swrk_->send(request));
-  HeldDump held(std::move(swrk_), std::move(hidden_));
+  HeldDump held(std::move(swrk_));
   CO_CHECK_OK(
       co_await advance_to(*held.swrk_, "post-dump", request_.paths, request_.limit, nullptr));
   co_return held;
-}
-
-awaitable<Result<HeldDump>> HeldDump::start(DumpRequest request) {
-  CO_TRY(PreparedDump prepared, co_await PreparedDump::prepare(std::move(request)));
-  co_return co_await std::move(prepared).start();
 }
 
 HeldDump::~HeldDump() {
@@ -174,8 +168,7 @@ awaitable<Result<PreparedRestore>> PreparedRestore::prepare(RestoreRequest wante
   options.cgroup_procs = wanted.cgroup + "/cgroup.procs";
   options.bind_mounts.emplace_back(wanted.mounts.front().source, wanted.root);
   CO_TRY(Swrk swrk, co_await Swrk::start(wanted.paths.criu, std::move(options)));
-  CO_TRY(const criu::Features features, co_await swrk.warm_up(kWarmUpLimit));
-  (void)features;
+  CO_CHECK_OK(co_await swrk.warm_up(kWarmUpLimit));
   co_return PreparedRestore(std::move(wanted), std::move(directories), std::move(swrk));
 }
 
@@ -206,11 +199,6 @@ awaitable<Result<HeldRestore>> PreparedRestore::start(RestoreMemory memory) && {
   co_return held;
 }
 
-awaitable<Result<HeldRestore>> HeldRestore::start(RestoreRequest request) {
-  CO_TRY(PreparedRestore prepared, co_await PreparedRestore::prepare(std::move(request)));
-  co_return co_await std::move(prepared).start(RestoreMemory::kImages);
-}
-
 HeldRestore::~HeldRestore() {
   if (!swrk_) return;
   // CRIU only logs a failure of pre-resume and lets the clone run: so the clone ends first, and
@@ -221,11 +209,13 @@ HeldRestore::~HeldRestore() {
 }
 
 awaitable<Result<Process>> HeldRestore::release() && {
-  CO_CHECK_OK(swrk_->answer(true));
+  // From here on dropping this object must not end the tasks: they are the only copy. If CRIU ends
+  // now, they run.
+  const std::unique_ptr<Swrk> swrk = std::move(swrk_);
+  CO_CHECK_OK(swrk->answer(true));
   // `post-resume`, or the response: either way CRIU has detached from all tasks.
-  auto message = co_await swrk_->receive(kResumeLimit);
+  auto message = co_await swrk->receive(kResumeLimit);
   const bool failed = message && message->type() != criu::NOTIFY && !message->success();
-  swrk_.reset();
   if (!message) co_return tl::unexpected<Error>(message.error());
   if (failed) co_return fail(Errc::kSystem, "criu failed after the commit: " + message->cr_errmsg());
   co_return std::move(init_);

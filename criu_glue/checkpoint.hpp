@@ -66,21 +66,15 @@ struct CriuDirectories {
 
 class HeldDump {
  public:
-  // Both steps of PreparedDump at once.
-  static awaitable<Result<HeldDump>> start(DumpRequest request);
   HeldDump(HeldDump&&) noexcept = default;
   ~HeldDump();
-  // What was kept from CRIU; null when the request had no library for it.
-  [[nodiscard]] const HideList* hidden() const { return hidden_.get(); }
   // The target runs: CRIU kills the tasks here. Waits until it has.
   awaitable<Status> commit() &&;
 
  private:
   friend class PreparedDump;
-  HeldDump(std::unique_ptr<Swrk> swrk, std::unique_ptr<HideList> hidden)
-      : swrk_(std::move(swrk)), hidden_(std::move(hidden)) {}
+  explicit HeldDump(std::unique_ptr<Swrk> swrk) : swrk_(std::move(swrk)) {}
   std::unique_ptr<Swrk> swrk_;  // null once moved from or answered
-  std::unique_ptr<HideList> hidden_;
 };
 
 class PreparedDump {
@@ -113,8 +107,6 @@ class PreparedDump {
 // they cannot run if this daemon or CRIU dies here; only a thaw of the cgroup starts them.
 class HeldRestore {
  public:
-  // Both steps of PreparedRestore at once.
-  static awaitable<Result<HeldRestore>> start(RestoreRequest request);
   HeldRestore(HeldRestore&&) noexcept = default;
   ~HeldRestore();
   [[nodiscard]] pid_t init_pid() const { return init_.pid(); }

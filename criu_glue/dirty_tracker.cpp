@@ -154,19 +154,6 @@ Result<std::vector<AddressRange>> owned_mappings(pid_t pid) {
   return found;
 }
 
-Result<std::vector<AddressRange>> owned_ranges(pid_t pid) {
-  TRY(const std::vector<AddressRange> mappings, owned_mappings(pid));
-  std::vector<AddressRange> merged;
-  for (const AddressRange& range : mappings) {
-    if (!merged.empty() && merged.back().end == range.start) {
-      merged.back().end = range.end;
-    } else {
-      merged.push_back(range);
-    }
-  }
-  return merged;
-}
-
 namespace {
 
 Status enable(int uffd) {
@@ -269,10 +256,10 @@ Result<std::unique_ptr<DirtyTracker>> DirtyTracker::attach(pid_t pid) {
 DirtyTracker::~DirtyTracker() = default;
 
 Status DirtyTracker::refresh() {
-  TRY(mappings_, owned_mappings(pid_));
   tracked_.clear();
   if (!uffd_) return {};
-  for (const AddressRange& range : mappings_) {
+  TRY(const std::vector<AddressRange> mappings, owned_mappings(pid_));
+  for (const AddressRange& range : mappings) {
     // Registering again what is registered changes nothing: whatever is new at an old address is
     // covered, too.
     if (range.bytes() >= kTrackedMappingMin && register_range(uffd_.get(), range)) {
@@ -299,8 +286,8 @@ Result<std::vector<PageRun>> DirtyTracker::collect() {
   return runs;
 }
 
-Result<std::vector<PageRun>> DirtyTracker::survey() const {
-  TRY(const std::vector<AddressRange> mappings, owned_mappings(pid_));
+Result<std::vector<PageRun>> DirtyTracker::survey(
+    const std::vector<AddressRange>& mappings) const {
   std::vector<PageRun> runs;
   std::vector<page_region> regions(kRegionsMax);
   for (const AddressRange& range : mappings) {
@@ -320,12 +307,6 @@ Result<std::vector<PageRun>> DirtyTracker::survey() const {
     if (error != 0) return fail_errno("PAGEMAP_SCAN", error);
   }
   return runs;
-}
-
-std::uint64_t DirtyTracker::tracked_bytes() const {
-  std::uint64_t bytes = 0;
-  for (const AddressRange& range : tracked_) bytes += range.bytes();
-  return bytes;
 }
 
 }  // namespace lifeboat

@@ -1,7 +1,7 @@
 // dirty_tracker.hpp - which pages of a process were written since they were last looked at.
 //
 // Only memory that Lifeboat carries itself is of interest: the private anonymous mappings that CRIU
-// restores lazily (owned_ranges()). Everything else is CRIU's.
+// restores lazily (owned_mappings()). Everything else is CRIU's.
 //
 // Backend: userfaultfd in asynchronous write-protect mode and PAGEMAP_SCAN (Linux 6.7). The
 // userfaultfd is made inside the process (one system call injected by ptrace, through the vDSO)
@@ -22,11 +22,9 @@
 namespace lifeboat {
 
 // The mappings of a process that CRIU's restore registers for lazy pages: private and anonymous, not
-// locked, not huge-TLB, none of the kernel's own ([vdso], [vvar], [vsyscall]). Sorted, adjacent ones
-// merged. kNotFound when the process is gone. See vma_entry_can_be_lazy() in CRIU's sources.
-Result<std::vector<AddressRange>> owned_ranges(pid_t pid);
-
-// The mappings one by one (not merged): the pager must not copy across their borders.
+// locked, not huge-TLB, none of the kernel's own ([vdso], [vvar], [vsyscall]). Sorted, one by one: the
+// pager must not copy across their borders. kNotFound when the process is gone. See
+// vma_entry_can_be_lazy() in CRIU's sources.
 Result<std::vector<AddressRange>> owned_mappings(pid_t pid);
 
 // True when this kernel can track (PAGEMAP_SCAN with write-protect, userfaultfd WP_ASYNC).
@@ -56,16 +54,13 @@ class DirtyTracker {
   // only tracked ones: the others come with survey().
   Result<std::vector<PageRun>> collect();
 
-  // All pages that are there within owned_mappings() as of now, those not tracked or written since
-  // collect() with `written` set. Protects nothing. For a frozen process: after it, this and the
-  // pages sent before are its whole memory.
-  Result<std::vector<PageRun>> survey() const;
+  // All pages that are there within `mappings` (owned_mappings() of now), those not tracked or
+  // written since collect() with `written` set. Protects nothing. For a frozen process: this and
+  // the pages sent before are its whole memory.
+  Result<std::vector<PageRun>> survey(const std::vector<AddressRange>& mappings) const;
 
   [[nodiscard]] pid_t pid() const { return pid_; }
   [[nodiscard]] bool tracking() const { return uffd_.valid(); }
-  // As of the last refresh().
-  [[nodiscard]] const std::vector<AddressRange>& mappings() const { return mappings_; }
-  [[nodiscard]] std::uint64_t tracked_bytes() const;
 
  private:
   explicit DirtyTracker(pid_t pid) : pid_(pid) {}
@@ -73,8 +68,7 @@ class DirtyTracker {
   pid_t pid_;
   Fd pagemap_;
   Fd uffd_;
-  std::vector<AddressRange> mappings_;  // as of the last refresh()
-  std::vector<AddressRange> tracked_;   // registered, sorted
+  std::vector<AddressRange> tracked_;  // registered by the last refresh(), sorted
 };
 
 }  // namespace lifeboat

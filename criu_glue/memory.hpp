@@ -1,11 +1,8 @@
 // memory.hpp - units and ranges of a container's memory, shared by tracker, transfer and pager.
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 namespace lifeboat {
 
@@ -29,12 +26,6 @@ struct PageRun {
   std::uint32_t pages = 0;
   bool written = true;  // since the tracker protected them last; true where nothing tracks them
   bool operator==(const PageRun&) const = default;
-};
-
-// Pages of which process: its pid in the container's pid namespace, the same before and after.
-struct ProcessRuns {
-  std::uint32_t pid = 0;
-  std::vector<PageRun> runs;
 };
 
 }  // namespace lifeboat

@@ -15,13 +15,6 @@ std::uint64_t chunk_of(std::uint64_t address) { return address / kChunkBytes * k
 
 }  // namespace
 
-PageStore::PageStore(PageStore&& other) noexcept
-    : chunks_(std::exchange(other.chunks_, {})),
-      arenas_(std::exchange(other.arenas_, {})),
-      arena_used_(other.arena_used_),
-      bytes_(std::exchange(other.bytes_, 0)),
-      bytes_max_(other.bytes_max_) {}
-
 PageStore::~PageStore() {
   for (unsigned char* arena : arenas_) ::munmap(arena, kArenaBytes);
 }
@@ -51,7 +44,7 @@ Result<PageStore::Chunk*> PageStore::chunk_at(std::uint32_t pid, std::uint64_t a
   const auto at = chunks_.find(key);
   if (at != chunks_.end()) return &at->second;
   // A process may use its address space thinly, but not without limit.
-  const std::uint64_t chunks_max = 65536 + 16 * (bytes_max_ / kChunkBytes);
+  const std::uint64_t chunks_max = 65536 + 16 * (budget_->bytes_max() / kChunkBytes);
   if (chunks_.size() >= chunks_max) {
     return fail(Errc::kRefused, "pages in more than " + std::to_string(chunks_max) +
                                     " places: more than was reserved for this container");
@@ -65,8 +58,8 @@ Result<unsigned char*> PageStore::place(std::uint32_t pid, std::uint64_t address
   if (pages == 0 || address % kPageBytes != 0 || offset + pages * kPageBytes > kChunkBytes) {
     return fail(Errc::kProtocol, "pages that do not lie in one chunk");
   }
-  if (bytes_ + pages * kPageBytes > bytes_max_) {
-    return fail(Errc::kRefused, "the pages exceed the " + std::to_string(bytes_max_ >> 20) +
+  if (!budget_->fits(pages * kPageBytes)) {
+    return fail(Errc::kRefused, "the pages exceed the " + std::to_string(budget_->bytes_max() >> 20) +
                                     " MiB that were reserved for them");
   }
   TRY(Chunk* chunk, chunk_at(pid, address));
@@ -82,37 +75,31 @@ void PageStore::mark_data(std::uint32_t pid, std::uint64_t address, std::uint32_
   Chunk& chunk = chunks_[{pid, chunk_of(address)}];
   const std::uint64_t first = address % kChunkBytes / kPageBytes;
   for (std::uint64_t page = first; page < first + pages; ++page) {
-    if (!chunk.data[page]) bytes_ += kPageBytes;
+    if (!chunk.data[page]) add_page();
     chunk.data.set(page);
     chunk.zero.reset(page);
   }
+}
+
+void PageStore::add_page() {
+  bytes_ += kPageBytes;
+  budget_->take(kPageBytes);
+}
+
+void PageStore::remove_page() {
+  bytes_ -= kPageBytes;
+  budget_->give_back(kPageBytes);
 }
 
 Status PageStore::mark_zero(std::uint32_t pid, std::uint64_t address, std::uint32_t pages) {
   for (std::uint64_t at = address; at < address + pages * kPageBytes; at += kPageBytes) {
     TRY(Chunk* chunk, chunk_at(pid, at));
     const std::uint64_t page = at % kChunkBytes / kPageBytes;
-    if (chunk->data[page]) bytes_ -= kPageBytes;
+    if (chunk->data[page]) remove_page();
     chunk->data.reset(page);
     chunk->zero.set(page);
   }
   return {};
-}
-
-void PageStore::drop(std::uint32_t pid, std::uint64_t address, std::uint32_t pages) {
-  const auto at = chunks_.find({pid, chunk_of(address)});
-  if (at == chunks_.end()) return;
-  Chunk& chunk = at->second;
-  const std::uint64_t first = address % kChunkBytes / kPageBytes;
-  for (std::uint64_t page = first; page < std::min<std::uint64_t>(first + pages, kChunkPages); ++page) {
-    if (chunk.data[page]) bytes_ -= kPageBytes;
-    chunk.data.reset(page);
-    chunk.zero.reset(page);
-  }
-  // One call for all of a chunk: huge pages are not split for nothing.
-  if (chunk.data.none() && chunk.memory != nullptr) {
-    (void)::madvise(chunk.memory, kChunkBytes, MADV_DONTNEED);
-  }
 }
 
 }  // namespace lifeboat

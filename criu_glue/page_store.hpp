@@ -8,6 +8,7 @@
 // Memory is reserved in chunks of 2 MiB of address space; what was never received takes none.
 #pragma once
 
+#include <atomic>
 #include <bitset>
 #include <cstdint>
 #include <map>
@@ -24,6 +25,21 @@ namespace lifeboat {
   return static_cast<unsigned>((address / kChunkBytes + pid) % shards);
 }
 
+// What the stores of one container may hold together, in bytes of pages. Each thread looks before it
+// receives, so it may be exceeded by one record per connection.
+class PageBudget {
+ public:
+  explicit PageBudget(std::uint64_t bytes_max) : bytes_max_(bytes_max) {}
+  [[nodiscard]] std::uint64_t bytes_max() const { return bytes_max_; }
+  [[nodiscard]] bool fits(std::uint64_t bytes) const { return used_ + bytes <= bytes_max_; }
+  void take(std::uint64_t bytes) { used_ += bytes; }
+  void give_back(std::uint64_t bytes) { used_ -= bytes; }
+
+ private:
+  std::uint64_t bytes_max_;
+  std::atomic<std::uint64_t> used_{0};
+};
+
 class PageStore {
  public:
   struct Chunk {
@@ -34,13 +50,13 @@ class PageStore {
   // {pid in the container, address of the chunk}
   using Key = std::pair<std::uint32_t, std::uint64_t>;
 
-  explicit PageStore(std::uint64_t bytes_max) : bytes_max_(bytes_max) {}
-  PageStore(PageStore&& other) noexcept;
-  PageStore& operator=(PageStore&&) = delete;
+  explicit PageStore(std::shared_ptr<PageBudget> budget) : budget_(std::move(budget)) {}
+  PageStore(const PageStore&) = delete;
+  PageStore& operator=(const PageStore&) = delete;
   ~PageStore();
 
   // Where to receive `pages` pages into; all of them must lie in one chunk. kProtocol when they do
-  // not, kRefused when the store would hold more than `bytes_max` bytes.
+  // not, kRefused when the budget is spent.
   Result<unsigned char*> place(std::uint32_t pid, std::uint64_t address, std::uint32_t pages);
   // What was received there is right (its hash was checked).
   void mark_data(std::uint32_t pid, std::uint64_t address, std::uint32_t pages);
@@ -48,19 +64,19 @@ class PageStore {
   Status mark_zero(std::uint32_t pid, std::uint64_t address, std::uint32_t pages);
 
   [[nodiscard]] const std::map<Key, Chunk>& chunks() const { return chunks_; }
-  // Gives the memory of pages back to the system (after they were copied to where they belong).
-  void drop(std::uint32_t pid, std::uint64_t address, std::uint32_t pages);
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
 
  private:
   Result<Chunk*> chunk_at(std::uint32_t pid, std::uint64_t address);
   unsigned char* new_chunk();
+  void add_page();
+  void remove_page();
 
   std::map<Key, Chunk> chunks_;
   std::vector<unsigned char*> arenas_;  // memory of many chunks each
   std::uint64_t arena_used_ = 0;        // of the last one
   std::uint64_t bytes_ = 0;  // of pages in `data`
-  std::uint64_t bytes_max_;
+  std::shared_ptr<PageBudget> budget_;
 };
 
 }  // namespace lifeboat

@@ -16,26 +16,28 @@
 // zeros.
 //
 // Control: a SOCK_SEQPACKET unix socket; each message is one JSON object, requests {"op": ...} and
-// one answer each, {"ok": true, ...} or {"ok": false, "code": ..., "message": ...}. The daemon gives
+// one answer each, in order, {"op": ..., "ok": true, ...} or {"op": ..., "ok": false, "code": ...,
+// "message": ...}. The daemon gives
 // the first connection as descriptor 3 and the pager listens at `--socket PATH` for later ones.
 //
 //   {"op":"connection","shard":N,"shards":M} + one descriptor   a page connection
 //   {"op":"final"} + one descriptor (memfd: FinalPage[])   all pages of all processes, in order of
-//        {pid, address}; the pages not listed are dropped; answers {"pages","zero_pages","bytes",
-//        "dropped_pages","missing_pages"}: anything missing makes ok false
+//        {pid, address}; received pages that are not listed are never used; answers {"pages",
+//        "zero_pages"}: anything missing makes ok false. Must come before CRIU connects
 //   {"op":"push"}                            the container runs: start filling
-//   {"op":"status"}       -> {"phase": receiving|held|serving|pushing|done, "pages_left", "bytes_left",
-//                             "faults", "pushed_bytes", "processes", "error"}
-//   {"op":"stop"}                            ends the pager; only before CRIU has connected
+//   {"op":"status"}       -> {"phase": receiving|held|serving|done, "bytes_left", "faults",
+//                             "placed_bytes", "processes"}
 //
 // When the control connection ends before CRIU has connected to the lazy-pages socket, the pager
-// ends; after that it goes on by itself, and starts to push when the container is committed only by
-// the word of a daemon (the next one may connect to PATH).
+// ends; after that it goes on by itself. It pushes only by the word of a daemon, who knows that the
+// container is committed; should that one be restarted first, the next one says it (at PATH).
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "base/asio.hpp"
+#include "base/blocking.hpp"
 #include "base/json.hpp"
 #include "base/process.hpp"
 #include "base/result.hpp"
@@ -81,11 +83,14 @@ class PagerClient {
 
  private:
   PagerClient(Process process, asio::posix::stream_descriptor socket)
-      : process_(std::move(process)), socket_(std::move(socket)) {}
+      : process_(std::move(process)),
+        socket_(std::move(socket)),
+        asking_(std::make_unique<AsyncMutex>(socket_.get_executor())) {}
   awaitable<Result<json::object>> ask(json::object request, int fd, Milliseconds limit);
 
   Process process_;
   asio::posix::stream_descriptor socket_;
+  std::unique_ptr<AsyncMutex> asking_;  // several coroutines ask; each must get its own answer
 };
 
 

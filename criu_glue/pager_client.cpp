@@ -86,6 +86,7 @@ awaitable<Result<PagerClient>> PagerClient::open(const std::string& control_sock
 
 awaitable<Result<json::object>> PagerClient::ask(json::object request, int fd, Milliseconds limit) {
   auto executor = co_await asio::this_coro::executor;
+  const AsyncMutex::Lock lock = co_await asking_->lock();
   CO_CHECK_OK(send_message(socket_.native_handle(), json::serialize(request), fd));
   Deadline deadline(executor, limit, [this] { socket_.cancel(); });
   auto [error] = co_await socket_.async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
@@ -98,6 +99,10 @@ awaitable<Result<json::object>> PagerClient::ask(json::object request, int fd, M
   if (n <= 0) co_return fail(Errc::kUnavailable, "the pager has ended; see pager.log");
   text.resize(static_cast<std::size_t>(n));
   CO_TRY(json::object answer, parse_object(text));
+  // An answer that came too late for the one who asked must not pass for another's.
+  if (string_or(answer, "op") != string_or(request, "op")) {
+    co_return fail(Errc::kProtocol, "the pager answers another request than was made");
+  }
   const json::value* ok = answer.if_contains("ok");
   if (ok != nullptr && ok->is_bool() && ok->get_bool()) co_return answer;
   co_return fail(errc_from(string_or(answer, "code")), string_or(answer, "message"));

@@ -30,7 +30,7 @@ awaitable<Result<Swrk>> Swrk::start(const std::string& criu, SpawnOptions option
 
 Swrk::~Swrk() { kill(); }
 
-awaitable<Result<criu::Features>> Swrk::warm_up(Milliseconds limit) {
+awaitable<Status> Swrk::warm_up(Milliseconds limit) {
   criu::Request request;
   request.set_type(criu::FEATURE_CHECK);
   request.set_keep_open(true);
@@ -40,7 +40,7 @@ awaitable<Result<criu::Features>> Swrk::warm_up(Milliseconds limit) {
   if (response.type() != criu::FEATURE_CHECK || !response.success()) {
     co_return fail(Errc::kUnavailable, "criu does not work on this node: run `criu check`");
   }
-  co_return response.features();
+  co_return Status{};
 }
 
 void Swrk::kill() {

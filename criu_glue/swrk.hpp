@@ -29,7 +29,7 @@ class Swrk {
 
   // Lets the worker look at the kernel now and keep what it found in /run/criu.kdat (if that is on
   // tmpfs): else it does so within its request, for 35 ms. Returns what it found.
-  awaitable<Result<criu::Features>> warm_up(Milliseconds limit);
+  awaitable<Status> warm_up(Milliseconds limit);
 
   [[nodiscard]] Status send(const criu::Request& request);
   // The next message; kTimeout after `limit`, kSystem when CRIU has died.

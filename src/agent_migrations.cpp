@@ -5,13 +5,6 @@
 
 namespace lifeboat {
 
-namespace {
-
-// "n1-mf3k2a" was given by node n1.
-std::string node_of_migration(const std::string& id) { return id.substr(0, id.rfind('-')); }
-
-}  // namespace
-
 awaitable<Result<json::object>> Agent::migrate_request(json::object params, Caller caller) {
   CO_TRY(const std::string id, get_string(params, "container"));
   CO_TRY(const std::string target, get_string(params, "to"));
@@ -57,20 +50,15 @@ awaitable<Result<json::object>> Agent::migrate_request(json::object params, Call
   move.container = container;
   move.target = target;
   move.fabric = fabric;
-  move.carry_pages = mode == MigrationMode::kPreCopy;
   move.bytes_per_s = get_u64(params, "bytes_per_s").value_or(0);
   const json::value* dry = params.if_contains("dry_run");
   if (dry != nullptr && dry->is_bool() && dry->get_bool()) {
     move.report = std::make_shared<MigrationReport>();
     move.report->id = node_.new_migration_id();
-    move.report->mode = mode;
-    move.cancellation = std::make_shared<Cancellation>();
-    move.carry_pages = true;  // the container's writes are watched
-    co_return co_await predict(node_, std::move(move));
+    co_return co_await predict(node_, std::move(move), mode);
   }
   move.report = node_.new_migration(*container, target, fabric);
   move.report->mode = mode;
-  move.cancellation = node_.cancellation(move.report->id);
   const std::string migration = move.report->id;
   asio::co_spawn(node_.executor(), migrate(node_, std::move(move)),
                  [](std::exception_ptr e, const Status&) {
@@ -79,16 +67,22 @@ awaitable<Result<json::object>> Agent::migrate_request(json::object params, Call
   co_return json::object{{"id", migration}};
 }
 
-awaitable<Result<json::object>> Agent::migration_get(json::object params, Caller caller) {
-  CO_TRY(const std::string id, get_string(params, "id"));
-  const auto at = node_.migrations().find(id);
-  if (at != node_.migrations().end()) co_return to_json(*at->second);
-  const std::string owner = node_of_migration(id);
+// Passes a method on to the node that gave the migration its id: "n1-mf3k2a" is of node n1.
+awaitable<Result<json::object>> Agent::ask_owner(std::string method, json::object params,
+                                                 std::string id, Caller caller) {
+  std::string owner = id.substr(0, id.rfind('-'));
   if (caller == Caller::kPeer || owner == node_.name() ||
       node_.config().find_node(owner) == nullptr) {
     co_return fail(Errc::kNotFound, "no migration '" + id + "' is known");
   }
-  co_return co_await call(owner, "migration.get", std::move(params));
+  co_return co_await call(std::move(owner), std::move(method), std::move(params));
+}
+
+awaitable<Result<json::object>> Agent::migration_get(json::object params, Caller caller) {
+  CO_TRY(const std::string id, get_string(params, "id"));
+  const auto at = node_.migrations().find(id);
+  if (at != node_.migrations().end()) co_return to_json(*at->second);
+  co_return co_await ask_owner("migration.get", std::move(params), id, caller);
 }
 
 awaitable<Result<json::object>> Agent::migration_list() {
@@ -106,17 +100,12 @@ awaitable<Result<json::object>> Agent::migration_cancel(json::object params, Cal
   CO_TRY(const std::string id, get_string(params, "id"));
   const auto at = node_.migrations().find(id);
   if (at == node_.migrations().end()) {
-    const std::string owner = node_of_migration(id);
-    if (caller == Caller::kPeer || owner == node_.name() ||
-        node_.config().find_node(owner) == nullptr) {
-      co_return fail(Errc::kNotFound, "no migration '" + id + "' is known");
-    }
-    co_return co_await call(owner, "migration.cancel", std::move(params));
+    co_return co_await ask_owner("migration.cancel", std::move(params), id, caller);
   }
   if (at->second->outcome != Outcome::kRunning) {
     co_return fail(Errc::kConflict, "migration " + id + " is over: " + to_string(at->second->outcome));
   }
-  CO_CHECK_OK(node_.cancellation(id)->request());
+  CO_CHECK_OK(at->second->cancellation.request());
   log::info("migration cancelled by an operator", {{"migration", id}});
   co_return json::object{{"id", id}};
 }

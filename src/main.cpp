@@ -77,6 +77,9 @@ int main(int argc, char** argv) {
   raise_priority();
 
   const PerfHold perf_hold;
+  if (!perf_hold.held()) {
+    log::info("freezes take some milliseconds more", {{"reason", perf_hold.reason()}});
+  }
   auto context = std::make_unique<asio::io_context>(1);
   const std::string socket = config->paths.run_dir + "/api.sock";
   std::string node_name = config->node;

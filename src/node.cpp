@@ -160,10 +160,8 @@ std::shared_ptr<MigrationReport> Node::new_migration(const Container& container,
   report->fabric = fabric;
   report->started_at = timestamp_now();
   migrations_[report->id] = report;
-  cancellations_[report->id] = std::make_shared<Cancellation>();
   while (migrations_.size() > kMigrationsKept &&
          migrations_.begin()->second->outcome != Outcome::kRunning) {
-    cancellations_.erase(migrations_.begin()->first);
     migrations_.erase(migrations_.begin());
   }
   return report;
@@ -174,11 +172,6 @@ std::size_t Node::leaving() const {
       std::count_if(containers_.begin(), containers_.end(), [](const auto& item) {
         return item.second->state() == ContainerState::kLeaving;
       }));
-}
-
-std::shared_ptr<Cancellation> Node::cancellation(const std::string& migration) const {
-  const auto at = cancellations_.find(migration);
-  return at == cancellations_.end() ? nullptr : at->second;
 }
 
 std::shared_ptr<PagerClient> Node::find_pager(const std::string& migration) const {

@@ -12,7 +12,6 @@
 #include "config.hpp"
 #include "container.hpp"
 #include "criu_glue/pager.hpp"
-#include "migration/cancellation.hpp"
 #include "migration/link.hpp"
 #include "preflight.hpp"
 #include "report.hpp"
@@ -63,8 +62,6 @@ class Node {
                                                  const std::string& fabric);
   std::string new_migration_id();
   [[nodiscard]] std::size_t leaving() const;
-  // nullptr when no migration of this id is known.
-  [[nodiscard]] std::shared_ptr<Cancellation> cancellation(const std::string& migration) const;
 
   // Pagers of containers that are arriving here, by migration: page connections are given to them.
   void add_pager(const std::string& migration, const std::shared_ptr<PagerClient>& pager) {
@@ -97,7 +94,6 @@ class Node {
   NodeFacts facts_;
   Containers containers_;
   Migrations migrations_;
-  std::map<std::string, std::shared_ptr<Cancellation>> cancellations_;
   std::map<std::string, std::weak_ptr<PagerClient>> pagers_;
   std::deque<ExitedContainer> exited_;
   std::uint64_t last_migration_number_ = 0;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/json.hpp"
+#include "migration/cancellation.hpp"
 #include "migration/precopy_control.hpp"
 
 namespace lifeboat {
@@ -92,6 +93,7 @@ struct MigrationReport {
   std::vector<RoundReport> rounds;
   MemoryReport memory;
   std::shared_ptr<MemoryProgress> progress = std::make_shared<MemoryProgress>();
+  Cancellation cancellation;
   std::vector<std::string> warnings;
   MigrationTimes times;
 };

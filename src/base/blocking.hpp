@@ -20,19 +20,35 @@ awaitable<R> run_blocking(asio::thread_pool& pool, std::function<R()> work) {
 // One at a time, in no particular order; for coroutines of one event loop.
 class AsyncMutex {
  public:
+  // Gives the mutex back when it goes.
+  class Lock {
+   public:
+    explicit Lock(AsyncMutex* mutex) : mutex_(mutex) {}
+    Lock(Lock&& other) noexcept : mutex_(std::exchange(other.mutex_, nullptr)) {}
+    Lock& operator=(Lock&&) = delete;
+    ~Lock() {
+      if (mutex_ != nullptr) mutex_->unlock();
+    }
+
+   private:
+    AsyncMutex* mutex_;
+  };
+
   explicit AsyncMutex(asio::any_io_executor executor) : timer_(std::move(executor)) {
     timer_.expires_at(SteadyClock::time_point::max());
   }
-  awaitable<void> lock() {
+  awaitable<Lock> lock() {
     while (locked_) co_await timer_.async_wait(use_tuple);
     locked_ = true;
+    co_return Lock(this);
   }
+
+ private:
   void unlock() {
     locked_ = false;
     timer_.cancel();
   }
 
- private:
   asio::steady_timer timer_;
   bool locked_ = false;
 };

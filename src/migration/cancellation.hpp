@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <utility>
 
 #include "base/result.hpp"
 
@@ -9,6 +10,18 @@ namespace lifeboat {
 
 class Cancellation {
  public:
+  // While it lives, request() calls what it was made with.
+  class Hook {
+   public:
+    explicit Hook(Cancellation* owner) : owner_(owner) {}
+    Hook(const Hook&) = delete;
+    Hook& operator=(const Hook&) = delete;
+    ~Hook() { owner_->interrupt_ = nullptr; }
+
+   private:
+    Cancellation* owner_;
+  };
+
   // Makes what is going on fail soon. kConflict after the point of no return.
   Status request() {
     if (too_late_) {
@@ -25,8 +38,12 @@ class Cancellation {
     if (!requested_) return {};
     return fail(Errc::kCancelled, "cancelled by an operator");
   }
-  // How to wake up what is being waited for; replaces what was set before.
-  void on_request(std::function<void()> interrupt) { interrupt_ = std::move(interrupt); }
+  // How to wake up what is being waited for; one at a time. What `interrupt` refers to must outlive
+  // the hook.
+  [[nodiscard]] Hook on_request(std::function<void()> interrupt) {
+    interrupt_ = std::move(interrupt);
+    return Hook(this);
+  }
   // From here on request() is refused.
   Status pass_point_of_no_return() {
     auto status = check();

@@ -125,11 +125,10 @@ awaitable<Result<PeerName>> Link::accept_hello(PeerName self, Milliseconds limit
 }
 
 awaitable<Status> Link::write(std::vector<asio::const_buffer> buffers, Milliseconds limit) {
-  co_await writing_->lock();
+  const AsyncMutex::Lock lock = co_await writing_->lock();
   stream_->expires_after(limit);
   auto [error, n] = co_await asio::async_write(*stream_, buffers, use_tuple);
   stream_->expires_never();
-  writing_->unlock();
   if (error) co_return tl::unexpected<Error>(network_error(error, "send to", remote_));
   bytes_sent_ += n;
   co_return Status{};

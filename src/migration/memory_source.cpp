@@ -148,53 +148,42 @@ Status MemorySource::refresh_frozen() {
     if (!refreshed && process_start_time(pid) != 0) status = refreshed;
   }
   CHECK_OK(cgroup_.thaw());
-  std::uint64_t tracked = 0;
-  for (const auto& [pid, process] : processes_) tracked += process.tracker->tracked_bytes();
-  tracked_bytes_ = tracked;
   return status;
+}
+
+Result<SendCounts> MemorySource::send_shard(PageSender& sender, Unread& unread) {
+  SendCounts total;
+  for (const auto& [pid, process] : processes_) {
+    std::vector<PageRun> missed;
+    std::span<const PageRun> left = process.to_send;
+    while (!left.empty()) {
+      PageJob job;
+      job.host_pid = pid;
+      job.pid = process.pid;
+      job.runs = left.first(slice_of(left));
+      left = left.subspan(job.runs.size());
+      TRY(const SendCounts sent, sender.send(job, missed));
+      progress_->pages_sent += sent.pages;
+      progress_->bytes_sent += sent.payload_bytes;
+      add(total, sent);
+    }
+    if (!missed.empty()) unread.emplace_back(pid, std::move(missed));
+  }
+  CHECK_OK(sender.flush());
+  return total;
 }
 
 // Every connection's thread sends its part of every process's `to_send`, and waits until the target
 // has it.
 Result<SendCounts> MemorySource::send_all() {
-  struct Part {
-    Result<SendCounts> counts = SendCounts{};
-    std::vector<std::pair<pid_t, std::vector<PageRun>>> unread;
-  };
-  std::vector<Part> parts(senders_.size());
   std::uint64_t wanted = 0;
   for (const auto& [pid, process] : processes_) wanted += count_pages(process.to_send);
   progress_->pages_sent = 0;
   progress_->pages_to_send = wanted;
-  const auto send_part = [this, &parts](std::size_t index) {
-    Part& part = parts[index];
-    SendCounts total;
-    for (const auto& [pid, process] : processes_) {
-      if (process.to_send.empty()) continue;
-      std::vector<PageRun> unread;
-      std::span<const PageRun> left = process.to_send;
-      while (!left.empty()) {
-        PageJob job;
-        job.host_pid = pid;
-        job.pid = process.pid;
-        job.runs = left.first(slice_of(left));
-        left = left.subspan(job.runs.size());
-        auto sent = senders_[index]->send(job, unread);
-        if (!sent) {
-          part.counts = tl::unexpected<Error>(sent.error());
-          return;
-        }
-        progress_->pages_sent += sent->pages;
-        progress_->bytes_sent += sent->payload_bytes;
-        add(total, *sent);
-      }
-      if (!unread.empty()) part.unread.emplace_back(pid, std::move(unread));
-    }
-    if (auto flushed = senders_[index]->flush(); !flushed) {
-      part.counts = tl::unexpected<Error>(flushed.error());
-      return;
-    }
-    part.counts = total;
+  std::vector<Result<SendCounts>> counts(senders_.size());
+  std::vector<Unread> unread(senders_.size());
+  const auto send_part = [&](std::size_t index) {
+    counts[index] = send_shard(*senders_[index], unread[index]);
   };
   {
     std::vector<std::jthread> threads;
@@ -202,15 +191,62 @@ Result<SendCounts> MemorySource::send_all() {
     send_part(0);
   }
   SendCounts total;
-  for (Part& part : parts) {
-    if (!part.counts) return part.counts;
-    add(total, *part.counts);
-    for (const auto& [pid, unread] : part.unread) {
-      for (const PageRun& run : unread) processes_[pid].carried.remove(run.address, run.pages);
+  for (std::size_t i = 0; i < senders_.size(); ++i) {
+    if (!counts[i]) return counts[i];
+    add(total, *counts[i]);
+    for (const auto& [pid, runs] : unread[i]) {
+      for (const PageRun& run : runs) processes_[pid].carried.remove(run.address, run.pages);
     }
   }
   add(counts_, total);
   return total;
+}
+
+void MemorySource::choose(Process& process, const std::vector<PageRun>& found, bool hold_back,
+                          RoundMeasurement& measured) {
+  PageSet written;
+  for (const PageRun& run : found) {
+    written.add(run.address, run.pages);
+    process.written_before[0].split(run, [&](const PageRun& part, bool before) {
+      if (!before) {
+        process.to_send.push_back(part);
+        return;
+      }
+      // Resent: it went out in the round just before, and has been written again already.
+      process.carried.split(part, [&](const PageRun& piece, bool carried) {
+        if (carried) measured.pages_resent += piece.pages;
+      });
+      process.written_before[1].split(part, [&](const PageRun& piece, bool hot) {
+        if (!hold_back || !hot) {
+          process.to_send.push_back(piece);
+          return;
+        }
+        measured.pages_held_back += piece.pages;
+        process.carried.remove(piece.address, piece.pages);
+      });
+    });
+  }
+  for (const PageRun& run : process.to_send) process.carried.add(run.address, run.pages);
+  measured.pages_found += count_pages(found);
+  measured.pages_sent += count_pages(process.to_send);
+  process.written_before[1] = std::move(process.written_before[0]);
+  process.written_before[0] = std::move(written);
+}
+
+std::uint64_t MemorySource::dirty_pages() const {
+  std::uint64_t pages = 0;
+  for (const auto& [pid, process] : processes_) {
+    const auto mappings = owned_mappings(pid);
+    if (!mappings) continue;
+    const auto present = process.tracker->survey(*mappings);
+    if (!present) continue;
+    for (const PageRun& run : *present) {
+      process.carried.split(run, [&](const PageRun& part, bool carried) {
+        if (part.written || !carried) pages += part.pages;
+      });
+    }
+  }
+  return pages;
 }
 
 Result<RoundMeasurement> MemorySource::run_round(bool hold_back) {
@@ -227,55 +263,14 @@ Result<RoundMeasurement> MemorySource::run_round(bool hold_back) {
       if (process_start_time(pid) == 0) continue;
       return tl::unexpected<Error>(found.error());
     }
-    measured.pages_found += count_pages(*found);
-    PageSet written;
-    for (const PageRun& run : *found) {
-      written.add(run.address, run.pages);
-      process.carried.split(run, [&](const PageRun& part, bool carried) {
-        if (!carried) return;
-        // Resent: it went out in the round just before, and has been written again already.
-        process.written_before[0].split(part, [&](const PageRun& piece, bool before) {
-          if (before) measured.pages_resent += piece.pages;
-        });
-      });
-      process.written_before[0].split(run, [&](const PageRun& part, bool before) {
-        if (!hold_back || !before) {
-          process.to_send.push_back(part);
-          return;
-        }
-        process.written_before[1].split(part, [&](const PageRun& piece, bool hot) {
-          if (!hot) {
-            process.to_send.push_back(piece);
-          } else {
-            measured.pages_held_back += piece.pages;
-            process.carried.remove(piece.address, piece.pages);
-          }
-        });
-      });
-    }
-    for (const PageRun& run : process.to_send) process.carried.add(run.address, run.pages);
-    measured.pages_sent += count_pages(process.to_send);
-    process.written_before[1] = std::move(process.written_before[0]);
-    process.written_before[0] = std::move(written);
+    choose(process, *found, hold_back, measured);
   }
   measured.scan_s = seconds_since(start);
   const auto send_start = SteadyClock::now();
   TRY(const SendCounts sent, send_all());
   measured.send_s = seconds_since(send_start);
   measured.bytes_on_wire = sent.payload_bytes;
-  for (auto& [pid, process] : processes_) {
-    auto present = process.tracker->survey();
-    if (!present) continue;
-    for (const PageRun& run : *present) {
-      if (run.written) {
-        measured.pages_dirty_after += run.pages;
-        continue;
-      }
-      process.carried.split(run, [&](const PageRun& part, bool carried) {
-        if (!carried) measured.pages_dirty_after += part.pages;
-      });
-    }
-  }
+  measured.pages_dirty_after = dirty_pages();
   return measured;
 }
 
@@ -297,12 +292,12 @@ Result<std::uint64_t> MemorySource::run_sample(Milliseconds watched) {
   return pages;
 }
 
-Result<std::vector<OwnedMapping>> MemorySource::owned() const {
-  std::vector<OwnedMapping> all;
-  for (const pid_t pid : cgroup_.pids()) {
-    TRY(const std::uint32_t inner, pid_in_container(pid));
-    TRY(const std::vector<AddressRange> mappings, owned_mappings(pid));
-    for (const AddressRange& range : mappings) all.push_back({pid, inner, range});
+Result<std::vector<OwnedMappings>> MemorySource::note_owned() {
+  CHECK_OK(follow_processes(false));
+  std::vector<OwnedMappings> all;
+  for (auto& [pid, process] : processes_) {
+    TRY(process.mappings, owned_mappings(pid));
+    all.push_back({pid, process.mappings});
   }
   return all;
 }
@@ -311,12 +306,10 @@ Result<FinalMemory> MemorySource::run_rest() {
   FinalMemory rest;
   const auto start = SteadyClock::now();
   const std::uint64_t bytes_before = bytes_on_wire();
-  CHECK_OK(follow_processes(false));
-  std::vector<const Process*> ordered;
   std::map<std::uint32_t, std::vector<PageRun>> present;
   for (auto& [pid, process] : processes_) {
     process.to_send.clear();
-    TRY(std::vector<PageRun> runs, process.tracker->survey());
+    TRY(std::vector<PageRun> runs, process.tracker->survey(process.mappings));
     for (const PageRun& run : runs) {
       process.carried.split(run, [&](const PageRun& part, bool carried) {
         if (carried && !part.written) return;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -38,11 +39,10 @@ struct FinalMemory {
   double send_ms = 0;
 };
 
-// One owned mapping of one process, for CRIU to leave alone.
-struct OwnedMapping {
-  pid_t host_pid = -1;
-  std::uint32_t pid = 0;
-  AddressRange range;
+// Mappings of one process that CRIU is to leave alone.
+struct OwnedMappings {
+  pid_t pid = -1;  // as seen here
+  std::vector<AddressRange> mappings;
 };
 
 class MemorySource {
@@ -60,9 +60,10 @@ class MemorySource {
   // Pages written within `watched`, without sending any.
   awaitable<Result<std::uint64_t>> sample(Milliseconds watched);
 
-  // The container is frozen: what CRIU must not touch. 0.2 ms.
-  Result<std::vector<OwnedMapping>> owned() const;
-  // The container is frozen: sends what the target lacks. Together with the rounds this is all.
+  // The container is frozen, and CRIU has not begun: notes what is ours of it, for CRIU not to touch
+  // and for send_rest() to send. 0.2 ms.
+  Result<std::vector<OwnedMappings>> note_owned();
+  // After that: sends what the target lacks. Together with the rounds this is all.
   awaitable<Result<FinalMemory>> send_rest();
 
   // Every call that is running or comes fails soon with kCancelled or kUnavailable.
@@ -71,7 +72,6 @@ class MemorySource {
   [[nodiscard]] std::uint64_t bytes_on_wire() const;
   // Compression, zeros and the like, over all so far.
   [[nodiscard]] const SendCounts& counts() const { return counts_; }
-  [[nodiscard]] std::uint64_t tracked_bytes() const { return tracked_bytes_; }
   // Why processes are not tracked; empty if all worth it are.
   [[nodiscard]] const std::string& untracked_reason() const { return untracked_reason_; }
 
@@ -82,9 +82,11 @@ class MemorySource {
     std::unique_ptr<DirtyTracker> tracker;
     PageSet carried;           // the target has the newest version, as far as the tracker knows
     PageSet written_before[2]; // in the last round, in the one before
+    std::vector<AddressRange> mappings;  // of the frozen process
     std::vector<PageRun> to_send;
   };
   using Processes = std::map<pid_t, Process>;
+  using Unread = std::vector<std::pair<pid_t, std::vector<PageRun>>>;
 
   Result<std::uint64_t> run_sample(Milliseconds watched);
   Result<RoundMeasurement> run_round(bool hold_back);
@@ -92,6 +94,14 @@ class MemorySource {
   // Brings the list of processes up to date, attaching trackers if `track`.
   Status follow_processes(bool track);
   Status refresh_frozen();
+  // What was written in `process` since the last look, and what of it to send now; the rest of it is
+  // hot and held back.
+  void choose(Process& process, const std::vector<PageRun>& found, bool hold_back,
+              RoundMeasurement& measured);
+  // Pages that would have to be sent were the container frozen now.
+  [[nodiscard]] std::uint64_t dirty_pages() const;
+  // One connection's part of send_all(), on its thread.
+  Result<SendCounts> send_shard(PageSender& sender, Unread& unread);
   Result<SendCounts> send_all();
 
   Cgroup cgroup_;
@@ -99,7 +109,6 @@ class MemorySource {
   Processes processes_;
   std::shared_ptr<MemoryProgress> progress_;
   SendCounts counts_;
-  std::atomic<std::uint64_t> tracked_bytes_{0};
   std::string untracked_reason_;
   unsigned rounds_ = 0;
   SteadyClock::time_point created_ = SteadyClock::now();

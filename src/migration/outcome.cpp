@@ -7,13 +7,14 @@ namespace lifeboat {
 
 using protocol::Kind;
 
-awaitable<Outcome> ask_outcome(Node& node, const std::string& target, const std::string& migration) {
+awaitable<Outcome> ask_outcome(Node& node, const std::string& target, const std::string& migration,
+                               std::size_t attempts_max) {
   const Config& config = node.config();
   const NodeConfig* peer = config.find_node(target);
   // A node that is no longer configured may still run the container: then only a person, or a
   // configuration that names it again, ends the doubt.
   const std::map<std::string, std::string> nowhere;
-  for (std::size_t attempt = 0;; ++attempt) {
+  for (std::size_t attempt = 0; attempt < attempts_max; ++attempt) {
     for (const auto& [fabric, address] : peer != nullptr ? peer->addresses : nowhere) {
       auto link = co_await Link::connect(address, config.peer_port, node.peer_name(),
                                          config.timeouts.connect);
@@ -27,11 +28,12 @@ awaitable<Outcome> ask_outcome(Node& node, const std::string& target, const std:
       if (outcome == to_string(Outcome::kAborted)) co_return Outcome::kAborted;
     }
     if (attempt == 0) {
-      log::warn("the target does not say how the migration ended; the container stays frozen",
+      log::warn("the target has not said how the migration ended; asking on",
                 {{"migration", migration}, {"target", target}});
     }
     co_await sleep_for(Milliseconds(attempt < 10 ? 200 : 2000));
   }
+  co_return Outcome::kInDoubt;
 }
 
 awaitable<void> resume_left_over(std::shared_ptr<Container> container) {

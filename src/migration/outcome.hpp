@@ -6,8 +6,11 @@
 
 namespace lifeboat {
 
-// Asks the target how the migration ended until it answers, over every fabric in turn.
-awaitable<Outcome> ask_outcome(Node& node, const std::string& target, const std::string& migration);
+// Asks the target how the migration ended until it answers, over every fabric in turn; kInDoubt when
+// it has not after `attempts_max` times, 200 ms apart (after ten, 2 s).
+inline constexpr std::size_t kUntilItAnswers = ~std::size_t{0};
+awaitable<Outcome> ask_outcome(Node& node, const std::string& target, const std::string& migration,
+                               std::size_t attempts_max = kUntilItAnswers);
 
 // For a container whose migration the daemon did not survive and which lives here: at the source
 // before its commit was sent, at the target after the commit was recorded. Waits until CRIU, which

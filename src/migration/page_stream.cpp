@@ -14,6 +14,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "base/little_endian.hpp"
+
 namespace lifeboat {
 
 using namespace page_stream;
@@ -35,40 +37,28 @@ struct RecordHeader {
   std::uint64_t hash = 0;
 };
 
-template <class T>
-void put(unsigned char* out, T value) {
-  for (std::size_t i = 0; i < sizeof(T); ++i) out[i] = static_cast<unsigned char>(value >> (8 * i));
-}
-
-template <class T>
-T get(const unsigned char* in) {
-  T value = 0;
-  for (std::size_t i = 0; i < sizeof(T); ++i) value |= static_cast<T>(static_cast<T>(in[i]) << (8 * i));
-  return value;
-}
-
 void encode(const RecordHeader& header, unsigned char* out) {
-  put<std::uint32_t>(out, kMagic);
-  put<std::uint16_t>(out + 4, static_cast<std::uint16_t>(header.kind));
-  put<std::uint16_t>(out + 6, static_cast<std::uint16_t>(header.encoding));
-  put<std::uint32_t>(out + 8, header.pid);
-  put<std::uint32_t>(out + 12, header.pages);
-  put<std::uint64_t>(out + 16, header.address);
-  put<std::uint32_t>(out + 24, header.length);
-  put<std::uint32_t>(out + 28, 0);
-  put<std::uint64_t>(out + 32, header.hash);
+  put_le<std::uint32_t>(out, kMagic);
+  put_le<std::uint16_t>(out + 4, static_cast<std::uint16_t>(header.kind));
+  put_le<std::uint16_t>(out + 6, static_cast<std::uint16_t>(header.encoding));
+  put_le<std::uint32_t>(out + 8, header.pid);
+  put_le<std::uint32_t>(out + 12, header.pages);
+  put_le<std::uint64_t>(out + 16, header.address);
+  put_le<std::uint32_t>(out + 24, header.length);
+  put_le<std::uint32_t>(out + 28, 0);
+  put_le<std::uint64_t>(out + 32, header.hash);
 }
 
 Result<RecordHeader> decode(const unsigned char* in) {
   RecordHeader header;
-  header.kind = static_cast<Kind>(get<std::uint16_t>(in + 4));
-  header.encoding = static_cast<Encoding>(get<std::uint16_t>(in + 6));
-  header.pid = get<std::uint32_t>(in + 8);
-  header.pages = get<std::uint32_t>(in + 12);
-  header.address = get<std::uint64_t>(in + 16);
-  header.length = get<std::uint32_t>(in + 24);
-  header.hash = get<std::uint64_t>(in + 32);
-  if (get<std::uint32_t>(in) != kMagic || get<std::uint32_t>(in + 28) != 0) {
+  header.kind = static_cast<Kind>(get_le<std::uint16_t>(in + 4));
+  header.encoding = static_cast<Encoding>(get_le<std::uint16_t>(in + 6));
+  header.pid = get_le<std::uint32_t>(in + 8);
+  header.pages = get_le<std::uint32_t>(in + 12);
+  header.address = get_le<std::uint64_t>(in + 16);
+  header.length = get_le<std::uint32_t>(in + 24);
+  header.hash = get_le<std::uint64_t>(in + 32);
+  if (get_le<std::uint32_t>(in) != kMagic || get_le<std::uint32_t>(in + 28) != 0) {
     return fail(Errc::kProtocol, "not a page record (wrong magic)");
   }
   const bool pages_right = header.pages > 0 && header.address % kPageBytes == 0 &&
@@ -240,7 +230,7 @@ class Batch {
       }
       index += piece.pages;
     }
-    return flush(counts);
+    return flush();
   }
 
  private:
@@ -254,7 +244,7 @@ class Batch {
 
   Status add(Sort sort, std::uint64_t address, std::uint32_t count, unsigned char* bytes,
              SendCounts& counts) {
-    if (headers_.size() == kHeadersMax) CHECK_OK(flush(counts));
+    if (headers_.size() == kHeadersMax) CHECK_OK(flush());
     RecordHeader header;
     header.pid = pid_;
     header.pages = count;
@@ -276,7 +266,7 @@ class Batch {
     return {};
   }
 
-  Status flush(SendCounts&) {
+  Status flush() {
     CHECK_OK(send_all(socket_, parts_));
     headers_.clear();
     return {};
@@ -312,7 +302,6 @@ Result<SendCounts> PageSender::send(const PageJob& job, std::vector<PageRun>& un
     return sent;
   };
   for (const PageRun& run : job.runs) {
-    if (job.written_only && !run.written) continue;
     std::uint64_t address = run.address;
     const std::uint64_t end = run.address + run.pages * kPageBytes;
     while (address < end) {
@@ -415,7 +404,6 @@ Status PageReceiver::run() {
       return fail(Errc::kUnavailable, "the page connection ended in the middle");
     }
     TRY(const RecordHeader header, decode(bytes));
-    bytes_ += kHeaderBytes + header.length;
     orderly = false;
     if (header.kind == Kind::kMark) {
       RecordHeader ack;

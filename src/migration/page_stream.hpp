@@ -41,7 +41,6 @@ struct PageJob {
   pid_t host_pid = -1;    // whose memory is read
   std::uint32_t pid = 0;  // its pid in the container
   std::span<const PageRun> runs;
-  bool written_only = false;  // leave out runs without `written`
 };
 
 struct SendCounts {
@@ -93,14 +92,12 @@ class PageReceiver {
   PageReceiver(int socket, PageStore& store, unsigned shard, unsigned shards)
       : socket_(socket), store_(&store), shard_(shard), shards_(shards) {}
   Status run();
-  [[nodiscard]] std::uint64_t bytes_received() const { return bytes_; }
 
  private:
   int socket_;
   PageStore* store_;
   unsigned shard_;
   unsigned shards_;
-  std::atomic<std::uint64_t> bytes_{0};
 };
 
 }  // namespace lifeboat

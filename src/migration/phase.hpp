@@ -24,7 +24,6 @@
 
 #include "criu_glue/checkpoint.hpp"
 #include "criu_glue/images.hpp"
-#include "migration/cancellation.hpp"
 #include "migration/link.hpp"
 #include "migration/memory_source.hpp"
 #include "migration/sockets.hpp"
@@ -39,9 +38,7 @@ struct Move {
   std::string target;
   std::string fabric;
   std::shared_ptr<MigrationReport> report;  // kept up to date while the migration runs
-  std::shared_ptr<Cancellation> cancellation;
   std::uint64_t bytes_per_s = 0;  // limit of its pages on the wire; 0: none
-  bool carry_pages = true;        // false: memory goes through CRIU's images
 };
 
 struct Connected {
@@ -92,5 +89,13 @@ struct Staged {
 struct Committed {
   Move move;
 };
+
+// connect.cpp. kRefused, kUnavailable, ...: nothing has been touched.
+awaitable<Result<Connected>> connect(Node& node, Move move);
+// pre_copy.cpp. On failure the container runs on as it did.
+awaitable<Result<PreCopied>> pre_copy(Node& node, Connected peer);
+
+// How long the container would stand still, in the mode of its report; rather too much.
+double predicted_downtime_ms(const Move& move, const Node& node);
 
 }  // namespace lifeboat

@@ -2,20 +2,10 @@
 
 #include <string>
 
+#include "base/little_endian.hpp"
+
 namespace lifeboat::protocol {
 namespace {
-
-template <class T>
-void put(unsigned char* out, T value) {
-  for (std::size_t i = 0; i < sizeof(T); ++i) out[i] = static_cast<unsigned char>(value >> (8 * i));
-}
-
-template <class T>
-T get(const unsigned char* in) {
-  T value = 0;
-  for (std::size_t i = 0; i < sizeof(T); ++i) value |= static_cast<T>(in[i]) << (8 * i);
-  return value;
-}
 
 // The longest payload of a kind; nullopt-like 0 means the kind does not exist.
 std::size_t limit_of(Kind kind) {
@@ -48,21 +38,21 @@ std::size_t limit_of(Kind kind) {
 }  // namespace
 
 void encode(const Header& header, unsigned char (&out)[kHeaderBytes]) {
-  put<std::uint32_t>(out, kMagic);
-  put<std::uint16_t>(out + 4, static_cast<std::uint16_t>(header.kind));
-  put<std::uint16_t>(out + 6, 0);
-  put<std::uint32_t>(out + 8, header.length);
+  put_le<std::uint32_t>(out, kMagic);
+  put_le<std::uint16_t>(out + 4, static_cast<std::uint16_t>(header.kind));
+  put_le<std::uint16_t>(out + 6, 0);
+  put_le<std::uint32_t>(out + 8, header.length);
 }
 
 Result<Header> decode(const unsigned char (&in)[kHeaderBytes]) {
-  if (get<std::uint32_t>(in) != kMagic) {
+  if (get_le<std::uint32_t>(in) != kMagic) {
     return fail(Errc::kProtocol, "the peer does not speak Lifeboat's protocol (wrong magic)");
   }
   Header header;
-  header.kind = static_cast<Kind>(get<std::uint16_t>(in + 4));
-  header.length = get<std::uint32_t>(in + 8);
+  header.kind = static_cast<Kind>(get_le<std::uint16_t>(in + 4));
+  header.length = get_le<std::uint32_t>(in + 8);
   const std::size_t limit = limit_of(header.kind);
-  if (limit == 0 || get<std::uint16_t>(in + 6) != 0) {
+  if (limit == 0 || get_le<std::uint16_t>(in + 6) != 0) {
     return fail(Errc::kProtocol, "unknown frame kind " +
                                      std::to_string(static_cast<unsigned>(header.kind)) +
                                      "; is the peer's Lifeboat newer than this one?");
@@ -76,17 +66,17 @@ Result<Header> decode(const unsigned char (&in)[kHeaderBytes]) {
 }
 
 void encode(const DataHeader& header, unsigned char* out) {
-  put<std::uint32_t>(out, header.file);
-  put<std::uint32_t>(out + 4, 0);
-  put<std::uint64_t>(out + 8, header.offset);
-  put<std::uint64_t>(out + 16, header.hash);
+  put_le<std::uint32_t>(out, header.file);
+  put_le<std::uint32_t>(out + 4, 0);
+  put_le<std::uint64_t>(out + 8, header.offset);
+  put_le<std::uint64_t>(out + 16, header.hash);
 }
 
 DataHeader decode_data(const unsigned char* in) {
   DataHeader header;
-  header.file = get<std::uint32_t>(in);
-  header.offset = get<std::uint64_t>(in + 8);
-  header.hash = get<std::uint64_t>(in + 16);
+  header.file = get_le<std::uint32_t>(in);
+  header.offset = get_le<std::uint64_t>(in + 8);
+  header.hash = get_le<std::uint64_t>(in + 16);
   return header;
 }
 

@@ -1,14 +1,10 @@
 #include "migration/source.hpp"
 
-#include <unistd.h>
-
 #include <boost/asio/experimental/awaitable_operators.hpp>
-#include <filesystem>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "base/blocking.hpp"
 #include "base/log.hpp"
 #include "criu_glue/pagemap_image.hpp"
 #include "criu_glue/repair.hpp"
@@ -19,199 +15,6 @@ namespace lifeboat {
 using protocol::Kind;
 
 namespace {
-
-// For the target to remove what an attempt that was broken off has left there.
-constexpr Milliseconds kCleanUpTime{500};
-
-std::string seconds_text(double ms) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f s", ms / 1000);
-  return text;
-}
-
-// What the freeze of this migration will take, roughly and rather too much.
-double predicted_downtime_ms(const Move& move, const Node& node) {
-  const auto bytes = static_cast<double>(move.container->resident_bytes());
-  const FabricConfig* fabric = node.config().find_fabric(move.fabric);
-  const double wire_ms = bytes * 8 / static_cast<double>(fabric->rate_bits_per_s) * 1000;
-  constexpr double kFixedMs = 100;
-  if (!move.carry_pages) return wire_ms + 1300 * bytes / 1e9 + kFixedMs;  // CRIU: 1.3 s per GB
-  // In the worst case all of it is dirty in the end, and is sent once more.
-  return wire_ms + kFixedMs;
-}
-
-// Connections that would not survive the freeze: their own timers would end them.
-Status check_sockets(const Move& move, const Node& node) {
-  auto sockets = tcp_sockets(move.container->init().pid());
-  if (!sockets) return {};
-  const double downtime = predicted_downtime_ms(move, node);
-  std::erase_if(*sockets, [&](const TcpSocket& socket) {
-    return static_cast<double>(socket.expires.count()) > downtime;
-  });
-  const auto risks = keepalive_risks(*sockets);
-  if (risks.empty()) return {};
-  return fail(Errc::kRefused,
-              "about " + seconds_text(downtime) +
-                  " of downtime would outlast the keepalive timer of " +
-                  std::to_string(risks.size()) + " connection(s), first " + risks.front() +
-                  "; start the job with keepalive off (lifeboat run does) or use a faster fabric");
-}
-
-// The page connections, each taken over by the target's pager.
-awaitable<Result<std::unique_ptr<MemorySource>>> open_memory(Node& node, const Move& move,
-                                                             std::string address) {
-  const Config& config = node.config();
-  std::vector<Fd> connections;
-  for (int shard = 0; shard < config.engine.connections; ++shard) {
-    CO_TRY(Link link, co_await Link::connect(address, config.peer_port, node.peer_name(),
-                                             config.timeouts.connect));
-    json::object pages{{"migration", move.report->id},
-                       {"shard", shard},
-                       {"shards", config.engine.connections}};
-    CO_CHECK_OK(co_await link.send(Kind::kPages, std::move(pages), config.timeouts.request));
-    CO_CHECK_OK(co_await link.expect(Kind::kResponse, config.timeouts.request));
-    Fd fd = std::move(link).release();
-    if (!fd) co_return fail(Errc::kUnavailable, "a page connection was closed at once");
-    connections.push_back(std::move(fd));
-  }
-  MemoryOptions options;
-  options.bytes_per_s = move.bytes_per_s;
-  options.timeout_s = static_cast<int>(config.timeouts.idle.count() / 1000 + 1);
-  co_return std::make_unique<MemorySource>(move.container->cgroup(), std::move(connections), options,
-                                           move.report->progress);
-}
-
-// A container that has just arrived must have all its memory before it can be taken away again.
-awaitable<Status> wait_until_filled(const Move& move, Milliseconds limit) {
-  const auto deadline = SteadyClock::now() + limit;
-  while (move.container->filling()) {
-    CO_CHECK_OK(move.cancellation->check());
-    if (SteadyClock::now() > deadline) {
-      co_return fail(Errc::kTimeout, "its memory has not fully arrived yet from its last migration");
-    }
-    co_await sleep_for(Milliseconds(2));
-  }
-  co_return Status{};
-}
-
-awaitable<Result<Connected>> connect(Node& node, Move move) {
-  move.report->phase = "connect";
-  CO_CHECK_OK(co_await wait_until_filled(move, node.config().timeouts.idle));
-  CO_CHECK_OK(check_compatible(node.facts(), node.facts()));  // is there a working CRIU here?
-  CO_CHECK_OK(check_user(move.container->init_uid()));
-  CO_CHECK_OK(check_sources(move.container->spec()));
-  CO_CHECK_OK(check_sockets(move, node));
-  const Config& config = node.config();
-  const std::string address = config.find_node(move.target)->addresses.at(move.fabric);
-  auto link = co_await Link::connect(address, config.peer_port, node.peer_name(),
-                                     config.timeouts.connect);
-  if (!link) {
-    co_return tl::unexpected<Error>(
-        link.error().context("node " + move.target + " on fabric " + move.fabric));
-  }
-  json::object offer{{"migration", move.report->id},
-                     {"source", node.name()},
-                     {"spec", to_json(move.container->spec())},
-                     {"resident_bytes", move.container->resident_bytes()},
-                     {"pages", move.carry_pages},
-                     {"facts", to_json(node.facts())}};
-  CO_CHECK_OK(co_await link->send(Kind::kOffer, std::move(offer), config.timeouts.request));
-  auto accepted = co_await link->expect(Kind::kAccepted, config.timeouts.request);
-  if (!accepted) {
-    co_return tl::unexpected<Error>(accepted.error().context("node " + move.target));
-  }
-  std::unique_ptr<MemorySource> memory;
-  if (move.carry_pages) {
-    auto opened = co_await open_memory(node, move, address);
-    if (!opened) {
-      co_return tl::unexpected<Error>(opened.error().context("page connection to " + move.target));
-    }
-    memory = std::move(*opened);
-  }
-  Connected connected{std::move(move), std::move(*link), std::move(memory)};
-  co_return connected;
-}
-
-DumpRequest dump_request(const Node& node, Container& container,
-                         const ImageDirectory& images, std::vector<ExternalMount> mounts) {
-  const Config& config = node.config();
-  DumpRequest request;
-  request.paths.criu = config.paths.criu;
-  request.paths.images = images.path();
-  request.paths.log = container.directory() + "/dump.log";
-  request.init = container.init().pid();
-  request.freeze_cgroup = container.cgroup().path();
-  request.netns_fd = container.net().netns_fd();
-  request.mounts = std::move(mounts);
-  request.limit = config.timeouts.dump;
-  return request;
-}
-
-PrecopyLimits precopy_limits(const Node& node, const Move& move) {
-  const EngineConfig& engine = node.config().engine;
-  const auto seconds = [](Milliseconds ms) { return static_cast<double>(ms.count()) / 1000; };
-  PrecopyLimits limits;
-  limits.downtime_budget_s = seconds(engine.downtime_budget);
-  limits.deadline_s = seconds(engine.precopy_limit);
-  limits.rounds_max = static_cast<unsigned>(engine.rounds_max);
-  limits.interval_s = seconds(engine.round_interval);
-  limits.rate_bytes_per_s =
-      static_cast<double>(node.config().find_fabric(move.fabric)->rate_bits_per_s) / 8;
-  if (move.bytes_per_s > 0) {
-    limits.rate_bytes_per_s = std::min(limits.rate_bytes_per_s, static_cast<double>(move.bytes_per_s));
-  }
-  return limits;
-}
-
-// Rounds while the container runs, until the control law says that the rest is better sent frozen.
-awaitable<Status> send_rounds(Node& node, Connected& peer) {
-  Move& move = peer.move;
-  MigrationReport& report = *move.report;
-  const PrecopyLimits limits = precopy_limits(node, move);
-  std::vector<RoundMeasurement> rounds;
-  bool hold_back = false;
-  for (;;) {
-    CO_CHECK_OK(move.cancellation->check());
-    report.phase = "pre-copy";
-    CO_TRY(RoundMeasurement round, co_await peer.memory->round(hold_back));
-    rounds.push_back(round);
-    const PrecopyDecision decision = decide(rounds, move.container->resident_bytes(), limits);
-    report.rounds.push_back(RoundReport{round, decision});
-    if (decision.freeze) co_return Status{};
-    hold_back = decision.hold_back_hot;
-    const auto until = SteadyClock::now() + std::chrono::microseconds(
-                                                static_cast<long>(decision.wait_s * 1e6));
-    constexpr Milliseconds kSlice{50};  // a wish to cancel is heard so soon
-    while (SteadyClock::now() < until && !move.cancellation->requested()) {
-      const auto left = std::chrono::duration_cast<Milliseconds>(until - SteadyClock::now());
-      co_await sleep_for(std::clamp(left, Milliseconds(1), kSlice));
-    }
-  }
-}
-
-awaitable<Result<PreCopied>> pre_copy(Node& node, Connected peer) {
-  const Config& config = node.config();
-  MigrationReport& report = *peer.move.report;
-  peer.move.cancellation->on_request([link = &peer.link, memory = peer.memory.get()] {
-    link->close();
-    if (memory != nullptr) memory->cancel();
-  });
-  if (peer.memory && report.mode == MigrationMode::kPreCopy) {
-    CO_CHECK_OK(co_await send_rounds(node, peer));
-    report.memory.untracked_reason = peer.memory->untracked_reason();
-  }
-  // CRIU is started and has looked at the kernel before the freeze.
-  report.phase = "dump";
-  CO_TRY(ImageDirectory images, ImageDirectory::create(config.paths.run_dir + "/images", report.id));
-  CO_TRY(std::vector<ExternalMount> mounts, external_mounts(peer.move.container->spec()));
-  DumpRequest request = dump_request(node, *peer.move.container, images, std::move(mounts));
-  if (peer.memory) request.hide_library = node.libexec() + "/liblifeboat-criu.so";
-  CO_TRY(PreparedDump dump, co_await PreparedDump::prepare(std::move(request)));
-  peer.move.cancellation->on_request(nullptr);
-  PreCopied result{std::move(peer), std::make_unique<ImageDirectory>(std::move(images)),
-                   std::move(dump)};
-  co_return result;
-}
 
 // Sends image bytes until the dump is complete and everything is sent.
 awaitable<Status> send_images(ImageReader& reader, Link& link, const bool& dump_ended,
@@ -314,12 +117,12 @@ awaitable<Result<FrozenContainer>> freeze_between_connects(std::shared_ptr<Conta
 // Tells CRIU's helper library which mappings are ours.
 Status hide_owned(Connected& peer, PreparedDump& dump) {
   if (!peer.memory) return {};
-  TRY(const std::vector<OwnedMapping> owned, peer.memory->owned());
+  TRY(const std::vector<OwnedMappings> owned, peer.memory->note_owned());
   std::vector<HiddenRange> hidden;
-  hidden.reserve(owned.size());
-  for (const OwnedMapping& mapping : owned) {
-    hidden.push_back({static_cast<std::uint32_t>(mapping.host_pid), mapping.range.start,
-                      mapping.range.end});
+  for (const OwnedMappings& process : owned) {
+    for (const AddressRange& range : process.mappings) {
+      hidden.push_back({static_cast<std::uint32_t>(process.pid), range.start, range.end});
+    }
   }
   return dump.hidden()->set(std::move(hidden));
 }
@@ -331,7 +134,7 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
   MigrationReport& report = *peer.move.report;
   std::shared_ptr<Container> container = peer.move.container;
 
-  CO_CHECK_OK(peer.move.cancellation->check());
+  CO_CHECK_OK(report.cancellation.check());
   report.phase = "freeze";
   SteadyClock::time_point frozen_at;
   std::vector<TcpSocket> sockets;
@@ -387,10 +190,9 @@ awaitable<Result<Staged>> stage(Node& node, Frozen source) {
   for (const std::string& line : established_pairs(source.sockets)) established.emplace_back(line);
   json::object end{{"files", std::move(sizes)}, {"established", std::move(established)}};
   CO_CHECK_OK(co_await source.peer.link.send(Kind::kImageEnd, std::move(end), config.timeouts.idle));
-  Cancellation& cancellation = *source.peer.move.cancellation;
-  cancellation.on_request([link = &source.peer.link] { link->close(); });
+  const auto hook =
+      report.cancellation.on_request([link = &source.peer.link] { link->close(); });
   auto staged = co_await source.peer.link.expect(Kind::kStaged, config.timeouts.restore);
-  cancellation.on_request(nullptr);
   if (!staged) {
     co_return tl::unexpected<Error>(
         staged.error().context("node " + source.peer.move.target));
@@ -416,7 +218,7 @@ awaitable<Result<Committed>> commit(Node& node, Staged staged) {
   Move move = source.peer.move;
   MigrationReport& report = *move.report;
   report.phase = "commit";
-  CO_CHECK_OK(move.cancellation->pass_point_of_no_return());
+  CO_CHECK_OK(report.cancellation.pass_point_of_no_return());
   // Point of no return: once this record is written, only the target's word thaws the container.
   CO_CHECK_OK(move.container->set_state(ContainerState::kInDoubt, report.id, move.target));
   source.container.keep_frozen(true);
@@ -520,8 +322,10 @@ awaitable<Status> migrate(Node& node, Move move) {
                                                     {"reason", committed.error().message}});
     report->retry_without_pages = false;
     report->mode = MigrationMode::kStopAndCopy;
-    move.carry_pages = false;
-    co_await sleep_for(kCleanUpTime);
+    // Until the target has removed what the first attempt left there. Should it not say so, the
+    // second one finds out.
+    constexpr std::size_t kAttempts = 10;
+    (void)co_await ask_outcome(node, move.target, report->id, kAttempts);
     committed = co_await run(node, move);
   }
   report->times.total = elapsed_ms(start);
@@ -537,28 +341,6 @@ awaitable<Status> migrate(Node& node, Move move) {
   report->outcome = Outcome::kAborted;
   tell(*report);
   co_return tl::unexpected<Error>(committed.error());
-}
-
-awaitable<Result<json::object>> predict(Node& node, Move move) {
-  const std::shared_ptr<Container> container = move.container;
-  const double rate = precopy_limits(node, move).rate_bytes_per_s;
-  const std::string fabric = move.fabric;
-  CO_TRY(Connected connected, co_await connect(node, std::move(move)));
-  constexpr Milliseconds kWatched{1000};
-  CO_TRY(const std::uint64_t dirty, co_await connected.memory->sample(kWatched));
-  const auto resident = static_cast<double>(container->resident_bytes());
-  const auto dirty_bytes = static_cast<double>(dirty * kPageBytes);
-  // Measured on two nodes of this kind: CRIU at both ends, and what is left after the last round.
-  constexpr double kFixedMs = 60;
-  const double interval_s = static_cast<double>(node.config().engine.round_interval.count()) / 1000;
-  const double rest_ms = std::min(dirty_bytes * interval_s, resident) / rate * 1000;
-  json::object answer{{"container", container->spec().id},
-                      {"fabric", fabric},
-                      {"resident_bytes", container->resident_bytes()},
-                      {"dirty_bytes_per_s", dirty_bytes},
-                      {"downtime_ms", kFixedMs + rest_ms},
-                      {"total_ms", kFixedMs + rest_ms + (resident + dirty_bytes) / rate * 1000}};
-  co_return answer;
 }
 
 }  // namespace lifeboat

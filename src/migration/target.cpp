@@ -1,15 +1,10 @@
 #include "migration/target.hpp"
 
-#include <sys/mman.h>
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
-#include "base/file.hpp"
 #include "base/log.hpp"
 #include "criu_glue/checkpoint.hpp"
 #include "criu_glue/images.hpp"
 #include "criu_glue/pager.hpp"
+#include "migration/receive.hpp"
 #include "migration/sockets.hpp"
 
 namespace lifeboat {
@@ -183,138 +178,6 @@ awaitable<Status> start_helpers(Node& node, Prepared& prepared, bool pages) {
   co_return Status{};
 }
 
-Status store_chunk(ImageWriter& writer, const Frame& frame) {
-  if (frame.payload.size() < protocol::kDataHeaderBytes) {
-    return fail(Errc::kProtocol, "an ImageData frame without its header");
-  }
-  const protocol::DataHeader header = protocol::decode_data(frame.payload.data());
-  const unsigned char* bytes = frame.payload.data() + protocol::kDataHeaderBytes;
-  ImageChunk chunk;
-  chunk.file = header.file;
-  chunk.offset = header.offset;
-  chunk.size = frame.payload.size() - protocol::kDataHeaderBytes;
-  if (!hash_matches(header, bytes, chunk.size)) {
-    return fail(Errc::kProtocol, "image data was damaged on the way (hash of a chunk is wrong)");
-  }
-  return writer.write(chunk, bytes);
-}
-
-Status check_complete(ImageWriter& writer, const json::object& end) {
-  TRY(const json::object* files, get_object(end, "files"));
-  std::map<std::string, std::uint64_t> sizes;
-  for (const auto& item : *files) {
-    boost::system::error_code bad;
-    sizes[std::string(item.key())] = item.value().to_number<std::uint64_t>(bad);
-    if (bad) return fail(Errc::kProtocol, "ImageEnd: a size is not a number");
-  }
-  return writer.complete(sizes);
-}
-
-// Collects FinalPages frames.
-class FinalList {
- public:
-  Status append(const std::vector<unsigned char>& bytes, std::uint64_t bytes_max) {
-    if (!fd_) {
-      fd_ = Fd(::memfd_create("lifeboat-final", MFD_CLOEXEC));
-      if (!fd_) return fail_errno("memfd for the list of pages");
-      XXH3_64bits_reset(&hash_);
-    }
-    // An entry is at least one page.
-    bytes_ += bytes.size();
-    if (bytes_ > bytes_max / kPageBytes * sizeof(FinalPage)) {
-      return fail(Errc::kProtocol, "the list of pages is longer than the memory that was announced");
-    }
-    XXH3_64bits_update(&hash_, bytes.data(), bytes.size());
-    if (::write(fd_.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) {
-      return fail_errno("write the list of pages");
-    }
-    return {};
-  }
-  Result<Fd> finish(const json::object& end) {
-    if (!fd_) CHECK_OK(append({}, 0));
-    TRY(const std::uint64_t hash, get_u64(end, "hash"));
-    TRY(const std::uint64_t pages, get_u64(end, "pages"));
-    if (pages * sizeof(FinalPage) != bytes_ || hash != XXH3_64bits_digest(&hash_)) {
-      return fail(Errc::kProtocol, "the list of pages was damaged on the way");
-    }
-    return std::move(fd_);
-  }
-
- private:
-  Fd fd_;
-  std::uint64_t bytes_ = 0;
-  XXH3_state_t hash_{};
-};
-
-// The pager compares the list of all pages with what it has, while CRIU's images arrive.
-struct MemoryCheck {
-  explicit MemoryCheck(const asio::any_io_executor& executor) : done(executor) {
-    done.expires_at(SteadyClock::time_point::max());
-  }
-  asio::steady_timer done;
-  bool started = false;
-  std::optional<Status> result;
-};
-
-awaitable<void> check_memory_complete(std::shared_ptr<PagerClient> pager, Fd list,
-                                      std::shared_ptr<MemoryCheck> check) {
-  auto answer = co_await pager->set_final(std::move(list));
-  Status result;
-  if (!answer) result = tl::unexpected<Error>(answer.error().context("pager"));
-  check->result = std::move(result);
-  check->done.cancel();
-}
-
-// Receives all images; returns what ImageEnd said.
-awaitable<Result<json::object>> receive_images(const Config& config, Prepared& prepared,
-                                               Link& link) {
-  ImageWriter writer(prepared.images->path(), prepared.image_bytes_max);
-  FinalList final_list;
-  auto executor = co_await asio::this_coro::executor;
-  auto check = std::make_shared<MemoryCheck>(executor);
-  // Between Accepted and the first byte are all rounds of pre-copy (a dead source is noticed by the
-  // keepalive of the connection); during the dump a container with little memory is silent until
-  // its images are complete.
-  Milliseconds silence = config.timeouts.dump + config.timeouts.idle;
-  if (prepared.pager) silence += config.engine.precopy_limit;
-  for (;;) {
-    CO_TRY(const Frame frame, co_await link.receive(silence));
-    if (frame.kind == Kind::kImageData) {
-      CO_CHECK_OK(store_chunk(writer, frame));
-      continue;
-    }
-    if (frame.kind == Kind::kFinalPages) {
-      CO_CHECK_OK(final_list.append(frame.payload, prepared.image_bytes_max));
-      continue;
-    }
-    CO_TRY(json::object body, parse_object(frame.text()));
-    if (frame.kind == Kind::kMemoryEnd) {
-      if (!prepared.pager || check->started) co_return fail(Errc::kProtocol, "unexpected MemoryEnd");
-      CO_TRY(Fd list, final_list.finish(body));
-      check->started = true;
-      asio::co_spawn(executor,
-                     check_memory_complete(prepared.pager->shared(), std::move(list), check),
-                     asio::detached);
-      continue;
-    }
-    if (frame.kind == Kind::kImageEnd) {
-      CO_CHECK_OK(check_complete(writer, body));
-      if (prepared.pager && !check->started) co_return fail(Errc::kProtocol, "no MemoryEnd came");
-      while (check->started && !check->result) co_await check->done.async_wait(use_tuple);
-      if (check->result) CO_CHECK_OK(*check->result);
-      co_return body;
-    }
-    if (frame.kind != Kind::kImageOpen) {
-      co_return fail(Errc::kProtocol, "unexpected " + std::string(to_string(frame.kind)) +
-                                          " while receiving images");
-    }
-    CO_TRY(const std::uint64_t file, get_u64(body, "file"));
-    CO_TRY(const std::string name, get_string(body, "name"));
-    if (file > kImageFilesMax) co_return fail(Errc::kProtocol, "too many image files");
-    CO_CHECK_OK(writer.open(static_cast<std::uint32_t>(file), name));
-  }
-}
-
 std::vector<std::string> missing_connections(const std::vector<std::string>& before, pid_t init) {
   auto now = tcp_sockets(init);
   if (!now) return {};
@@ -336,7 +199,11 @@ Status check_connections(const std::vector<std::string>& before, pid_t init) {
 }
 
 awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& link) {
-  auto end = co_await receive_images(node.config(), prepared, link);
+  ReceiveRequest request;
+  request.images = prepared.images->path();
+  request.bytes_max = prepared.image_bytes_max;
+  if (prepared.pager) request.pager = prepared.pager->shared();
+  auto end = co_await receive_images(node.config(), std::move(request), link);
   const auto start = SteadyClock::now();
   if (!end) co_return failed_at("transfer", end.error());
   const RestoreMemory memory =
@@ -373,7 +240,7 @@ awaitable<void> check_connections_later(std::weak_ptr<Container> weak,
 // Follows the pager until it has put every page in place.
 awaitable<void> watch_pager(std::shared_ptr<PagerClient> pager, std::weak_ptr<Container> weak) {
   const auto start = SteadyClock::now();
-  Status pushed = co_await pager->push();
+  (void)co_await pager->push();  // what is wrong shows in its status
   for (;;) {
     co_await sleep_for(Milliseconds(20));
     auto status = co_await pager->status();
@@ -409,8 +276,11 @@ awaitable<Result<json::object>> take_over(Node& node, Restored& restored) {
   CO_CHECK_OK(node.record_outcome(restored.prepared.migration, Outcome::kCommitted));
 
   // Committed. Only now the plug: once its sockets have acknowledged a byte, no other copy may go
-  // on. CRIU still holds the tasks, so they run the moment it lets go of them.
+  // on. CRIU still holds the tasks, so they run the moment it lets go of them. Nothing may undo
+  // this any more, whatever becomes of this coroutine.
   (void)restored.prepared.arrival.release();
+  std::shared_ptr<PagerClient> pager;
+  if (restored.prepared.pager) pager = restored.prepared.pager->release();
   const auto network_start = SteadyClock::now();
   auto plugged = container->net().plug();
   if (plugged) plugged = container->net().announce();
@@ -426,10 +296,9 @@ awaitable<Result<json::object>> take_over(Node& node, Restored& restored) {
     log::warn("criu complained after the commit", {{"reason", init.error().message}});
   }
   (void)container->set_state(ContainerState::kRunning);
-  if (restored.prepared.pager) {
+  if (pager) {
     container->set_filling(true);
-    asio::co_spawn(node.executor(), watch_pager(restored.prepared.pager->release(), container),
-                   asio::detached);
+    asio::co_spawn(node.executor(), watch_pager(std::move(pager), container), asio::detached);
   }
   node.watch(container);
   json::object body{{"network_ms", network_ms}, {"resume_ms", resume_ms}};
@@ -445,7 +314,7 @@ awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& o
   const json::value* pages = offer.if_contains("pages");
   auto started = co_await start_helpers(
       node, *prepared, pages != nullptr && pages->is_bool() && pages->get_bool());
-  if (!started) co_return failed_at("restore", started.error());
+  if (!started) co_return failed_at("preflight", started.error());
   json::object accepted;
   auto sent = co_await link.send(Kind::kAccepted, std::move(accepted), timeouts.request);
   if (!sent) co_return failed_at("preflight", sent.error());

@@ -15,6 +15,7 @@
 #include <CLI/CLI.hpp>
 #include <cstring>
 #include <iostream>
+#include <mutex>
 #include <thread>
 
 #include "base/file.hpp"
@@ -118,7 +119,6 @@ class Guard {
     if (pid == 0) watch();
     if (pid < 0) return false;
     guard_ = static_cast<pid_t>(pid);
-    guard_pidfd_ = Fd(static_cast<int>(::syscall(SYS_pidfd_open, guard_, 0)));
     return true;
   }
   [[nodiscard]] bool started() const { return guard_ > 0; }
@@ -152,23 +152,39 @@ class Guard {
   const Executioner* executioner_;
   std::atomic<bool>* all_in_place_ = nullptr;
   Fd pidfd_;
-  Fd guard_pidfd_;
   pid_t guard_ = -1;
 };
 
 // A connection with pages, its store and its thread.
 struct Shard {
-  explicit Shard(std::uint64_t bytes_max) : store(bytes_max) {}
+  Shard(Fd connection, std::shared_ptr<PageBudget> budget)
+      : store(std::move(budget)), socket_(std::move(connection)) {}
   PageStore store;
-  Fd socket;
   std::thread thread;
   Status result;
+
+  void receive(unsigned number, unsigned count) {
+    result = PageReceiver(socket_.get(), store, number, count).run();
+    // Closed, not only shut down: a source in the middle of sending is told at once.
+    const std::lock_guard lock(mutex_);
+    socket_.reset();
+  }
+  // The thread ends once it has what had come.
+  void stop() {
+    const std::lock_guard lock(mutex_);
+    if (socket_) (void)::shutdown(socket_.get(), SHUT_RD);
+  }
+
+ private:
+  std::mutex mutex_;
+  Fd socket_;
 };
 
 class Pager {
  public:
   explicit Pager(Options options)
       : options_(std::move(options)),
+        budget_(std::make_shared<PageBudget>(options_.bytes_max)),
         executioner_(options_.cgroup),
         guard_(executioner_),
         faults_([this](const std::string& reason) { give_up(reason); }) {}
@@ -229,7 +245,8 @@ class Pager {
     }
     if (controls_.empty() && !criu_seen_) ended_ = true;
     if (guard_.started()) guard_.keep_alive();
-    if (criu_seen_ && all_announced_ && !executioner_.populated()) ended_ = true;
+    // CRIU is a member of the cgroup until the container's init is: empty, it has ended.
+    if (criu_seen_ && !executioner_.populated()) ended_ = true;
     if (faults_.done()) finish();
   }
 
@@ -253,12 +270,19 @@ class Pager {
     Fd none;
     std::uint32_t word = 0;
     const ssize_t n = receive_with_fd(criu_.get(), &word, sizeof word, none);
-    if (n != sizeof word || word == kEndOfTasks) {
-      all_announced_ = all_announced_ || word == kEndOfTasks;
-      if (n != sizeof word) criu_.reset();
+    if (n != sizeof word) {
+      criu_.reset();
+      return;
+    }
+    if (word == kEndOfTasks) {
+      // Nobody would ever ask for these, and their process would read zeros.
+      for (const auto& [pid, pending] : pending_) {
+        if (!pending.empty()) give_up("criu restored no process " + std::to_string(pid));
+      }
       return;
     }
     if (static_cast<std::int32_t>(word) < 0) return;  // a zombie has no memory
+    if (!final_set_) give_up("criu restores before it is known which pages there are");
     Fd uffd;
     char byte = 0;
     if (receive_with_fd(criu_.get(), &byte, 1, uffd) != 1 || !uffd) {
@@ -286,12 +310,11 @@ class Pager {
     json::object body;
     if (answer) {
       body = std::move(*answer);
-      body["ok"] = true;
     } else {
-      body = {{"ok", false},
-              {"code", to_string(answer.error().code)},
-              {"message", answer.error().message}};
+      body = {{"code", to_string(answer.error().code)}, {"message", answer.error().message}};
     }
+    body["ok"] = answer.has_value();
+    if (request) body["op"] = string_or(*request, "op");
     const std::string reply = json::serialize(body);
     return ::send(socket, reply.data(), reply.size(), MSG_NOSIGNAL) ==
            static_cast<ssize_t>(reply.size());
@@ -306,11 +329,6 @@ class Pager {
       faults_.push();
       return json::object{};
     }
-    if (op == "stop") {
-      if (criu_seen_) return fail(Errc::kConflict, "processes depend on this pager");
-      ended_ = true;
-      return json::object{};
-    }
     return fail(Errc::kInvalid, "no operation '" + op + "'");
   }
 
@@ -323,9 +341,8 @@ class Pager {
                                                    : "serving";
     return json::object{{"phase", phase},
                         {"bytes_left", faults_.bytes_left()},
-                        {"pages_left", faults_.bytes_left() / kPageBytes},
                         {"faults", faults_.faults()},
-                        {"pushed_bytes", faults_.bytes_placed()},
+                        {"placed_bytes", faults_.bytes_placed()},
                         {"processes", faults_.processes()}};
   }
 
@@ -335,22 +352,17 @@ class Pager {
     if (!socket || count == 0 || count > 64 || number != shards_.size() || final_set_) {
       return fail(Errc::kProtocol, "a page connection out of order");
     }
-    shards_.push_back(std::make_unique<Shard>(options_.bytes_max));
+    shards_.push_back(std::make_unique<Shard>(std::move(socket), budget_));
     Shard& shard = *shards_.back();
-    shard.socket = std::move(socket);
     shard.thread = std::thread([&shard, number, count] {
-      PageReceiver receiver(shard.socket.get(), shard.store, static_cast<unsigned>(number),
-                            static_cast<unsigned>(count));
-      shard.result = receiver.run();
-      // The source is to notice.
-      if (!shard.result) (void)::shutdown(shard.socket.get(), SHUT_RDWR);
+      shard.receive(static_cast<unsigned>(number), static_cast<unsigned>(count));
     });
     return json::object{};
   }
 
   // The source has had its acknowledgements: nothing more comes.
   Status end_receiving() {
-    for (const auto& shard : shards_) (void)::shutdown(shard->socket.get(), SHUT_RD);
+    for (const auto& shard : shards_) shard->stop();
     Status status;
     for (const auto& shard : shards_) {
       if (shard->thread.joinable()) shard->thread.join();
@@ -429,6 +441,7 @@ class Pager {
   }
 
   Options options_;
+  std::shared_ptr<PageBudget> budget_;  // of all connections together
   Executioner executioner_;
   Guard guard_;
   FaultService faults_;
@@ -442,7 +455,6 @@ class Pager {
   std::uint64_t zero_pages_ = 0;
   bool final_set_ = false;
   bool criu_seen_ = false;
-  bool all_announced_ = false;
   bool told_done_ = false;
   bool ended_ = false;
   std::chrono::steady_clock::time_point done_at_;

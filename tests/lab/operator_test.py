@@ -9,6 +9,7 @@ job goes on to PASSED, and nothing is left behind. One line per case; the last l
 
   LIFEBOAT_TEST_BUILD   where lifeboatd and lifeboat are (default: build/dev/bin)
   LIFEBOAT_TEST_SEED    repeats the random moments of an earlier run
+  LIFEBOAT_TEST_MODE    mode of every migration that does not say it (default: the daemon's)
 """
 import contextlib
 import glob
@@ -22,6 +23,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -31,6 +33,7 @@ sys.path.insert(0, os.path.join(ROOT, 'scripts'))
 
 BUILD = os.path.abspath(os.environ.get('LIFEBOAT_TEST_BUILD')
                         or os.path.join(ROOT, 'build', 'dev', 'bin'))
+MODE = os.environ.get('LIFEBOAT_TEST_MODE')  # of every migration that does not say it
 SEED = int(os.environ.get('LIFEBOAT_TEST_SEED') or random.randrange(10**6))
 COMPUTE = ('n1', 'n2', 'n3', 'small', 'full', 'old', 'dies', 'exits', 'slow')
 
@@ -59,17 +62,20 @@ lifeboat:
 # Stand-ins for CRIU: too old; killed in the middle of its work; ended before it has said anything;
 # slow, to hit it while it works.
 CRIU_OLD = '#!/bin/sh\necho "Version: 2.6"\n'
+# CRIU is started before there is something to do: `works` waits until it has opened its log.
+WORKS = '''works() { while [ -d /proc/$$ ] && ! readlink /proc/$$/fd/* | grep -q "$1[.]log"; do sleep 0.005; done; }
+'''
 CRIU_DIES = '''#!/bin/sh
-[ "$1" != swrk ] || ( ( exec 3>&-; sleep 0.05; kill -9 $$ ) & )
+''' + WORKS + '''[ "$1" != swrk ] || (
+  ( exec 3>&-; works dump; sleep 0.05; kill -9 $$ ) > /dev/null 2>&1 &
+  ( exec 3>&-; works restore; sleep 0.01; kill -9 $$ ) > /dev/null 2>&1 & )
 exec REAL "$@"
 '''
 CRIU_EXITS = '#!/bin/sh\n[ "$1" != swrk ] || exit 1\nexec REAL "$@"\n'
-# It stands still for two seconds as soon as it has opened the log of a restore.
+# It stands still for two seconds once it restores.
 CRIU_SLOW = '''#!/bin/sh
-[ "$1" != swrk ] || ( (
-  exec 3>&-
-  while [ -d /proc/$$ ] && ! readlink /proc/$$/fd/* | grep -q 'restore[.]log'; do sleep 0.005; done
-  kill -STOP $$; sleep 2; kill -CONT $$ ) > /dev/null 2>&1 & )
+''' + WORKS + '''[ "$1" != swrk ] || (
+  ( exec 3>&-; works restore; kill -STOP $$; sleep 2; kill -CONT $$ ) > /dev/null 2>&1 & )
 exec REAL "$@"
 '''
 
@@ -178,6 +184,8 @@ class Cluster:
     return out
 
   def lifeboat(self, *args, seconds=60):
+    if args[0] == 'migrate' and MODE and '--mode' not in args:
+      args = (*args, '--mode', MODE)
     return self.run('exec', 'head', 'lifeboat', *args, seconds=seconds)
 
   def up(self):
@@ -226,9 +234,10 @@ class Cluster:
     finally:
       connection.close()
 
-  def start_migration(self, container, to, fabric='10g'):
+  def start_migration(self, container, to, fabric='10g', **more):
+    mode = {'mode': MODE} if MODE else {}
     status, answer = self.api('POST', f'/v1/containers/{container}/migrate',
-                              {'to': to, 'fabric': fabric})
+                              {'to': to, 'fabric': fabric, **mode, **more})
     if status != 200:
       raise AssertionError(f'migrate {container} to {to}: {answer}')
     return answer['id']
@@ -489,6 +498,72 @@ class Crashes(Group):
           self.crash_at(job, 'source-1', moment, 'source')
 
 
+class PreCopy(Group):
+  """Memory moves while the container runs."""
+
+  def pagers(self):
+    done = subprocess.run(['pgrep', '-x', 'lifeboat-pager'], stdout=subprocess.PIPE, text=True,
+                          check=False)
+    return [int(pid) for pid in done.stdout.split()]
+
+  def slow(self, container, to):
+    """A pre-copy migration that would take half a minute, in its rounds."""
+    migration = self.lab.start_migration(container, to, mode='pre-copy', bytes_per_s=2_000_000)
+    self.in_phase(migration, ('pre-copy',))
+    return migration
+
+  def test_pre_copy(self):
+    with self.job('pc', n=5000, tests=12) as job:
+      with self.subTest('there and back, over both networks'):
+        for to, fabric in (('n3', '10g'), ('n2', '1g'), ('n3', '1g'), ('n2', '10g')):
+          report = self.over(self.lab.start_migration('pc-1', to, fabric, mode='pre-copy'))
+          self.assertEqual((report['outcome'], report['mode']), ('committed', 'pre-copy'), report)
+          self.assertGreaterEqual(len(report['rounds']), 1, report)
+          self.assertEqual(report['warnings'], [])
+          # What was sent while it stood still is a part of it only.
+          self.assertLess(report['memory']['pages_frozen'], report['memory']['pages'], report)
+          self.runs_on('pc-1', to, job)
+      with self.subTest('a prediction moves nothing, and nothing moves meanwhile'):
+        done = threading.Thread(target=lambda: said.append(self.lab.lifeboat(
+          'migrate', 'pc-1', '--to', 'n3', '--mode', 'pre-copy', '--dry-run')))
+        said = []
+        done.start()
+        wait_for('the container being looked at', 10, lambda: self.lab.containers()['pc-1'][0]
+                 ['state'] == 'leaving', pause=0.01)
+        self.refused('container pc-1 is leaving', 'migrate', 'pc-1', '--to', 'n3')
+        done.join()
+        self.assertEqual(said[0][0], 0, said)
+        self.assertIn('pc-1 can be moved to n3 over', said[0][1])
+        self.runs_on('pc-1', 'n2', job)
+      with self.subTest('cancelled in its rounds'):
+        migration = self.slow('pc-1', 'n3')
+        status, out, error = self.lab.lifeboat('top', '--json')
+        self.assertEqual(status, 0, error)
+        self.assertEqual([m['id'] for m in json.loads(out)['migrations']], [migration])
+        status, _, error = self.lab.lifeboat('cancel', migration)
+        self.assertEqual(status, 0, error)
+        report = self.over(migration, 10)
+        self.assertEqual(report['outcome'], 'aborted')
+        self.runs_on('pc-1', 'n2', job)
+        self.refused('is over: aborted', 'cancel', migration)
+      with self.subTest('the bandwidth is limited'):
+        report = self.over(self.lab.start_migration('pc-1', 'n3', mode='pre-copy',
+                                                    bytes_per_s=40_000_000), 60)
+        self.assertEqual(report['outcome'], 'committed', report)
+        self.assertLess(report['bytes_sent'] / report['total_ms'] * 1000, 48_000_000, report)
+        self.runs_on('pc-1', 'n3', job)
+      with self.subTest('the pager dies in the rounds'):
+        migration = self.slow('pc-1', 'n2')
+        pagers = self.pagers()
+        self.assertEqual(len(pagers), 1)
+        os.kill(pagers[0], signal.SIGKILL)
+        report = self.over(migration, 20)
+        self.assertEqual(report['outcome'], 'aborted', report)
+        self.runs_on('pc-1', 'n3', job)
+      with self.subTest('no pager is left'):
+        wait_for('the end of the pagers', 10, lambda: not self.pagers())
+
+
 class BadInput(Group):
   """Refused with a message and exit status, without harm to the job."""
 
@@ -685,14 +760,14 @@ class Failures(Group):
         self.runs_on('c-0', 'n1', job)
       with self.subTest('target\'s CRIU ends at once'):
         said = self.refused('not moved, c-0 runs on at n1', 'migrate', 'c-0', '--to', 'exits')
-        self.assertRegex(said, 'node exits: restore: .*criu')
+        self.assertRegex(said, 'node exits: preflight: .*criu')
         self.runs_on('c-0', 'n1', job)
       with self.subTest('source\'s CRIU is too old'):
         said = self.refused('at the source: ', 'migrate', 'c-1', '--to', 'n2')
         self.assertIn("too old or no CRIU (it says 'Version: 2.6')", said)
       with self.subTest('source\'s CRIU ends at once'):
         said = self.refused('not moved, c-2 runs on at exits', 'migrate', 'c-2', '--to', 'n2')
-        self.assertIn('failed in: dump', said)
+        self.assertIn('failed in: prepare', said)
         self.runs_on('c-2', 'exits', job)
 
   def test_criu_of_source_dies(self):

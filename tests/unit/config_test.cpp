@@ -67,6 +67,12 @@ TEST(Config, ShippedFileShowsTheDefaults) {
   EXPECT_EQ(shipped->timeouts.commit, bare->timeouts.commit);
   EXPECT_EQ(shipped->network.tcp_rto_max, bare->network.tcp_rto_max);
   EXPECT_EQ(shipped->network.tcp_retries, bare->network.tcp_retries);
+  EXPECT_EQ(shipped->engine.connections, bare->engine.connections);
+  EXPECT_EQ(shipped->engine.downtime_budget, bare->engine.downtime_budget);
+  EXPECT_EQ(shipped->engine.round_interval, bare->engine.round_interval);
+  EXPECT_EQ(shipped->engine.rounds_max, bare->engine.rounds_max);
+  EXPECT_EQ(shipped->engine.precopy_limit, bare->engine.precopy_limit);
+  EXPECT_EQ(shipped->paths.libexec, bare->paths.libexec);
   EXPECT_EQ(shipped->limits.migrations_per_node, bare->limits.migrations_per_node);
 }
 

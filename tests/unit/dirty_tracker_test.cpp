@@ -119,7 +119,9 @@ TEST(DirtyTracker, ACopyKeptByRoundsIsTheMemoryInTheEnd) {
       ::usleep(20'000);
     }
     child.stop();
-    const auto all = (*tracker)->survey();
+    const auto mappings = owned_mappings(child.pid());
+    ASSERT_TRUE(mappings.has_value()) << mappings.error().message;
+    const auto all = (*tracker)->survey(*mappings);
     ASSERT_TRUE(all.has_value()) << all.error().message;
     std::uint64_t clean = 0;
     std::uint64_t pages = 0;

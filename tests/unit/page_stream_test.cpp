@@ -35,7 +35,7 @@ class PageStreamTest : public ::testing::Test {
       options.timeout_s = 5;
       senders_.push_back(std::make_unique<PageSender>(Fd(pair[0]), options));
       sockets_.push_back(std::make_unique<Fd>(pair[1]));
-      stores_.push_back(std::make_unique<PageStore>(kStoreMax));
+      stores_.push_back(std::make_unique<PageStore>(budget_));
       results_.push_back(std::make_unique<Status>());
     }
     for (unsigned shard = 0; shard < shards; ++shard) {
@@ -87,6 +87,7 @@ class PageStreamTest : public ::testing::Test {
   static constexpr std::uint64_t kPages = 4096;
   static constexpr std::uint64_t kBytes = kPages * kPageBytes;
   unsigned char* memory_ = nullptr;
+  std::shared_ptr<PageBudget> budget_ = std::make_shared<PageBudget>(kStoreMax);
   std::vector<PageRun> unread_;
   std::vector<std::unique_ptr<PageSender>> senders_;
   std::vector<std::unique_ptr<Fd>> sockets_;
@@ -170,21 +171,25 @@ TEST(PageReceiver, GarbageIsRefused) {
     }
     ASSERT_EQ(::write(ours.get(), bytes.data(), bytes.size()), 400);
     ours.reset();
-    PageStore store(1 << 20);
+    PageStore store(std::make_shared<PageBudget>(1 << 20));
     EXPECT_FALSE(PageReceiver(theirs.get(), store, 0, 1).run().has_value());
     EXPECT_EQ(store.bytes(), 0U);
   }
 }
 
 TEST(PageStore, HoldsNoMoreThanWasReserved) {
-  PageStore store(4 * kPageBytes);
+  const auto budget = std::make_shared<PageBudget>(4 * kPageBytes);
+  PageStore store(budget);
+  PageStore other(budget);
   ASSERT_TRUE(store.place(1, 0, 4).has_value());
   store.mark_data(1, 0, 4);
   const auto more = store.place(1, 64 * kPageBytes, 1);
   ASSERT_FALSE(more.has_value());
   EXPECT_EQ(more.error().code, Errc::kRefused);
+  EXPECT_FALSE(other.place(1, 0, 1).has_value()) << "each store has a budget of its own";
   ASSERT_TRUE(store.mark_zero(1, 0, 4).has_value());
   EXPECT_EQ(store.bytes(), 0U);
+  EXPECT_TRUE(other.place(1, 0, 4).has_value());
   EXPECT_FALSE(store.place(1, kChunkBytes - kPageBytes, 2).has_value());  // across a border
 }
 

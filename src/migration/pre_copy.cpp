@@ -1,0 +1,133 @@
+// The second phase of a migration, at the source: memory is sent while the container runs, and CRIU
+// made ready; and what can be said of a migration beforehand.
+#include "migration/phase.hpp"
+#include "migration/source.hpp"
+
+namespace lifeboat {
+
+namespace {
+
+DumpRequest dump_request(const Node& node, Container& container,
+                         const ImageDirectory& images, std::vector<ExternalMount> mounts) {
+  const Config& config = node.config();
+  DumpRequest request;
+  request.paths.criu = config.paths.criu;
+  request.paths.images = images.path();
+  request.paths.log = container.directory() + "/dump.log";
+  request.init = container.init().pid();
+  request.freeze_cgroup = container.cgroup().path();
+  request.netns_fd = container.net().netns_fd();
+  request.mounts = std::move(mounts);
+  request.limit = config.timeouts.dump;
+  return request;
+}
+
+PrecopyLimits precopy_limits(const Node& node, const Move& move) {
+  const EngineConfig& engine = node.config().engine;
+  const auto seconds = [](Milliseconds ms) { return static_cast<double>(ms.count()) / 1000; };
+  PrecopyLimits limits;
+  limits.downtime_budget_s = seconds(engine.downtime_budget);
+  limits.deadline_s = seconds(engine.precopy_limit);
+  limits.rounds_max = static_cast<unsigned>(engine.rounds_max);
+  limits.interval_s = seconds(engine.round_interval);
+  limits.rate_bytes_per_s =
+      static_cast<double>(node.config().find_fabric(move.fabric)->rate_bits_per_s) / 8;
+  if (move.bytes_per_s > 0) {
+    limits.rate_bytes_per_s = std::min(limits.rate_bytes_per_s, static_cast<double>(move.bytes_per_s));
+  }
+  return limits;
+}
+
+// Rounds while the container runs, until the control law says that the rest is better sent frozen.
+awaitable<Status> send_rounds(Node& node, Connected& peer) {
+  Move& move = peer.move;
+  MigrationReport& report = *move.report;
+  const PrecopyLimits limits = precopy_limits(node, move);
+  std::vector<RoundMeasurement> rounds;
+  bool hold_back = false;
+  for (;;) {
+    CO_CHECK_OK(report.cancellation.check());
+    report.phase = "pre-copy";
+    CO_TRY(RoundMeasurement round, co_await peer.memory->round(hold_back));
+    rounds.push_back(round);
+    const PrecopyDecision decision = decide(rounds, move.container->resident_bytes(), limits);
+    report.rounds.push_back(RoundReport{round, decision});
+    if (decision.freeze) co_return Status{};
+    hold_back = decision.hold_back_hot;
+    const auto until = SteadyClock::now() + std::chrono::microseconds(
+                                                static_cast<long>(decision.wait_s * 1e6));
+    constexpr Milliseconds kSlice{50};  // a wish to cancel is heard so soon
+    while (SteadyClock::now() < until && !report.cancellation.requested()) {
+      const auto left = std::chrono::duration_cast<Milliseconds>(until - SteadyClock::now());
+      co_await sleep_for(std::clamp(left, Milliseconds(1), kSlice));
+    }
+  }
+}
+
+}  // namespace
+
+awaitable<Result<PreCopied>> pre_copy(Node& node, Connected peer) {
+  const Config& config = node.config();
+  MigrationReport& report = *peer.move.report;
+  const auto hook =
+      report.cancellation.on_request([link = &peer.link, memory = peer.memory.get()] {
+        link->close();
+        if (memory != nullptr) memory->cancel();
+      });
+  if (peer.memory) {
+    CO_CHECK_OK(co_await send_rounds(node, peer));
+    report.memory.untracked_reason = peer.memory->untracked_reason();
+  }
+  // CRIU is started and has looked at the kernel before the freeze.
+  report.phase = "prepare";
+  CO_TRY(ImageDirectory images, ImageDirectory::create(config.paths.run_dir + "/images", report.id));
+  CO_TRY(std::vector<ExternalMount> mounts, external_mounts(peer.move.container->spec()));
+  DumpRequest request = dump_request(node, *peer.move.container, images, std::move(mounts));
+  if (peer.memory) request.hide_library = node.libexec() + "/liblifeboat-criu.so";
+  CO_TRY(PreparedDump dump, co_await PreparedDump::prepare(std::move(request)));
+  PreCopied result{std::move(peer), std::make_unique<ImageDirectory>(std::move(images)),
+                   std::move(dump)};
+  co_return result;
+}
+
+namespace {
+
+awaitable<Result<json::object>> watch_and_predict(Node& node, Move move, MigrationMode mode) {
+  const std::shared_ptr<Container> container = move.container;
+  const std::string fabric = move.fabric;
+  const double rate = precopy_limits(node, move).rate_bytes_per_s;
+  move.report->mode = mode;
+  const double stopped_ms = predicted_downtime_ms(move, node);
+  move.report->mode = MigrationMode::kPreCopy;  // for the connections, and to watch its writes
+  CO_TRY(Connected connected, co_await connect(node, std::move(move)));
+  constexpr Milliseconds kWatched{1000};
+  CO_TRY(const std::uint64_t dirty, co_await connected.memory->sample(kWatched));
+  const std::uint64_t resident = container->resident_bytes();
+  const auto bytes = static_cast<double>(resident);
+  const auto dirty_bytes = static_cast<double>(dirty * kPageBytes);
+  // CRIU at both ends, as measured on two nodes that share two processors (README, figures).
+  constexpr double kFixedMs = 170;
+  const double interval_s = static_cast<double>(node.config().engine.round_interval.count()) / 1000;
+  const double rest_ms = std::min(dirty_bytes * interval_s, bytes) / rate * 1000;
+  const bool live = mode == MigrationMode::kPreCopy;
+  const double downtime_ms = live ? kFixedMs + rest_ms : stopped_ms;
+  const double running_ms = live ? (bytes + dirty_bytes) / rate * 1000 : 0;
+  json::object answer{{"container", container->spec().id}, {"fabric", fabric},
+                      {"mode", to_string(mode)},           {"resident_bytes", resident},
+                      {"dirty_bytes_per_s", dirty_bytes},  {"downtime_ms", downtime_ms},
+                      {"total_ms", running_ms + downtime_ms}};
+  co_return answer;
+}
+
+}  // namespace
+
+awaitable<Result<json::object>> predict(Node& node, Move move, MigrationMode mode) {
+  const std::shared_ptr<Container> container = move.container;
+  // It is looked at with its tasks frozen for a moment: no migration may go on meanwhile.
+  CO_CHECK_OK(container->set_state(ContainerState::kLeaving, move.report->id, move.target));
+  auto answer = co_await watch_and_predict(node, std::move(move), mode);
+  (void)container->set_state(ContainerState::kRunning);
+  co_return answer;
+}
+
+}  // namespace lifeboat

@@ -25,10 +25,15 @@ def main(marker, state_root):
   lab, node = marker.split(':')[1:]
   os.setsid()
   base.unshare(base.NODE_NAMESPACES)
+  told, tell = os.pipe()
   pid = os.fork()
   if pid:
     os.write(1, f'pid {pid}\n'.encode())
     os._exit(0)
+  # "pid" comes before "ready", however slow the parent is: its end closes the pipe.
+  os.close(tell)
+  os.read(told, 1)
+  os.close(told)
   # From here on PID 1. Blocked signals are ignored until they are asked for below.
   signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP})
   try:

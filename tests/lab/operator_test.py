@@ -184,7 +184,7 @@ class Cluster:
     return out
 
   def lifeboat(self, *args, seconds=60):
-    if args[0] == 'migrate' and MODE and '--mode' not in args:
+    if args[:1] == ('migrate',) and MODE and '--mode' not in args:
       args = (*args, '--mode', MODE)
     return self.run('exec', 'head', 'lifeboat', *args, seconds=seconds)
 

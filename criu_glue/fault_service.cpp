@@ -19,10 +19,18 @@ constexpr std::uint64_t kPushPiece = 256U << 10;
 constexpr unsigned kPushThreads = 2;
 constexpr unsigned kStuckMax = 2000;  // of 1 ms
 
+// Whoever waits there looks again.
+void wake(int uffd, std::uint64_t address, std::uint64_t bytes) {
+  uffdio_range range{address, bytes};
+  (void)::ioctl(uffd, UFFDIO_WAKE, &range);
+}
+
 }  // namespace
 
-FaultService::FaultService(std::function<void(const std::string&)> on_fatal)
+FaultService::FaultService(std::function<void(const std::string&)> on_fatal,
+                           std::function<void(const RemotePages&)> on_want)
     : on_fatal_(std::move(on_fatal)),
+      on_want_(std::move(on_want)),
       epoll_(::epoll_create1(EPOLL_CLOEXEC)),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   epoll_event event{};
@@ -38,10 +46,12 @@ FaultService::~FaultService() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void FaultService::add(Fd uffd, Pending pending) {
+void FaultService::add(std::uint32_t pid, Fd uffd, Missing missing) {
   auto space = std::make_shared<Space>();
+  space->pid = pid;
   space->uffd = std::move(uffd);
-  space->pending = std::move(pending);
+  space->pending = std::move(missing.pending);
+  space->absent = std::move(missing.absent);
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.ptr = space.get();
@@ -70,10 +80,70 @@ std::uint64_t FaultService::bytes_left() const {
   std::uint64_t bytes = 0;
   for (const auto& space : spaces()) {
     const std::lock_guard inner(space->mutex);
-    if (!space->gone) bytes += space->pending.bytes();
+    if (!space->gone) bytes += space->pending.bytes() + space->absent.bytes();
     if (space->copying > 0) ++bytes;  // not over yet
   }
   return bytes;
+}
+
+std::uint64_t FaultService::bytes_absent() const {
+  std::uint64_t bytes = 0;
+  for (const auto& space : spaces()) {
+    const std::lock_guard inner(space->mutex);
+    if (!space->gone) bytes += space->absent.bytes();
+  }
+  return bytes;
+}
+
+namespace {
+
+std::uint64_t source_address(const Pending::Piece& piece) {
+  return reinterpret_cast<std::uint64_t>(piece.source);
+}
+
+// In order, and what touches or overlaps made one.
+std::vector<RemotePages> merged(std::vector<RemotePages> list) {
+  std::sort(list.begin(), list.end(), [](const RemotePages& a, const RemotePages& b) {
+    return std::pair(a.pid, a.address) < std::pair(b.pid, b.address);
+  });
+  std::vector<RemotePages> out;
+  for (const RemotePages& next : list) {
+    const std::uint64_t end = next.address + next.pages * kPageBytes;
+    if (!out.empty() && out.back().pid == next.pid) {
+      RemotePages& last = out.back();
+      const std::uint64_t last_end = last.address + last.pages * kPageBytes;
+      if (next.address <= last_end) {
+        if (end > last_end) last.pages += static_cast<std::uint32_t>((end - last_end) / kPageBytes);
+        continue;
+      }
+    }
+    out.push_back(next);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<RemotePages> FaultService::absent() const {
+  std::vector<RemotePages> list;
+  for (const auto& space : spaces()) {
+    const std::lock_guard inner(space->mutex);
+    if (space->gone) continue;
+    for (const Pending::Piece& piece : space->absent.pieces()) {
+      list.push_back({space->pid, static_cast<std::uint32_t>(piece.bytes / kPageBytes),
+                      source_address(piece)});
+    }
+  }
+  return merged(std::move(list));
+}
+
+std::vector<RemotePages> FaultService::wanted() const {
+  std::vector<RemotePages> list;
+  for (const auto& space : spaces()) {
+    const std::lock_guard inner(space->mutex);
+    for (const auto& [source, address] : space->waiting) list.push_back({space->pid, 1, source});
+  }
+  return merged(std::move(list));
 }
 
 bool FaultService::done() const { return pushing_ && bytes_left() == 0; }
@@ -124,15 +194,19 @@ void FaultService::handle(Space& space) {
           break;
         case UFFD_EVENT_REMAP:
           space.pending.move(message.arg.remap.from, message.arg.remap.to, message.arg.remap.len);
+          space.absent.move(message.arg.remap.from, message.arg.remap.to, message.arg.remap.len);
+          space.moved = true;
           break;
         case UFFD_EVENT_REMOVE:
         case UFFD_EVENT_UNMAP:
-          space.pending.remove(message.arg.remove.start, message.arg.remove.end);
+          forget(space, message.arg.remove.start, message.arg.remove.end);
           break;
-        case UFFD_EVENT_FORK:
+        case UFFD_EVENT_FORK: {
           forked_ = true;
-          add(Fd(static_cast<int>(message.arg.fork.ufd)), space.pending);
+          Missing same{space.pending, space.absent};
+          add(space.pid, Fd(static_cast<int>(message.arg.fork.ufd)), std::move(same));
           break;
+        }
         default: on_fatal_("an event of userfaultfd that is not known"); break;
       }
     }
@@ -148,8 +222,11 @@ void FaultService::serve_fault(Space& space, std::uint64_t address) {
   if (piece) {
     // A retry comes by itself: what is put back is asked for again when the thread is woken.
     if (copy(space, *piece, true) == Copy::kDone) return;
-    uffdio_range range{address, kPageBytes};
-    (void)::ioctl(space.uffd.get(), UFFDIO_WAKE, &range);
+    wake(space.uffd.get(), address, kPageBytes);
+    return;
+  }
+  if (space.absent.contains(address)) {
+    ask(space, address);
     return;
   }
   uffdio_zeropage zero{};
@@ -157,8 +234,62 @@ void FaultService::serve_fault(Space& space, std::uint64_t address) {
   zero.range.len = kPageBytes;
   if (::ioctl(space.uffd.get(), UFFDIO_ZEROPAGE, &zero) == 0) return;
   // There already (EEXIST), in motion (EAGAIN) or gone: let the thread look again.
-  uffdio_range range{address, kPageBytes};
-  (void)::ioctl(space.uffd.get(), UFFDIO_WAKE, &range);
+  wake(space.uffd.get(), address, kPageBytes);
+}
+
+// All around the page is asked for too, and comes with it; arrived() wakes the thread.
+void FaultService::ask(Space& space, std::uint64_t address) {
+  const auto absent = space.absent.take_around(address, kFaultAround);
+  space.absent.add(*absent);
+  const std::uint64_t wanted = source_address(*absent) + (address - absent->address);
+  if (!space.waiting.emplace(wanted, address).second) return;
+  on_want_({space.pid, static_cast<std::uint32_t>(absent->bytes / kPageBytes),
+            source_address(*absent)});
+}
+
+// The process has given these up. Whoever waits for one may look again.
+void FaultService::forget(Space& space, std::uint64_t start, std::uint64_t end) {
+  space.pending.remove(start, end);
+  space.absent.remove(start, end);
+  std::erase_if(space.waiting, [&](const auto& item) {
+    if (item.second < start || item.second >= end) return false;
+    wake(space.uffd.get(), item.second, kPageBytes);
+    return true;
+  });
+}
+
+void FaultService::arrived(const RemotePages& pages, unsigned char* bytes) {
+  // A process that forks meanwhile hands what it lacks to its child: again for those that are new.
+  std::size_t done = 0;
+  for (auto all = spaces(); done < all.size(); all = spaces()) {
+    for (; done < all.size(); ++done) {
+      if (all[done]->pid == pages.pid) deliver(*all[done], pages, bytes);
+    }
+  }
+}
+
+void FaultService::deliver(Space& space, const RemotePages& pages, unsigned char* bytes) {
+  const std::uint64_t size = pages.pages * kPageBytes;
+  std::unique_lock lock(space.mutex);
+  space.changed.wait(lock, [&] { return !space.reader_waits; });
+  if (space.gone) return;
+  auto found = space.moved
+                   ? space.absent.take_from_source(
+                         reinterpret_cast<const unsigned char*>(pages.address), size)
+                   : space.absent.take_within(pages.address, pages.address + size);
+  const auto first = space.waiting.lower_bound(pages.address);
+  const auto last = space.waiting.lower_bound(pages.address + size);
+  for (Pending::Piece& piece : found) {
+    if (bytes == nullptr) continue;  // neither pending nor absent: zeros
+    piece.source = bytes + (source_address(piece) - pages.address);
+    if (first == last) {
+      space.pending.add(piece);
+    } else {
+      (void)copy(space, piece, true);  // if not now, it is pending
+    }
+  }
+  for (auto at = first; at != last; ++at) wake(space.uffd.get(), at->second, kPageBytes);
+  space.waiting.erase(first, last);
 }
 
 void FaultService::placed(const Pending::Piece& piece) {
@@ -168,7 +299,10 @@ void FaultService::placed(const Pending::Piece& piece) {
       reinterpret_cast<std::uintptr_t>(piece.source) / kChunkBytes * kChunkBytes);
   const std::lock_guard lock(chunks_mutex_);
   const auto at = chunk_left_.find(chunk);
-  if (at == chunk_left_.end()) return;
+  if (at == chunk_left_.end()) {
+    (void)::madvise(piece.source, piece.bytes, MADV_DONTNEED);
+    return;
+  }
   at->second -= std::min(at->second, static_cast<std::uint32_t>(piece.bytes / kPageBytes));
   if (at->second > 0) return;
   (void)::madvise(chunk, kChunkBytes, MADV_DONTNEED);
@@ -207,8 +341,7 @@ FaultService::Copy FaultService::copy(Space& space, const Pending::Piece& wanted
     switch (error) {
       case EEXIST: {
         // The page is there already; whoever waits for it may look again.
-        uffdio_range range{piece.address, kPageBytes};
-        (void)::ioctl(space.uffd.get(), UFFDIO_WAKE, &range);
+        wake(space.uffd.get(), piece.address, kPageBytes);
         placed({piece.address, kPageBytes, piece.source});
         piece = {piece.address + kPageBytes, piece.bytes - kPageBytes, piece.source + kPageBytes};
         break;

@@ -21,12 +21,17 @@
 // the first connection as descriptor 3 and the pager listens at `--socket PATH` for later ones.
 //
 //   {"op":"connection","shard":N,"shards":M} + one descriptor   a page connection
+//   {"op":"connection","urgent":true} + one descriptor          the one for pages that are waited for
 //   {"op":"final"} + one descriptor (memfd: FinalPage[])   all pages of all processes, in order of
 //        {pid, address}; received pages that are not listed are never used; answers {"pages",
-//        "zero_pages"}: anything missing makes ok false. Must come before CRIU connects
+//        "zero_pages", "later_pages"}: anything missing makes ok false. Must come before CRIU connects
 //   {"op":"push"}                            the container runs: start filling
-//   {"op":"status"}       -> {"phase": receiving|held|serving|done, "bytes_left", "faults",
-//                             "placed_bytes", "processes"}
+//   {"op":"status"}       -> {"phase": receiving|held|serving|paused|done, "bytes_left",
+//                             "bytes_absent", "faults", "placed_bytes", "processes"}
+//
+// Post-copy: pages listed as `later` come from the source while the container runs. Connections that
+// end meanwhile pause it at the next missing page ("paused"); given again (all of them, the urgent one
+// last) it goes on, with a new list of what is missing.
 //
 // When the control connection ends before CRIU has connected to the lazy-pages socket, the pager
 // ends; after that it goes on by itself. It pushes only by the word of a daemon, who knows that the
@@ -51,6 +56,8 @@ struct FinalPage {
   std::uint32_t pid;    // in the container
   std::uint32_t pages;
   std::uint64_t address;
+  std::uint32_t later;  // 1: not to be used as it was received; comes when the container runs (post-copy)
+  std::uint32_t reserved;
 };
 
 struct PagerOptions {
@@ -73,6 +80,7 @@ class PagerClient {
   ~PagerClient() = default;
 
   awaitable<Status> add_connection(Fd socket, unsigned shard, unsigned shards);
+  awaitable<Status> add_urgent_connection(Fd socket);
   // `entries`: a memfd holding FinalPage[].
   awaitable<Result<json::object>> set_final(Fd entries);
   awaitable<Status> push();
@@ -92,8 +100,5 @@ class PagerClient {
   asio::posix::stream_descriptor socket_;
   std::unique_ptr<AsyncMutex> asking_;  // several coroutines ask; each must get its own answer
 };
-
-
-
 
 }  // namespace lifeboat

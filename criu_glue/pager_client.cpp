@@ -115,6 +115,13 @@ awaitable<Status> PagerClient::add_connection(Fd socket, unsigned shard, unsigne
   co_return Status{};
 }
 
+awaitable<Status> PagerClient::add_urgent_connection(Fd socket) {
+  json::object request{{"op", "connection"}, {"urgent", true}};
+  auto answer = co_await ask(std::move(request), socket.get(), kAnswerLimit);
+  if (!answer) co_return tl::unexpected<Error>(answer.error());
+  co_return Status{};
+}
+
 awaitable<Result<json::object>> PagerClient::set_final(Fd entries) {
   json::object request{{"op", "final"}};
   co_return co_await ask(std::move(request), entries.get(), kFinalLimit);

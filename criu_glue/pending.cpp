@@ -24,7 +24,8 @@ Pending::Piece Pending::cut(Ranges::iterator at, std::uint64_t start, std::uint6
   return {start, end - start, range.source + (start - first)};
 }
 
-void Pending::remove(std::uint64_t start, std::uint64_t end) {
+std::vector<Pending::Piece> Pending::take_within(std::uint64_t start, std::uint64_t end) {
+  std::vector<Piece> taken;
   auto at = ranges_.upper_bound(start);
   if (at != ranges_.begin()) --at;
   while (at != ranges_.end() && at->first < end) {
@@ -32,26 +33,46 @@ void Pending::remove(std::uint64_t start, std::uint64_t end) {
       ++at;
       continue;
     }
-    const std::uint64_t from = std::max(start, at->first);
     const std::uint64_t to = std::min(end, at->second.end);
-    (void)cut(at, from, to);
+    taken.push_back(cut(at, std::max(start, at->first), to));
     at = ranges_.lower_bound(to);
   }
+  return taken;
 }
 
-void Pending::move(std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
-  std::vector<Piece> moved;
-  auto at = ranges_.upper_bound(from);
-  if (at != ranges_.begin()) --at;
-  while (at != ranges_.end() && at->first < from + bytes) {
-    if (at->second.end <= from) {
-      ++at;
-      continue;
-    }
-    const std::uint64_t end = std::min(from + bytes, at->second.end);
-    moved.push_back(cut(at, std::max(from, at->first), end));
-    at = ranges_.lower_bound(end);
+std::vector<Pending::Piece> Pending::take_from_source(const unsigned char* source,
+                                                      std::uint64_t bytes) {
+  std::vector<Piece> taken;
+  for (const Piece& piece : pieces()) {
+    const auto skip = source > piece.source ? static_cast<std::uint64_t>(source - piece.source) : 0;
+    const unsigned char* const stop = std::min<const unsigned char*>(source + bytes,
+                                                                     piece.source + piece.bytes);
+    const auto end = stop > piece.source ? static_cast<std::uint64_t>(stop - piece.source) : 0;
+    if (skip >= end) continue;
+    const auto found = take_within(piece.address + skip, piece.address + end);
+    taken.insert(taken.end(), found.begin(), found.end());
   }
+  return taken;
+}
+
+bool Pending::contains(std::uint64_t address) const {
+  auto at = ranges_.upper_bound(address);
+  return at != ranges_.begin() && (--at)->second.end > address;
+}
+
+std::vector<Pending::Piece> Pending::pieces() const {
+  std::vector<Piece> all;
+  all.reserve(ranges_.size());
+  for (const auto& [address, range] : ranges_) {
+    all.push_back({address, range.end - address, range.source});
+  }
+  return all;
+}
+
+void Pending::remove(std::uint64_t start, std::uint64_t end) { (void)take_within(start, end); }
+
+void Pending::move(std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
+  std::vector<Piece> moved = take_within(from, from + bytes);
   remove(to, to + bytes);
   for (Piece& piece : moved) {
     piece.address = piece.address - from + to;

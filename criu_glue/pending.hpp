@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <vector>
 
 #include "criu_glue/memory.hpp"
 
@@ -30,7 +31,15 @@ class Pending {
   std::optional<Piece> take_around(std::uint64_t address, std::uint64_t bytes_max);
   // Takes out the first piece at or after `hint`, or from the beginning.
   std::optional<Piece> take_next(std::uint64_t hint, std::uint64_t bytes_max);
+  // Takes out everything whose source lies in [source, +bytes), wherever it belongs. All pieces are
+  // looked at.
+  std::vector<Piece> take_from_source(const unsigned char* source, std::uint64_t bytes);
+  // Takes out everything in [start, end).
+  std::vector<Piece> take_within(std::uint64_t start, std::uint64_t end);
 
+  // Whether the page at `address` is pending.
+  [[nodiscard]] bool contains(std::uint64_t address) const;
+  [[nodiscard]] std::vector<Piece> pieces() const;
   [[nodiscard]] bool empty() const { return ranges_.empty(); }
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
 

@@ -4,6 +4,7 @@
 
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "migration/drain.hpp"
 #include "migration/outcome.hpp"
 #include "migration/source.hpp"
 #include "migration/target.hpp"
@@ -56,13 +57,15 @@ awaitable<Status> Agent::start() {
   for (const auto& [id, container] : node_.containers()) {
     if (container->state() == ContainerState::kInDoubt) {
       asio::co_spawn(node_.executor(), resolve(node_, container), asio::detached);
+    } else if (container->state() == ContainerState::kDraining) {
+      asio::co_spawn(node_.executor(), finish_draining(node_, container), asio::detached);
     } else if (container->state() == ContainerState::kLeaving ||
                container->state() == ContainerState::kArriving) {
       asio::co_spawn(node_.executor(), resume_left_over(container), asio::detached);
     }
   }
   for (const auto& [id, container] : node_.containers()) {
-    asio::co_spawn(node_.executor(), adopt_pager(container), asio::detached);
+    asio::co_spawn(node_.executor(), adopt_pager(node_, container), asio::detached);
   }
   jobs_.adopt_all();
   co_return co_await listen();
@@ -230,8 +233,12 @@ awaitable<Result<std::string>> Agent::locate(std::string container) {
     if (!list) continue;
     for (const json::value& item : **list) {
       if (!item.is_object() || string_or(item.get_object(), "id") != container) continue;
-      // While it moves both ends know it; it lives where it leaves from until that is over.
-      if (string_or(item.get_object(), "state") == to_string(ContainerState::kArriving)) continue;
+      // While it moves both ends know it; it lives where it leaves from until the commit.
+      const std::string state = string_or(item.get_object(), "state");
+      if (state == to_string(ContainerState::kArriving) ||
+          state == to_string(ContainerState::kDraining)) {
+        continue;
+      }
       found = names[i];
     }
   }

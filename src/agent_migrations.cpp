@@ -45,7 +45,7 @@ awaitable<Result<json::object>> Agent::migrate_request(json::object params, Call
                    "node " + node_.name() + " is moving " + std::to_string(node_.leaving()) +
                        " containers already, as many as limits.migrations_per_node allows");
   }
-  CO_TRY(const MigrationMode mode, migration_mode_from(string_or(params, "mode", "stop-and-copy")));
+  CO_TRY(const MigrationMode mode, migration_mode_from(string_or(params, "mode", "pre-copy")));
   Move move;
   move.container = container;
   move.target = target;

@@ -20,7 +20,8 @@ constexpr std::size_t kOutputBytesMax = 1 << 20;
 
 constexpr ContainerState kStates[] = {ContainerState::kStarting, ContainerState::kRunning,
                                       ContainerState::kLeaving,  ContainerState::kArriving,
-                                      ContainerState::kInDoubt,  ContainerState::kExited};
+                                      ContainerState::kInDoubt,  ContainerState::kDraining,
+                                      ContainerState::kExited};
 
 Result<ContainerState> state_from(const std::string& name) {
   for (ContainerState state : kStates) {
@@ -63,6 +64,7 @@ const char* to_string(ContainerState state) {
     case ContainerState::kLeaving: return "leaving";
     case ContainerState::kArriving: return "arriving";
     case ContainerState::kInDoubt: return "in-doubt";
+    case ContainerState::kDraining: return "draining";
     case ContainerState::kExited: return "exited";
   }
   return "unknown";

@@ -179,6 +179,13 @@ std::shared_ptr<PagerClient> Node::find_pager(const std::string& migration) cons
   return at == pagers_.end() ? nullptr : at->second.lock();
 }
 
+bool Node::is_filling(const std::string& migration) const {
+  return std::any_of(containers_.begin(), containers_.end(), [&](const auto& item) {
+    return item.second->state() == ContainerState::kRunning &&
+           item.second->migration() == migration;
+  });
+}
+
 std::string Node::libexec() const {
   if (!config_.paths.libexec.empty()) return config_.paths.libexec;
   std::error_code error;
@@ -232,6 +239,7 @@ void Node::adopt_one(const std::string& directory) {
       return;
     case ContainerState::kLeaving:  // see resume_left_over() and resolve()
     case ContainerState::kInDoubt:
+    case ContainerState::kDraining:  // see finish_draining()
     case ContainerState::kStarting:
     case ContainerState::kRunning:
     case ContainerState::kExited: break;

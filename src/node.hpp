@@ -69,6 +69,8 @@ class Node {
   }
   void remove_pager(const std::string& migration) { pagers_.erase(migration); }
   [[nodiscard]] std::shared_ptr<PagerClient> find_pager(const std::string& migration) const;
+  // Whether a container runs here that still gets pages from the source of this migration.
+  [[nodiscard]] bool is_filling(const std::string& migration) const;
 
   // Directory of lifeboat-pager and liblifeboat-criu.so.
   [[nodiscard]] std::string libexec() const;

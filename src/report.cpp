@@ -33,15 +33,20 @@ const char* to_string(MigrationMode mode) {
   switch (mode) {
     case MigrationMode::kPreCopy: return "pre-copy";
     case MigrationMode::kStopAndCopy: return "stop-and-copy";
+    case MigrationMode::kPostCopy: return "post-copy";
+    case MigrationMode::kHybrid: return "hybrid";
+    case MigrationMode::kCriuImages: return "criu-images";
   }
   return "unknown";
 }
 
 Result<MigrationMode> migration_mode_from(const std::string& name) {
-  for (const MigrationMode mode : {MigrationMode::kPreCopy, MigrationMode::kStopAndCopy}) {
+  std::string known;
+  for (const MigrationMode mode : kMigrationModes) {
     if (name == to_string(mode)) return mode;
+    known += (known.empty() ? "" : ", ") + std::string(to_string(mode));
   }
-  return fail(Errc::kInvalid, "no migration mode '" + name + "'; known: pre-copy, stop-and-copy");
+  return fail(Errc::kInvalid, "no migration mode '" + name + "'; known: " + known);
 }
 
 namespace {
@@ -51,6 +56,8 @@ json::object memory_json(const MemoryReport& memory) {
           {"pages_frozen", memory.pages_frozen},
           {"pages_untracked", memory.pages_untracked},
           {"pages_zero", memory.pages_zero},
+          {"pages_later", memory.pages_later},
+          {"pages_wanted", memory.pages_wanted},
           {"bytes_raw", memory.bytes_raw},
           {"survey_ms", rounded(memory.survey_ms)},
           {"send_ms", rounded(memory.send_ms)},
@@ -97,6 +104,7 @@ json::object to_json(const MigrationReport& report) {
           {"pre_copy_ms", rounded(times.pre_copy)},
           {"downtime_ms", rounded(times.downtime)},
           {"downtime_parts_ms", std::move(parts)},
+          {"drain_ms", rounded(times.drain)},
           {"total_ms", rounded(times.total)},
           {"warnings", list(report.warnings)}};
 }

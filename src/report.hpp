@@ -35,14 +35,26 @@ struct MigrationTimes {
   double network = 0;    // plugged in and announced at the target
   double resume = 0;     // commit message, release of the tasks, answer
   double downtime = 0;
+  double drain = 0;  // post-copy: from the commit until the source is not needed any more
   double total = 0;  // from the request to the source being empty
 };
 
 // How its memory is moved; `--mode`.
 enum class MigrationMode {
   kPreCopy,      // rounds while it runs, the rest while it is frozen
-  kStopAndCopy,  // everything while it is frozen, in CRIU's images
+  kStopAndCopy,  // everything while it is frozen
+  kPostCopy,     // nothing before it runs at the target; pages as they are needed, then the rest
+  kHybrid,       // a few rounds, then as post-copy
+  kCriuImages,   // everything while it is frozen, in CRIU's images: works without the memory engine
 };
+inline constexpr MigrationMode kMigrationModes[] = {
+    MigrationMode::kPreCopy, MigrationMode::kStopAndCopy, MigrationMode::kPostCopy,
+    MigrationMode::kHybrid, MigrationMode::kCriuImages};
+
+// Whether the container depends on its source for a while after the commit.
+[[nodiscard]] constexpr bool is_post_copy(MigrationMode mode) {
+  return mode == MigrationMode::kPostCopy || mode == MigrationMode::kHybrid;
+}
 
 [[nodiscard]] const char* to_string(MigrationMode mode);
 // kInvalid naming the modes there are.
@@ -67,6 +79,8 @@ struct MemoryReport {
   std::uint64_t pages_frozen = 0;     // of these, sent while it was frozen
   std::uint64_t pages_untracked = 0;  // of these, because nothing could track them
   std::uint64_t pages_zero = 0;       // not sent: all zeros (over all rounds)
+  std::uint64_t pages_later = 0;      // post-copy: missing at the target when it ran
+  std::uint64_t pages_wanted = 0;     // of these, sent at once because a thread waited
   std::uint64_t bytes_raw = 0;        // on the wire as pages, headers not counted
   std::uint64_t bytes_frozen = 0;     // on the wire while frozen, pages and images
   double survey_ms = 0;               // final look at the page tables (beside the dump)
@@ -82,7 +96,7 @@ struct MigrationReport {
   std::string source;
   std::string target;
   std::string fabric;
-  MigrationMode mode = MigrationMode::kStopAndCopy;
+  MigrationMode mode = MigrationMode::kPreCopy;
   std::string phase = "connect";  // the step it is in, or was in when it failed
   Outcome outcome = Outcome::kRunning;
   std::string error;  // why it was aborted

@@ -1,6 +1,7 @@
 // The first phase of a migration, at the source: every check that can be made before anything is
 // touched, and the connections.
 #include "base/file.hpp"
+#include "migration/page_connections.hpp"
 #include "migration/phase.hpp"
 
 namespace lifeboat {
@@ -32,28 +33,18 @@ Status check_sockets(const Move& move, const Node& node) {
                   "; start the job with keepalive off (lifeboat run does) or use a faster fabric");
 }
 
-// The page connections, each taken over by the target's pager.
-awaitable<Result<std::unique_ptr<MemorySource>>> open_memory(Node& node, const Move& move,
-                                                             std::string address) {
-  const Config& config = node.config();
-  std::vector<Fd> connections;
-  for (int shard = 0; shard < config.engine.connections; ++shard) {
-    CO_TRY(Link link, co_await Link::connect(address, config.peer_port, node.peer_name(),
-                                             config.timeouts.connect));
-    json::object pages{{"migration", move.report->id},
-                       {"shard", shard},
-                       {"shards", config.engine.connections}};
-    CO_CHECK_OK(co_await link.send(Kind::kPages, std::move(pages), config.timeouts.request));
-    CO_CHECK_OK(co_await link.expect(Kind::kResponse, config.timeouts.request));
-    Fd fd = std::move(link).release();
-    if (!fd) co_return fail(Errc::kUnavailable, "a page connection was closed at once");
-    connections.push_back(std::move(fd));
-  }
+awaitable<Status> open_memory(Node& node, Connected& connected, std::string address) {
+  const Move& move = connected.move;
+  CO_TRY(OpenedConnections opened,
+         co_await open_page_connections(node, std::move(address), move.report->id,
+                                        is_post_copy(move.report->mode)));
   MemoryOptions options;
   options.bytes_per_s = move.bytes_per_s;
-  options.timeout_s = static_cast<int>(config.timeouts.idle.count() / 1000 + 1);
-  co_return std::make_unique<MemorySource>(move.container->cgroup(), std::move(connections), options,
-                                           move.report->progress);
+  options.timeout_s = static_cast<int>(node.config().timeouts.idle.count() / 1000 + 1);
+  connected.memory = std::make_unique<MemorySource>(
+      move.container->cgroup(), std::move(opened.shards), options, move.report->progress);
+  connected.urgent = std::move(opened.urgent);
+  co_return Status{};
 }
 
 // A container that has just arrived must have all its memory before it can be taken away again.
@@ -78,8 +69,8 @@ double predicted_downtime_ms(const Move& move, const Node& node) {
   // With pre-copy, in the worst case: all of it is dirty in the end, and is sent once more.
   const double wire_ms = bytes * 8 / static_cast<double>(fabric->rate_bits_per_s) * 1000;
   constexpr double kFixedMs = 100;
-  const double criu_ms = move.report->mode == MigrationMode::kStopAndCopy ? 1300 * bytes / 1e9 : 0;
-  return wire_ms + criu_ms + kFixedMs;
+  const double criu_ms = move.report->mode == MigrationMode::kCriuImages ? 1300 * bytes / 1e9 : 0;
+  return (is_post_copy(move.report->mode) ? 0 : wire_ms) + criu_ms + kFixedMs;
 }
 
 awaitable<Result<Connected>> connect(Node& node, Move move) {
@@ -101,22 +92,22 @@ awaitable<Result<Connected>> connect(Node& node, Move move) {
                      {"source", node.name()},
                      {"spec", to_json(move.container->spec())},
                      {"resident_bytes", move.container->resident_bytes()},
-                     {"pages", move.report->mode == MigrationMode::kPreCopy},
+                     {"pages", move.report->mode != MigrationMode::kCriuImages},
+                     {"post_copy", is_post_copy(move.report->mode)},
                      {"facts", to_json(node.facts())}};
   CO_CHECK_OK(co_await link->send(Kind::kOffer, std::move(offer), config.timeouts.request));
   auto accepted = co_await link->expect(Kind::kAccepted, config.timeouts.request);
   if (!accepted) {
     co_return tl::unexpected<Error>(accepted.error().context("node " + move.target));
   }
-  std::unique_ptr<MemorySource> memory;
-  if (move.report->mode == MigrationMode::kPreCopy) {
-    auto opened = co_await open_memory(node, move, address);
+  const std::string target = move.target;
+  Connected connected(std::move(move), std::move(*link));
+  if (connected.move.report->mode != MigrationMode::kCriuImages) {
+    auto opened = co_await open_memory(node, connected, address);
     if (!opened) {
-      co_return tl::unexpected<Error>(opened.error().context("page connection to " + move.target));
+      co_return tl::unexpected<Error>(opened.error().context("page connection to " + target));
     }
-    memory = std::move(*opened);
   }
-  Connected connected{std::move(move), std::move(*link), std::move(memory)};
   co_return connected;
 }
 

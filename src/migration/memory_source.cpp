@@ -61,7 +61,7 @@ double seconds_since(SteadyClock::time_point start) { return elapsed_ms(start) /
 
 MemorySource::MemorySource(Cgroup cgroup, std::vector<Fd> connections, MemoryOptions options,
                            std::shared_ptr<MemoryProgress> progress)
-    : cgroup_(std::move(cgroup)), progress_(std::move(progress)) {
+    : cgroup_(std::move(cgroup)), timeout_s_(options.timeout_s), progress_(std::move(progress)) {
   PageSender::Options sender;
   sender.shards = static_cast<unsigned>(connections.size());
   sender.timeout_s = options.timeout_s;
@@ -95,6 +95,22 @@ awaitable<Result<RoundMeasurement>> MemorySource::round(bool hold_back) {
 awaitable<Result<FinalMemory>> MemorySource::send_rest() {
   std::function<Result<FinalMemory>()> work = [this] { return run_rest(); };
   co_return co_await run_blocking(pool_, std::move(work));
+}
+
+awaitable<Result<FinalMemory>> MemorySource::list_rest() {
+  std::function<Result<FinalMemory>()> work = [this] { return survey_rest(true); };
+  co_return co_await run_blocking(pool_, std::move(work));
+}
+
+std::unique_ptr<PageServer> MemorySource::serve_rest(Fd urgent) {
+  std::map<std::uint32_t, pid_t> pids;
+  for (const auto& [pid, process] : processes_) pids[process.pid] = pid;
+  PageConnections connections;
+  connections.shards = std::move(senders_);
+  PageSender::Options options;
+  options.timeout_s = timeout_s_;
+  connections.urgent = std::make_unique<PageSender>(std::move(urgent), options);
+  return std::make_unique<PageServer>(std::move(pids), std::move(connections), progress_);
 }
 
 Status MemorySource::follow_processes(bool track) {
@@ -302,29 +318,34 @@ Result<std::vector<OwnedMappings>> MemorySource::note_owned() {
   return all;
 }
 
-Result<FinalMemory> MemorySource::run_rest() {
+Result<FinalMemory> MemorySource::survey_rest(bool later) {
   FinalMemory rest;
   const auto start = SteadyClock::now();
-  const std::uint64_t bytes_before = bytes_on_wire();
-  std::map<std::uint32_t, std::vector<PageRun>> present;
-  for (auto& [pid, process] : processes_) {
-    process.to_send.clear();
-    TRY(std::vector<PageRun> runs, process.tracker->survey(process.mappings));
+  std::map<std::uint32_t, Process*> in_order;
+  for (auto& [pid, process] : processes_) in_order[process.pid] = &process;
+  for (const auto& [pid, process] : in_order) {
+    process->to_send.clear();
+    TRY(const std::vector<PageRun> runs, process->tracker->survey(process->mappings));
     for (const PageRun& run : runs) {
-      process.carried.split(run, [&](const PageRun& part, bool carried) {
-        if (carried && !part.written) return;
-        if (!process.tracker->tracking()) rest.untracked_pages += part.pages;
-        process.to_send.push_back(part);
+      if (!later) rest.pages.push_back({pid, run.pages, run.address, 0, 0});
+      process->carried.split(run, [&, pid = pid](const PageRun& part, bool carried) {
+        const bool lacking = !carried || part.written;
+        if (later) rest.pages.push_back({pid, part.pages, part.address, lacking ? 1U : 0U, 0});
+        if (!lacking) return;
+        if (!process->tracker->tracking()) rest.untracked_pages += part.pages;
+        process->to_send.push_back(part);
       });
       rest.present_pages += run.pages;
     }
-    rest.sent_pages += count_pages(process.to_send);
-    present[process.pid] = std::move(runs);
-  }
-  for (const auto& [pid, runs] : present) {
-    for (const PageRun& run : runs) rest.pages.push_back({pid, run.pages, run.address});
+    rest.sent_pages += count_pages(process->to_send);
   }
   rest.survey_ms = elapsed_ms(start);
+  return rest;
+}
+
+Result<FinalMemory> MemorySource::run_rest() {
+  const std::uint64_t bytes_before = bytes_on_wire();
+  TRY(FinalMemory rest, survey_rest(false));
   const auto send_start = SteadyClock::now();
   TRY(const SendCounts sent, send_all());
   if (sent.unread_pages > 0) {

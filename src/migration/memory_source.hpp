@@ -17,6 +17,7 @@
 #include "criu_glue/dirty_tracker.hpp"
 #include "criu_glue/page_set.hpp"
 #include "criu_glue/pager.hpp"
+#include "migration/page_server.hpp"
 #include "migration/page_stream.hpp"
 #include "migration/precopy_control.hpp"
 #include "report.hpp"
@@ -32,7 +33,7 @@ struct MemoryOptions {
 struct FinalMemory {
   std::vector<FinalPage> pages;       // every page that exists, in order of {pid, address}
   std::uint64_t present_pages = 0;
-  std::uint64_t sent_pages = 0;       // of these, while frozen
+  std::uint64_t sent_pages = 0;       // of these, while frozen (or left for later)
   std::uint64_t untracked_pages = 0;  // of the sent ones: because nothing tracked them
   std::uint64_t bytes_on_wire = 0;
   double survey_ms = 0;
@@ -65,6 +66,12 @@ class MemorySource {
   Result<std::vector<OwnedMappings>> note_owned();
   // After that: sends what the target lacks. Together with the rounds this is all.
   awaitable<Result<FinalMemory>> send_rest();
+  // For post-copy, instead of send_rest(): sends nothing, and marks what the target lacks as `later`
+  // in the list.
+  awaitable<Result<FinalMemory>> list_rest();
+  // After that: who serves what was left for later, over `urgent` and the page connections. This
+  // object must not be used for anything but counts any more.
+  std::unique_ptr<PageServer> serve_rest(Fd urgent);
 
   // Every call that is running or comes fails soon with kCancelled or kUnavailable.
   void cancel();
@@ -91,6 +98,8 @@ class MemorySource {
   Result<std::uint64_t> run_sample(Milliseconds watched);
   Result<RoundMeasurement> run_round(bool hold_back);
   Result<FinalMemory> run_rest();
+  // What the target lacks of each frozen process, into its `to_send`; and the list of all pages.
+  Result<FinalMemory> survey_rest(bool later);
   // Brings the list of processes up to date, attaching trackers if `track`.
   Status follow_processes(bool track);
   Status refresh_frozen();
@@ -105,6 +114,7 @@ class MemorySource {
   Result<SendCounts> send_all();
 
   Cgroup cgroup_;
+  int timeout_s_;
   std::vector<std::unique_ptr<PageSender>> senders_;
   Processes processes_;
   std::shared_ptr<MemoryProgress> progress_;

@@ -1,32 +1,49 @@
 #include "migration/outcome.hpp"
 
 #include "base/log.hpp"
+#include "migration/drain.hpp"
 #include "criu_glue/repair.hpp"
 
 namespace lifeboat {
 
 using protocol::Kind;
 
+awaitable<Result<json::object>> ask_node(Node& node, std::string name, std::string method,
+                                         json::object params) {
+  const Config& config = node.config();
+  const NodeConfig* peer = config.find_node(name);
+  Error last(Errc::kUnavailable, "node " + name + " is not configured");
+  const std::map<std::string, std::string> nowhere;
+  for (const auto& [fabric, address] : peer != nullptr ? peer->addresses : nowhere) {
+    auto link = co_await Link::connect(address, config.peer_port, node.peer_name(),
+                                       config.timeouts.connect);
+    if (!link) {
+      last = link.error();
+      continue;
+    }
+    json::object request{{"method", method}, {"params", params}};
+    auto sent = co_await link->send(Kind::kRequest, std::move(request), config.timeouts.request);
+    if (!sent) {
+      last = sent.error();
+      continue;
+    }
+    auto answer = co_await link->expect(Kind::kResponse, config.timeouts.request);
+    if (answer) co_return answer;
+    last = answer.error();
+  }
+  co_return tl::unexpected<Error>(last);
+}
+
 awaitable<Outcome> ask_outcome(Node& node, const std::string& target, const std::string& migration,
                                std::size_t attempts_max) {
-  const Config& config = node.config();
-  const NodeConfig* peer = config.find_node(target);
   // A node that is no longer configured may still run the container: then only a person, or a
   // configuration that names it again, ends the doubt.
-  const std::map<std::string, std::string> nowhere;
   for (std::size_t attempt = 0; attempt < attempts_max; ++attempt) {
-    for (const auto& [fabric, address] : peer != nullptr ? peer->addresses : nowhere) {
-      auto link = co_await Link::connect(address, config.peer_port, node.peer_name(),
-                                         config.timeouts.connect);
-      if (!link) continue;
-      json::object request{{"method", "migration.outcome"}, {"params", json::object{{"id", migration}}}};
-      auto sent = co_await link->send(Kind::kRequest, std::move(request), config.timeouts.request);
-      if (!sent) continue;
-      auto answer = co_await link->expect(Kind::kResponse, config.timeouts.request);
-      const std::string outcome = answer ? string_or(*answer, "outcome") : "";
-      if (outcome == to_string(Outcome::kCommitted)) co_return Outcome::kCommitted;
-      if (outcome == to_string(Outcome::kAborted)) co_return Outcome::kAborted;
-    }
+    json::object params{{"id", migration}};
+    auto answer = co_await ask_node(node, target, "migration.outcome", std::move(params));
+    const std::string outcome = answer ? string_or(*answer, "outcome") : "";
+    if (outcome == to_string(Outcome::kCommitted)) co_return Outcome::kCommitted;
+    if (outcome == to_string(Outcome::kAborted)) co_return Outcome::kAborted;
     if (attempt == 0) {
       log::warn("the target has not said how the migration ended; asking on",
                 {{"migration", migration}, {"target", target}});
@@ -59,8 +76,10 @@ awaitable<void> resolve(Node& node, std::shared_ptr<Container> container) {
                                             {"container", container->spec().id},
                                             {"outcome", to_string(outcome)}});
   if (outcome == Outcome::kCommitted) {
-    node.remove(container->spec().id);
-    container->destroy();
+    // In post-copy it still needs pages.
+    (void)container->set_state(ContainerState::kDraining, container->migration(),
+                               container->migration_peer());
+    co_await finish_draining(node, container);
     co_return;
   }
   co_await resume_left_over(container);

@@ -6,6 +6,10 @@
 
 namespace lifeboat {
 
+// One request to another node, over every fabric in turn, the first that works.
+awaitable<Result<json::object>> ask_node(Node& node, std::string name, std::string method,
+                                         json::object params);
+
 // Asks the target how the migration ended until it answers, over every fabric in turn; kInDoubt when
 // it has not after `attempts_max` times, 200 ms apart (after ten, 2 s).
 inline constexpr std::size_t kUntilItAnswers = ~std::size_t{0};

@@ -49,6 +49,11 @@ void encode(const RecordHeader& header, unsigned char* out) {
   put_le<std::uint64_t>(out + 32, header.hash);
 }
 
+// Of requests, which are not bound to one chunk.
+bool right_anywhere(const RecordHeader& header) {
+  return header.pages > 0 && header.address % kPageBytes == 0 && header.address < kAddressMax;
+}
+
 Result<RecordHeader> decode(const unsigned char* in) {
   RecordHeader header;
   header.kind = static_cast<Kind>(get_le<std::uint16_t>(in + 4));
@@ -74,8 +79,13 @@ Result<RecordHeader> decode(const unsigned char* in) {
     case Kind::kZero:
       if (pages_right && header.length == 0) return header;
       break;
+    case Kind::kWant:
+    case Kind::kLack:
+      if (right_anywhere(header) && header.length == 0) return header;
+      break;
     case Kind::kMark:
     case Kind::kAck:
+    case Kind::kLackEnd:
       if (header.length == 0) return header;
       break;
     case Kind::kInvalid: break;
@@ -416,11 +426,13 @@ Status PageReceiver::run() {
       orderly = true;
       continue;
     }
-    if (header.kind == Kind::kAck || shard_of(header.pid, header.address, shards_) != shard_) {
+    const bool pages = header.kind == Kind::kData || header.kind == Kind::kZero;
+    if (!pages || shard_of(header.pid, header.address, shards_) != shard_) {
       return fail(Errc::kProtocol, "a page record that does not belong on this connection");
     }
     if (header.kind == Kind::kZero) {
       CHECK_OK(store_->mark_zero(header.pid, header.address, header.pages));
+      if (arrived_) arrived_({header.pid, header.pages, header.address}, nullptr);
       continue;
     }
     TRY(unsigned char* const place, store_->place(header.pid, header.address, header.pages));
@@ -430,7 +442,36 @@ Status PageReceiver::run() {
       return fail(Errc::kProtocol, "pages were damaged on the way (wrong hash)");
     }
     store_->mark_data(header.pid, header.address, header.pages);
+    if (arrived_) arrived_({header.pid, header.pages, header.address}, place);
   }
+}
+
+Status send_request(int socket, const PageRequest& request) {
+  RecordHeader header;
+  header.kind = request.kind;
+  header.pid = request.pages.pid;
+  header.pages = request.pages.pages;
+  header.address = request.pages.address;
+  unsigned char bytes[kHeaderBytes];
+  encode(header, bytes);
+  std::vector<iovec> parts{{bytes, sizeof bytes}};
+  return send_all(socket, parts);
+}
+
+Result<PageRequest> receive_request(int socket) {
+  unsigned char bytes[kHeaderBytes];
+  ssize_t n = 0;
+  do {
+    n = ::recv(socket, bytes, sizeof bytes, MSG_WAITALL);
+  } while (n < 0 && errno == EINTR);
+  if (n != static_cast<ssize_t>(sizeof bytes)) {
+    return tl::unexpected<Error>(stream_error(n < 0 ? errno : 0, "wait for requests for"));
+  }
+  TRY(const RecordHeader header, decode(bytes));
+  if (header.kind != Kind::kWant && header.kind != Kind::kLack && header.kind != Kind::kLackEnd) {
+    return fail(Errc::kProtocol, "a page record where a request was due");
+  }
+  return PageRequest{header.kind, {header.pid, header.pages, header.address}};
 }
 
 }  // namespace lifeboat

@@ -8,6 +8,14 @@
 //   Mark {sequence}                 ->
 //                                   <-     Ack {sequence, bytes in the store}
 //
+// In post-copy there is one more connection, for what threads wait for (page_server.hpp is its other
+// end, at the source); its pages go into a store of their own:
+//
+//                                   <-     Want {pid, address, pages}     any number, at any time
+//   Data, Zero                      ->     these pages, at once
+//                                   <-     Lack {pid, address, pages}     once the container runs: all
+//                                   <-     LackEnd {}                     that is still missing
+//
 // A record is a header of 40 bytes, little endian: magic u32, kind u16, encoding u16, pid u32,
 // pages u32, address u64, length u32 (bytes that follow), reserved u32 0, hash u64 (XXH3-64 of the
 // bytes that follow, as sent). A Data record lies in one chunk. Kind 0 is never valid.
@@ -24,6 +32,7 @@
 #include "base/result.hpp"
 #include "criu_glue/memory.hpp"
 #include "criu_glue/page_store.hpp"
+#include "criu_glue/remote_pages.hpp"
 
 namespace lifeboat {
 
@@ -31,7 +40,16 @@ namespace page_stream {
 inline constexpr std::uint32_t kMagic = 0x3150424c;  // "LBP1"
 inline constexpr std::size_t kHeaderBytes = 40;
 inline constexpr std::uint32_t kRunPagesMax = 128;  // pages in one Data record (512 KiB)
-enum class Kind : std::uint16_t { kInvalid = 0, kData = 1, kZero = 2, kMark = 3, kAck = 4 };
+enum class Kind : std::uint16_t {
+  kInvalid = 0,
+  kData = 1,
+  kZero = 2,
+  kMark = 3,
+  kAck = 4,
+  kWant = 5,
+  kLack = 6,
+  kLackEnd = 7,
+};
 enum class Encoding : std::uint16_t { kRaw = 0 };
 }  // namespace page_stream
 
@@ -74,6 +92,7 @@ class PageSender {
   void limit(std::uint64_t bytes_per_s);
 
   [[nodiscard]] const std::atomic<std::uint64_t>& bytes_on_wire() const { return bytes_; }
+  [[nodiscard]] int socket() const { return socket_.get(); }
 
  private:
   Fd socket_;
@@ -89,8 +108,14 @@ class PageSender {
 // the store's limit does not allow.
 class PageReceiver {
  public:
-  PageReceiver(int socket, PageStore& store, unsigned shard, unsigned shards)
-      : socket_(socket), store_(&store), shard_(shard), shards_(shards) {}
+  // Called after each record: where the pages are in the store, null for zeros.
+  using Arrived = std::function<void(const RemotePages& pages, unsigned char* bytes)>;
+  PageReceiver(int socket, PageStore& store, unsigned shard, unsigned shards, Arrived arrived = {})
+      : socket_(socket),
+        store_(&store),
+        shard_(shard),
+        shards_(shards),
+        arrived_(std::move(arrived)) {}
   Status run();
 
  private:
@@ -98,6 +123,17 @@ class PageReceiver {
   PageStore* store_;
   unsigned shard_;
   unsigned shards_;
+  Arrived arrived_;
 };
+
+// Want, Lack and LackEnd, which go from the target to the source.
+struct PageRequest {
+  page_stream::Kind kind = page_stream::Kind::kInvalid;
+  RemotePages pages;
+};
+// Not thread-safe.
+Status send_request(int socket, const PageRequest& request);
+// The next one; kUnavailable when the connection has ended, kProtocol for anything else.
+Result<PageRequest> receive_request(int socket);
 
 }  // namespace lifeboat

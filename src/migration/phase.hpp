@@ -11,6 +11,7 @@
 //   stage     Staged      images complete  --->  restored, held twice (CRIU, frozen cgroup)
 //   commit    Committed   decision written --->  plugged in, announced, thawed
 //                         ^ point of no return
+//   [post-copy: drain, see drain.hpp]
 //
 // Destructors run in reverse order of the members: CRIU gives its tasks back into the frozen
 // cgroup, the port is plugged in again, the cgroup thaws, the images go, the link closes (which
@@ -42,9 +43,12 @@ struct Move {
 };
 
 struct Connected {
+  Connected(Move m, Link l) : move(std::move(m)), link(std::move(l)) {}
   Move move;
   Link link;
   std::unique_ptr<MemorySource> memory;  // null: memory goes through CRIU's images
+  Fd urgent;                             // in post-copy, until the server has it
+  std::unique_ptr<PageServer> server;    // in post-copy, from the freeze on
 };
 
 struct PreCopied {

@@ -29,6 +29,11 @@ PrecopyLimits precopy_limits(const Node& node, const Move& move) {
   limits.downtime_budget_s = seconds(engine.downtime_budget);
   limits.deadline_s = seconds(engine.precopy_limit);
   limits.rounds_max = static_cast<unsigned>(engine.rounds_max);
+  if (move.report->mode == MigrationMode::kHybrid) {
+    // All pages once, and once more those that were written meanwhile; the rest comes when it runs.
+    constexpr unsigned kHybridRounds = 2;
+    limits.rounds_max = std::min(limits.rounds_max, kHybridRounds);
+  }
   limits.interval_s = seconds(engine.round_interval);
   limits.rate_bytes_per_s =
       static_cast<double>(node.config().find_fabric(move.fabric)->rate_bits_per_s) / 8;
@@ -74,7 +79,7 @@ awaitable<Result<PreCopied>> pre_copy(Node& node, Connected peer) {
         link->close();
         if (memory != nullptr) memory->cancel();
       });
-  if (peer.memory) {
+  if (report.mode == MigrationMode::kPreCopy || report.mode == MigrationMode::kHybrid) {
     CO_CHECK_OK(co_await send_rounds(node, peer));
     report.memory.untracked_reason = peer.memory->untracked_reason();
   }

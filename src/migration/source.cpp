@@ -8,6 +8,7 @@
 #include "base/log.hpp"
 #include "criu_glue/pagemap_image.hpp"
 #include "criu_glue/repair.hpp"
+#include "migration/drain.hpp"
 #include "migration/outcome.hpp"
 
 namespace lifeboat {
@@ -64,9 +65,17 @@ awaitable<Status> send_final_list(Link& link, const std::vector<FinalPage>& page
 // What the target lacks, while CRIU dumps the rest.
 awaitable<Status> send_memory(Connected& peer, Milliseconds idle) {
   if (!peer.memory) co_return Status{};
-  CO_TRY(const FinalMemory rest, co_await peer.memory->send_rest());
-  CO_CHECK_OK(co_await send_final_list(peer.link, rest.pages, idle));
   MemoryReport& memory = peer.move.report->memory;
+  FinalMemory rest;
+  if (peer.urgent) {
+    CO_TRY(rest, co_await peer.memory->list_rest());
+    memory.pages_later = std::exchange(rest.sent_pages, 0);
+  } else {
+    CO_TRY(rest, co_await peer.memory->send_rest());
+  }
+  CO_CHECK_OK(co_await send_final_list(peer.link, rest.pages, idle));
+  // The restore itself already touches pages.
+  if (peer.urgent) peer.server = peer.memory->serve_rest(std::move(peer.urgent));
   memory.pages = rest.present_pages;
   memory.pages_frozen = rest.sent_pages;
   memory.pages_untracked = rest.untracked_pages;
@@ -241,6 +250,13 @@ awaitable<Result<Committed>> commit(Node& node, Staged staged) {
   }
   report.outcome = Outcome::kCommitted;
   report.phase = "committed";
+  if (source.peer.server) {
+    (void)move.container->set_state(ContainerState::kDraining, report.id, move.target);
+    const auto start = SteadyClock::now();
+    co_await drain(node, move.container, move.report, std::move(source.peer.server));
+    report.times.drain = elapsed_ms(start);
+    report.phase = "committed";
+  }
   auto ended = co_await std::move(source.dump).commit();
   if (!ended) report.warnings.push_back("source: " + ended.error().message + ", ignored");
   Committed committed{std::move(move)};
@@ -321,7 +337,7 @@ awaitable<Status> migrate(Node& node, Move move) {
     log::warn("memory goes through criu's images", {{"migration", report->id},
                                                     {"reason", committed.error().message}});
     report->retry_without_pages = false;
-    report->mode = MigrationMode::kStopAndCopy;
+    report->mode = MigrationMode::kCriuImages;
     // Until the target has removed what the first attempt left there. Should it not say so, the
     // second one finds out.
     constexpr std::size_t kAttempts = 10;

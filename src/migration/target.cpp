@@ -82,6 +82,7 @@ struct Prepared {
   Arrival arrival;
   std::unique_ptr<ImageDirectory> images;
   std::uint64_t image_bytes_max;
+  bool post_copy;                      // pages come after the commit, too
   std::optional<ArrivingPager> pager;  // when memory does not come in CRIU's images
   std::unique_ptr<PreparedRestore> criu;
 };
@@ -104,6 +105,11 @@ Status check_memory(std::uint64_t image_bytes) {
   return fail(Errc::kRefused, "not enough free memory: " + std::to_string(needed >> 20) +
                                   " MiB needed for images and pages, " +
                                   std::to_string(available >> 20) + " MiB available");
+}
+
+bool flag(const json::object& body, const char* name) {
+  const json::value* value = body.if_contains(name);
+  return value != nullptr && value->is_bool() && value->get_bool();
 }
 
 StepResult<Prepared> prepare(Node& node, const json::object& offer) {
@@ -138,6 +144,7 @@ StepResult<Prepared> prepare(Node& node, const json::object& offer) {
   return Prepared{*migration, *source, Arrival(node, *migration, shared),
                   std::make_unique<ImageDirectory>(std::move(*images)),
                   *resident + *resident / 4 + kImageSlackBytes,
+                  flag(offer, "post_copy"),
                   std::nullopt,
                   nullptr};
 }
@@ -249,6 +256,8 @@ awaitable<void> watch_pager(std::shared_ptr<PagerClient> pager, std::weak_ptr<Co
     const std::string phase = status ? string_or(*status, "phase") : "";
     if (status && phase != "done") continue;
     container->set_filling(false);
+    // The source is not needed any more, should it ask.
+    if (!container->migration().empty()) (void)container->set_state(container->state());
     const std::string& id = container->spec().id;
     if (status) {
       log::info("memory is in place", {{"container", id},
@@ -295,9 +304,13 @@ awaitable<Result<json::object>> take_over(Node& node, Restored& restored) {
   if (!init) {
     log::warn("criu complained after the commit", {{"reason", init.error().message}});
   }
-  (void)container->set_state(ContainerState::kRunning);
+  const bool post_copy = restored.prepared.post_copy;
+  (void)container->set_state(ContainerState::kRunning,
+                             post_copy ? restored.prepared.migration : "",
+                             post_copy ? restored.prepared.source : "");
   if (pager) {
     container->set_filling(true);
+    if (post_copy) node.add_pager(restored.prepared.migration, pager);
     asio::co_spawn(node.executor(), watch_pager(std::move(pager), container), asio::detached);
   }
   node.watch(container);
@@ -311,9 +324,8 @@ awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& o
   auto prepared = prepare(node, offer);
   if (!prepared) co_return tl::unexpected<StepError>(prepared.error());
   const std::string migration = prepared->migration;
-  const json::value* pages = offer.if_contains("pages");
   auto started = co_await start_helpers(
-      node, *prepared, pages != nullptr && pages->is_bool() && pages->get_bool());
+      node, *prepared, flag(offer, "pages"));
   if (!started) co_return failed_at("preflight", started.error());
   json::object accepted;
   auto sent = co_await link.send(Kind::kAccepted, std::move(accepted), timeouts.request);
@@ -341,23 +353,34 @@ awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& o
 
 }  // namespace
 
-awaitable<void> adopt_pager(std::shared_ptr<Container> container) {
+awaitable<void> adopt_pager(Node& node, std::shared_ptr<Container> container) {
   auto client = co_await PagerClient::open(container->pager_socket());
-  if (!client) co_return;  // its memory is in place, as nearly always
+  const bool running = container->state() == ContainerState::kRunning;
+  if (!client) {
+    // Its memory is in place, as nearly always.
+    if (running && !container->migration().empty()) {
+      (void)container->set_state(ContainerState::kRunning);
+    }
+    co_return;
+  }
   container->set_filling(true);
   auto pager = std::make_shared<PagerClient>(std::move(*client));
+  if (running && !container->migration().empty()) node.add_pager(container->migration(), pager);
   co_await watch_pager(std::move(pager), container);
 }
 
 awaitable<Status> take_page_connection(Node& node, Link link, json::object pages, Milliseconds limit) {
   CO_TRY(const std::string migration, get_string(pages, "migration"));
-  CO_TRY(const std::uint64_t shard, get_u64(pages, "shard"));
-  CO_TRY(const std::uint64_t shards, get_u64(pages, "shards"));
+  const bool urgent = pages.contains("urgent");
+  const std::uint64_t shard = urgent ? 0 : get_u64(pages, "shard").value_or(1);
+  const std::uint64_t shards = urgent ? 1 : get_u64(pages, "shards").value_or(0);
   constexpr std::uint64_t kShardsMax = 64;
   Status status;
   auto pager = node.find_pager(migration);
-  if (!pager) {
-    status = fail(Errc::kNotFound, "no container arrives here by migration '" + migration + "'");
+  if (!pager && node.is_filling(migration)) {
+    status = fail(Errc::kUnavailable, "the pager of migration '" + migration + "' is being taken over");
+  } else if (!pager) {
+    status = fail(Errc::kNotFound, "no container waits for pages here by migration '" + migration + "'");
   } else if (shard >= shards || shards > kShardsMax) {
     status = fail(Errc::kProtocol, "page connection " + std::to_string(shard) + " of " +
                                        std::to_string(shards));
@@ -372,6 +395,7 @@ awaitable<Status> take_page_connection(Node& node, Link link, json::object pages
   CO_CHECK_OK(co_await link.send(Kind::kResponse, std::move(nothing), limit));
   Fd socket = std::move(link).release();
   if (!socket) co_return fail(Errc::kUnavailable, "the page connection was closed");
+  if (urgent) co_return co_await pager->add_urgent_connection(std::move(socket));
   co_return co_await pager->add_connection(std::move(socket), static_cast<unsigned>(shard),
                                            static_cast<unsigned>(shards));
 }

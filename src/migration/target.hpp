@@ -14,6 +14,6 @@ awaitable<void> serve_migration(Node& node, Link link, json::object offer);
 awaitable<Status> take_page_connection(Node& node, Link link, json::object pages, Milliseconds limit);
 
 // After a restart of the daemon: follows the pager of a container that is still being filled.
-awaitable<void> adopt_pager(std::shared_ptr<Container> container);
+awaitable<void> adopt_pager(Node& node, std::shared_ptr<Container> container);
 
 }  // namespace lifeboat

@@ -163,11 +163,29 @@ struct Shard {
   std::thread thread;
   Status result;
 
-  void receive(unsigned number, unsigned count) {
-    result = PageReceiver(socket_.get(), store, number, count).run();
-    // Closed, not only shut down: a source in the middle of sending is told at once.
+  // Receives on a thread of its own.
+  void start(unsigned number, unsigned count, const PageReceiver::Arrived& arrived) {
+    thread = std::thread([this, number, count, arrived] {
+      result = PageReceiver(socket_.get(), store, number, count, arrived).run();
+      // Closed, not only shut down: a source in the middle of sending is told at once.
+      const std::lock_guard lock(mutex_);
+      socket_.reset();
+    });
+  }
+  [[nodiscard]] bool open() const {
     const std::lock_guard lock(mutex_);
-    socket_.reset();
+    return socket_.valid();
+  }
+  // Another connection instead of one that was lost; what was received stays.
+  void replace(Fd connection) {
+    stop();
+    if (thread.joinable()) thread.join();
+    socket_ = std::move(connection);
+  }
+  // Whether it could be sent; else the connection is lost.
+  bool request(const PageRequest& request) const {
+    const std::lock_guard lock(mutex_);
+    return socket_ && send_request(socket_.get(), request).has_value();
   }
   // The thread ends once it has what had come.
   void stop() {
@@ -176,7 +194,7 @@ struct Shard {
   }
 
  private:
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   Fd socket_;
 };
 
@@ -187,7 +205,8 @@ class Pager {
         budget_(std::make_shared<PageBudget>(options_.bytes_max)),
         executioner_(options_.cgroup),
         guard_(executioner_),
-        faults_([this](const std::string& reason) { give_up(reason); }) {}
+        faults_([this](const std::string& reason) { give_up(reason); },
+                [this](const RemotePages& pages) { want(pages); }) {}
 
   int run() {
     if (auto ready = prepare(); !ready) {
@@ -196,7 +215,7 @@ class Pager {
     }
     controls_.emplace_back(kControlFd);
     while (!ended_) step();
-    const bool complete = faults_.done() || !criu_seen_ || !executioner_.populated();
+    const bool complete = done() || !criu_seen_ || !executioner_.populated();
     if (!complete) executioner_.end_container();
     guard_.dismiss();
     ::unlink(options_.lazy_socket.c_str());
@@ -247,7 +266,7 @@ class Pager {
     if (guard_.started()) guard_.keep_alive();
     // CRIU is a member of the cgroup until the container's init is: empty, it has ended.
     if (criu_seen_ && !executioner_.populated()) ended_ = true;
-    if (faults_.done()) finish();
+    if (done()) finish();
   }
 
   // Everything is in place: the word for those who ask, then the end.
@@ -276,9 +295,12 @@ class Pager {
     }
     if (word == kEndOfTasks) {
       // Nobody would ever ask for these, and their process would read zeros.
-      for (const auto& [pid, pending] : pending_) {
-        if (!pending.empty()) give_up("criu restored no process " + std::to_string(pid));
+      for (const auto& [pid, missing] : pending_) {
+        if (missing.pending.empty() && missing.absent.empty()) continue;
+        give_up("criu restored no process " + std::to_string(pid));
       }
+      all_tasks_ = true;
+      list_absent();
       return;
     }
     if (static_cast<std::int32_t>(word) < 0) return;  // a zombie has no memory
@@ -289,12 +311,12 @@ class Pager {
       give_up("criu announced a process without its userfaultfd");
     }
     const auto at = pending_.find(word);
-    Pending pending;
+    FaultService::Missing missing;
     if (at != pending_.end()) {
-      pending = std::move(at->second);
+      missing = std::move(at->second);
       pending_.erase(at);
     }
-    faults_.add(std::move(uffd), std::move(pending));
+    faults_.add(word, std::move(uffd), std::move(missing));
   }
 
   // False when the connection is at its end.
@@ -327,37 +349,82 @@ class Pager {
     if (op == "final") return set_final(std::move(fd));
     if (op == "push") {
       faults_.push();
+      pushed_ = true;
+      list_absent();
       return json::object{};
     }
     return fail(Errc::kInvalid, "no operation '" + op + "'");
   }
 
   Result<json::object> status() {
-    const bool done = faults_.done();
-    told_done_ = told_done_ || done;
-    const char* phase = done                       ? "done"
+    told_done_ = told_done_ || done();
+    const char* phase = done()                     ? "done"
                         : !final_set_              ? "receiving"
                         : faults_.processes() == 0 ? "held"
+                        : paused()                 ? "paused"
                                                    : "serving";
     return json::object{{"phase", phase},
                         {"bytes_left", faults_.bytes_left()},
+                        {"bytes_absent", faults_.bytes_absent()},
                         {"faults", faults_.faults()},
                         {"placed_bytes", faults_.bytes_placed()},
                         {"processes", faults_.processes()}};
   }
 
   Result<json::object> add_connection(const json::object& request, Fd socket) {
+    if (!socket) return fail(Errc::kProtocol, "a page connection without its descriptor");
+    if (request.contains("urgent")) return add_urgent(std::move(socket));
     TRY(const std::uint64_t number, get_u64(request, "shard"));
     TRY(const std::uint64_t count, get_u64(request, "shards"));
-    if (!socket || count == 0 || count > 64 || number != shards_.size() || final_set_) {
-      return fail(Errc::kProtocol, "a page connection out of order");
+    // Before the end of the rounds each of them once; in post-copy any of them again.
+    const bool again = final_set_ && later_pages_ > 0 && number < shards_.size() &&
+                       count == shards_.size();
+    const bool next = !final_set_ && number == shards_.size() && count > 0 && count <= 64;
+    if (!again && !next) return fail(Errc::kProtocol, "a page connection out of order");
+    if (again) {
+      shards_[number]->replace(std::move(socket));
+    } else {
+      shards_.push_back(std::make_unique<Shard>(std::move(socket), budget_));
     }
-    shards_.push_back(std::make_unique<Shard>(std::move(socket), budget_));
-    Shard& shard = *shards_.back();
-    shard.thread = std::thread([&shard, number, count] {
-      shard.receive(static_cast<unsigned>(number), static_cast<unsigned>(count));
-    });
+    shards_[number]->start(static_cast<unsigned>(number), static_cast<unsigned>(count), arrived());
     return json::object{};
+  }
+
+  Result<json::object> add_urgent(Fd socket) {
+    if (urgent_) {
+      urgent_->replace(std::move(socket));
+    } else {
+      urgent_ = std::make_unique<Shard>(std::move(socket), budget_);
+    }
+    urgent_->start(0, 1, arrived());
+    list_absent();
+    for (const RemotePages& pages : faults_.wanted()) want(pages);
+    return json::object{};
+  }
+
+  PageReceiver::Arrived arrived() {
+    return [this](const RemotePages& pages, unsigned char* bytes) { faults_.arrived(pages, bytes); };
+  }
+
+  // From the thread that serves faults. Asked again after a lost connection.
+  void want(const RemotePages& pages) {
+    if (urgent_) (void)urgent_->request({page_stream::Kind::kWant, pages});
+  }
+
+  // The source sends all that is missing: not before every process is there to take it.
+  void list_absent() {
+    if (!urgent_ || !pushed_ || !all_tasks_) return;
+    for (const RemotePages& pages : faults_.absent()) {
+      if (!urgent_->request({page_stream::Kind::kLack, pages})) return;
+    }
+    (void)urgent_->request({page_stream::Kind::kLackEnd, {}});
+  }
+
+  // Every page is where it belongs, in every process.
+  [[nodiscard]] bool done() const { return faults_.done() && all_tasks_; }
+
+  [[nodiscard]] bool paused() const {
+    return pushed_ && faults_.bytes_absent() > 0 && !urgent_->open();
   }
 
   // The source has had its acknowledgements: nothing more comes.
@@ -373,7 +440,7 @@ class Pager {
 
   Result<json::object> set_final(Fd list) {
     if (final_set_ || !list || shards_.empty()) return fail(Errc::kProtocol, "unexpected 'final'");
-    CHECK_OK(end_receiving());
+    if (!urgent_) CHECK_OK(end_receiving());
     final_set_ = true;
     struct stat info {};
     if (::fstat(list.get(), &info) != 0) return fail_errno("list of pages");
@@ -399,12 +466,21 @@ class Pager {
       end = entry.address + entry.pages * kPageBytes;
       CHECK_OK(take_over(entry));
     }
-    return json::object{{"pages", pages_}, {"zero_pages", zero_pages_}};
+    return json::object{
+        {"pages", pages_}, {"zero_pages", zero_pages_}, {"later_pages", later_pages_}};
   }
 
   // Finds each page of an entry in the stores.
   Status take_over(const FinalPage& entry) {
-    Pending& pending = pending_[entry.pid];
+    Pending& pending = pending_[entry.pid].pending;
+    if (entry.later != 0) {
+      if (!urgent_) return fail(Errc::kProtocol, "pages are to come later, but over no connection");
+      pending_[entry.pid].absent.add({entry.address, entry.pages * kPageBytes,
+                                      reinterpret_cast<unsigned char*>(entry.address)});
+      pages_ += entry.pages;
+      later_pages_ += entry.pages;
+      return {};
+    }
     const std::uint64_t end = entry.address + entry.pages * kPageBytes;
     std::uint64_t address = entry.address;
     while (address < end) {
@@ -435,7 +511,8 @@ class Pager {
         pages_ += (next - address) / kPageBytes;
         address = next;
       }
-      if (data_pages > 0) faults_.expect_from_chunk(at->second.memory, data_pages);
+      // With pages to come, a chunk may still be received into when all its pages have been placed.
+      if (data_pages > 0 && !urgent_) faults_.expect_from_chunk(at->second.memory, data_pages);
     }
     return {};
   }
@@ -450,9 +527,13 @@ class Pager {
   Fd criu_;
   std::vector<Fd> controls_;
   std::vector<std::unique_ptr<Shard>> shards_;
-  std::map<std::uint32_t, Pending> pending_;
+  std::unique_ptr<Shard> urgent_;  // in post-copy
+  std::map<std::uint32_t, FaultService::Missing> pending_;
   std::uint64_t pages_ = 0;
   std::uint64_t zero_pages_ = 0;
+  std::uint64_t later_pages_ = 0;
+  bool pushed_ = false;
+  bool all_tasks_ = false;  // CRIU has announced every process
   bool final_set_ = false;
   bool criu_seen_ = false;
   bool told_done_ = false;

@@ -20,7 +20,7 @@
 
 #include "base/cgroup.hpp"
 #include "base/file.hpp"
-#include "migration/page_stream.hpp"
+#include "migration/page_server.hpp"
 
 namespace lifeboat {
 namespace {
@@ -86,10 +86,9 @@ class PagerTest : public ::testing::Test {
     pager_.emplace(std::move(*client));
   }
 
-  // Gives it two connections at once and sends this process's pages over them.
-  void send_pages() {
+  // Gives it two page connections at once, and the urgent one of post-copy; these are our ends.
+  void connect(bool urgent, PageConnections& ends) {
     constexpr unsigned kShards = 2;
-    std::vector<std::unique_ptr<PageSender>> senders;
     std::vector<std::optional<Status>> added(kShards);
     for (unsigned shard = 0; shard < kShards; ++shard) {
       int pair[2];
@@ -97,7 +96,7 @@ class PagerTest : public ::testing::Test {
       PageSender::Options options;
       options.shard = shard;
       options.shards = kShards;
-      senders.push_back(std::make_unique<PageSender>(Fd(pair[0]), options));
+      ends.shards.push_back(std::make_unique<PageSender>(Fd(pair[0]), options));
       asio::co_spawn(context_,
                      keep(pager_->add_connection(Fd(pair[1]), shard, kShards), added[shard]),
                      asio::detached);
@@ -105,8 +104,17 @@ class PagerTest : public ::testing::Test {
     context_.restart();
     context_.run();
     for (const auto& status : added) ASSERT_TRUE(status->has_value()) << status->error().message;
-    const std::vector<PageRun> runs{{address(0), kPages, true}};
-    for (const auto& sender : senders) {
+    if (!urgent) return;
+    int pair[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    ends.urgent = std::make_unique<PageSender>(Fd(pair[0]), PageSender::Options());
+    const Status status = run(pager_->add_urgent_connection(Fd(pair[1])));
+    ASSERT_TRUE(status.has_value()) << status.error().message;
+  }
+
+  void send_over(const PageConnections& ends, const PageRun& pages) {
+    const std::vector<PageRun> runs{pages};
+    for (const auto& sender : ends.shards) {
       PageJob job;
       job.host_pid = ::getpid();
       job.pid = kPid;
@@ -117,11 +125,46 @@ class PagerTest : public ::testing::Test {
     }
   }
 
-  Result<json::object> set_final(std::uint32_t pages) {
+  // All pages of this process.
+  void send_pages() {
+    PageConnections ends;
+    connect(false, ends);
+    send_over(ends, {address(0), kPages, true});
+  }
+
+  // Some pages of this process as they were earlier, and of these some as they are; the rest is to
+  // come when the copy runs.
+  void send_some_pages(const PageConnections& ends) {
+    std::memset(memory_, 0xee, 500 * kPageBytes);
+    send_over(ends, {address(0), 1000, true});
+    for (std::uint64_t page = 0; page < 500; ++page) {
+      std::memset(memory_ + page * kPageBytes, is_zero_page(page) ? 0 : byte_of(page), kPageBytes);
+    }
+    const auto known = set_final({{kPid, 500, address(0), 1, 0},
+                                  {kPid, 500, address(500), 0, 0},
+                                  {kPid, kPages - 1000, address(1000), 1, 0}});
+    ASSERT_TRUE(known.has_value()) << known.error().message;
+    EXPECT_EQ(known->at("later_pages").to_number<std::uint64_t>(), kPages - 500);
+  }
+
+  std::unique_ptr<PageServer> serve(PageConnections ends) {
+    return std::make_unique<PageServer>(std::map<std::uint32_t, pid_t>{{kPid, ::getpid()}},
+                                        std::move(ends), std::make_shared<MemoryProgress>());
+  }
+
+  std::string phase() {
+    const auto status = run(pager_->status());
+    return status ? string_or(*status, "phase") : status.error().message;
+  }
+
+  Result<json::object> set_final(const std::vector<FinalPage>& entries) {
     Fd list(::memfd_create("final", MFD_CLOEXEC));
-    const FinalPage entry{kPid, pages, address(0)};
-    EXPECT_EQ(::write(list.get(), &entry, sizeof entry), static_cast<ssize_t>(sizeof entry));
+    const std::size_t size = entries.size() * sizeof(FinalPage);
+    EXPECT_EQ(::write(list.get(), entries.data(), size), static_cast<ssize_t>(size));
     return run(pager_->set_final(std::move(list)));
+  }
+  Result<json::object> set_final(std::uint32_t pages) {
+    return set_final({{kPid, pages, address(0), 0, 0}});
   }
 
   [[nodiscard]] std::uint64_t address(std::uint64_t page) const {
@@ -189,6 +232,38 @@ class PagerTest : public ::testing::Test {
     return -1;
   }
 
+  // Changes its mappings while they are filled, and reads everything: 0 if all of it is right.
+  int change_mappings() const {
+    constexpr std::uint64_t kPart = 512;
+    if (!right(0)) return 1;
+    ::madvise(memory_ + 600 * kPageBytes, 100 * kPageBytes, MADV_DONTNEED);
+    for (std::uint64_t page = 600; page < 700; ++page) {
+      if (memory_[page * kPageBytes] != 0) return 2;  // given up: zeros
+    }
+    void* const moved = ::mremap(memory_ + 1024 * kPageBytes, kPart * kPageBytes,
+                                 kPart * kPageBytes, MREMAP_MAYMOVE | MREMAP_FIXED,
+                                 memory_ + 2 * kBytes);
+    if (moved == MAP_FAILED) return 3;
+    for (std::uint64_t page = 1024; page < 1024 + kPart; ++page) {
+      const unsigned char wanted = is_zero_page(page) ? 0 : byte_of(page);
+      if (static_cast<unsigned char*>(moved)[(page - 1024) * kPageBytes] != wanted) return 4;
+    }
+    const pid_t child = ::fork();
+    if (child == 0) {
+      for (std::uint64_t page = 2000; page < kPages; ++page) {
+        if (!right(page)) ::_exit(5);
+      }
+      ::_exit(0);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    if (status != 0) return 5;
+    for (std::uint64_t page = 1600; page < kPages; ++page) {
+      if (!right(page)) return 6;
+    }
+    return 0;
+  }
+
   bool right(std::uint64_t page) const {
     const unsigned char* at = memory_ + page * kPageBytes;
     const unsigned char wanted = is_zero_page(page) ? 0 : byte_of(page);
@@ -229,42 +304,99 @@ TEST_F(PagerTest, TheProcessReadsWhatWasSent) {
   EXPECT_EQ(ended(), 0);
 }
 
-// What the process changes of its mappings while they are filled.
 TEST_F(PagerTest, ItFollowsTheMappings) {
   start();
   send_pages();
   ASSERT_TRUE(set_final(kPages).has_value());
+  restore(kPid, [this] { return change_mappings(); });
+  ASSERT_TRUE(run(pager_->push()).has_value());
+  EXPECT_EQ(ended(), 0);
+}
+
+TEST_F(PagerTest, PostCopyPagesComeWhenTheyAreNeeded) {
+  start();
+  PageConnections ends;
+  connect(true, ends);
+  send_some_pages(ends);
+  const auto server = serve(std::move(ends));
   restore(kPid, [this] {
-    constexpr std::uint64_t kPart = 512;
-    if (!right(0)) return 1;
-    ::madvise(memory_ + 600 * kPageBytes, 100 * kPageBytes, MADV_DONTNEED);
-    for (std::uint64_t page = 600; page < 700; ++page) {
-      if (memory_[page * kPageBytes] != 0) return 2;  // given up: zeros
+    for (std::uint64_t page = 0; page < kPages; ++page) {
+      if (!right(page * 1237 % kPages)) return 1;
     }
-    void* const moved = ::mremap(memory_ + 1024 * kPageBytes, kPart * kPageBytes,
-                                 kPart * kPageBytes, MREMAP_MAYMOVE | MREMAP_FIXED,
-                                 memory_ + 2 * kBytes);
-    if (moved == MAP_FAILED) return 3;
-    for (std::uint64_t page = 1024; page < 1024 + kPart; ++page) {
-      const unsigned char wanted = is_zero_page(page) ? 0 : byte_of(page);
-      if (static_cast<unsigned char*>(moved)[(page - 1024) * kPageBytes] != wanted) return 4;
-    }
-    const pid_t child = ::fork();
-    if (child == 0) {
-      for (std::uint64_t page = 2000; page < kPages; ++page) {
-        if (!right(page)) ::_exit(5);
+    return 0;
+  });
+  // Nothing is pushed: every page that is missing is asked for.
+  EXPECT_EQ(ended(), 0);
+  EXPECT_GE(server->wanted_pages(), kPages - 500 - 200);
+  EXPECT_FALSE(server->finished());
+}
+
+TEST_F(PagerTest, PostCopyEndsWhenNothingIsMissing) {
+  start();
+  PageConnections ends;
+  connect(true, ends);
+  send_some_pages(ends);
+  const auto server = serve(std::move(ends));
+  restore(kPid, [this] {
+    for (int i = 0; i < 3; ++i) {
+      for (std::uint64_t page = 0; page < kPages; ++page) {
+        if (!right(page)) return 1;
       }
-      ::_exit(0);
-    }
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    if (status != 0) return 5;
-    for (std::uint64_t page = 1600; page < kPages; ++page) {
-      if (!right(page)) return 6;
+      ::usleep(100'000);
     }
     return 0;
   });
   ASSERT_TRUE(run(pager_->push()).has_value());
+  for (int i = 0; i < 5000 && !server->finished(); ++i) ::usleep(1000);
+  ASSERT_TRUE(server->finished());
+  EXPECT_TRUE(server->result().has_value()) << server->result().error().message;
+  for (int i = 0; i < 5000 && phase() != "done"; ++i) ::usleep(1000);
+  EXPECT_EQ(ended(), 0);
+}
+
+TEST_F(PagerTest, PostCopyFollowsTheMappings) {
+  for (int i = 0; i < 5; ++i) {
+    if (i > 0) {
+      TearDown();
+      pager_.reset();
+      SetUp();
+    }
+    start();
+    PageConnections ends;
+    connect(true, ends);
+    send_some_pages(ends);
+    const auto server = serve(std::move(ends));
+    restore(kPid, [this] { return change_mappings(); });
+    ::usleep(static_cast<useconds_t>(i) * 1000);
+    ASSERT_TRUE(run(pager_->push()).has_value());
+    ASSERT_EQ(ended(), 0) << i;
+  }
+}
+
+TEST_F(PagerTest, PostCopyIsPausedWithoutItsSourceAndGoesOn) {
+  start();
+  PageConnections ends;
+  connect(true, ends);
+  send_some_pages(ends);
+  auto server = serve(std::move(ends));
+  restore(kPid, [this] {
+    for (std::uint64_t page = 0; page < kPages; ++page) {
+      if (!right(page)) return 1;
+      ::usleep(50);
+    }
+    return 0;
+  });
+  ::usleep(30'000);
+  server.reset();
+  ASSERT_TRUE(run(pager_->push()).has_value());
+  for (int i = 0; i < 5000 && phase() != "paused"; ++i) ::usleep(1000);
+  EXPECT_EQ(phase(), "paused");
+  ::usleep(100'000);
+  int status = 0;
+  EXPECT_EQ(::waitpid(restored_, &status, WNOHANG), 0);  // it waits
+  PageConnections again;
+  connect(true, again);
+  server = serve(std::move(again));
   EXPECT_EQ(ended(), 0);
 }
 

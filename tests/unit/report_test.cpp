@@ -38,15 +38,15 @@ TEST(Report, Json) {
   report.progress->pages_sent = 11;
   EXPECT_EQ(json::serialize(to_json(report)),
             R"({"id":"n1-abc","container":"hpl-0","job":"hpl","source":"n1","target":"n2",)"
-            R"("fabric":"10g","mode":"stop-and-copy","phase":"committed","outcome":"committed",)"
+            R"("fabric":"10g","mode":"pre-copy","phase":"committed","outcome":"committed",)"
             R"("error":"","started_at":"2026-01-31T12:00:00.123Z","resident_bytes":1099511627776,)"
             R"("bytes_sent":7,"frozen_bytes":10,"round_pages":12,"round_pages_sent":11,)"
             R"("memory":{"pages":9,"pages_frozen":0,"pages_untracked":0,"pages_zero":0,)"
-            R"("bytes_raw":0,"survey_ms":0E0,"send_ms":0E0,"criu_dump_ms":0E0,)"
+            R"("pages_later":0,"pages_wanted":0,"bytes_raw":0,"survey_ms":0E0,"send_ms":0E0,"criu_dump_ms":0E0,)"
             R"("untracked_reason":""},"rounds":[],"preflight_ms":1E0,"pre_copy_ms":8E0,)"
             R"("downtime_ms":2.7001E1,"downtime_parts_ms":)"
             R"({"freeze":2E0,"dump":3E0,"transfer":4E0,"restore":5E0,"network":6E0,"resume":7E0},)"
-            R"("total_ms":3E1,"warnings":["w"]})");
+            R"("drain_ms":0E0,"total_ms":3E1,"warnings":["w"]})");
 }
 
 TEST(Report, WhatIsSentShowsWhileItRuns) {
@@ -56,14 +56,15 @@ TEST(Report, WhatIsSentShowsWhileItRuns) {
 }
 
 TEST(Report, ModesHaveNames) {
-  for (const MigrationMode mode : {MigrationMode::kPreCopy, MigrationMode::kStopAndCopy}) {
+  for (const MigrationMode mode : kMigrationModes) {
     const auto found = migration_mode_from(to_string(mode));
     ASSERT_TRUE(found.has_value());
     EXPECT_EQ(*found, mode);
   }
   const auto unknown = migration_mode_from("warp");
   ASSERT_FALSE(unknown.has_value());
-  EXPECT_EQ(unknown.error().message, "no migration mode 'warp'; known: pre-copy, stop-and-copy");
+  EXPECT_EQ(unknown.error().message,
+            "no migration mode 'warp'; known: pre-copy, stop-and-copy, post-copy, hybrid, criu-images");
 }
 
 TEST(Report, OutcomesHaveNames) {

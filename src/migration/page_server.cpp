@@ -1,0 +1,137 @@
+#include "migration/page_server.hpp"
+
+#include <sys/socket.h>
+
+#include <cstring>
+
+namespace lifeboat {
+
+using page_stream::Kind;
+
+PageServer::PageServer(std::map<std::uint32_t, pid_t> processes, PageConnections connections,
+                       std::shared_ptr<MemoryProgress> progress)
+    : processes_(std::move(processes)),
+      connections_(std::move(connections)),
+      progress_(std::move(progress)),
+      thread_([this] { run(); }) {}
+
+PageServer::~PageServer() {
+  cancel();
+  thread_.join();
+}
+
+void PageServer::cancel() {
+  for (const auto& shard : connections_.shards) shard->cancel();
+  connections_.urgent->cancel();
+}
+
+std::uint64_t PageServer::bytes_on_wire() const {
+  std::uint64_t bytes = connections_.urgent->bytes_on_wire();
+  for (const auto& shard : connections_.shards) bytes += shard->bytes_on_wire();
+  return bytes;
+}
+
+void PageServer::run() {
+  result_ = serve();
+  cancel();
+  if (background_.joinable()) background_.join();
+  if (complete_) {
+    result_ = Status{};
+  } else if (!background_result_ && background_result_.error().code == Errc::kSystem) {
+    result_ = background_result_;
+  }
+  finished_ = true;
+}
+
+Status PageServer::serve() {
+  for (;;) {
+    const auto request = receive_request(connections_.urgent->socket());
+    if (!request && request.error().code == Errc::kTimeout) continue;  // nobody waits for a page
+    if (!request) return tl::unexpected<Error>(request.error());
+    switch (request->kind) {
+      case Kind::kWant: CHECK_OK(answer(request->pages)); break;
+      case Kind::kLack:
+        lacking_[request->pages.pid].push_back({request->pages.address, request->pages.pages, true});
+        break;
+      case Kind::kLackEnd:
+        if (background_.joinable()) return fail(Errc::kProtocol, "a second list of missing pages");
+        background_ = std::thread([this] { send_lacking(); });
+        break;
+      case Kind::kInvalid:
+      case Kind::kData:
+      case Kind::kZero:
+      case Kind::kMark:
+      case Kind::kAck: break;  // receive_request() lets none of these through
+    }
+  }
+}
+
+namespace {
+
+Status all_read(const std::vector<PageRun>& unread) {
+  if (unread.empty()) return {};
+  return fail(Errc::kSystem, "pages of the frozen container cannot be read any more, first at " +
+                                 std::to_string(unread.front().address));
+}
+
+}  // namespace
+
+Status PageServer::answer(const RemotePages& wanted) {
+  const auto process = processes_.find(wanted.pid);
+  if (process == processes_.end()) {
+    return fail(Errc::kProtocol, "the target asks for pages of process " +
+                                     std::to_string(wanted.pid) + ", which is none of this container");
+  }
+  const std::vector<PageRun> runs{{wanted.address, wanted.pages, true}};
+  PageJob job;
+  job.host_pid = process->second;
+  job.pid = wanted.pid;
+  job.runs = runs;
+  std::vector<PageRun> unread;
+  TRY(const SendCounts sent, connections_.urgent->send(job, unread));
+  wanted_pages_ += sent.pages;
+  return all_read(unread);
+}
+
+Status PageServer::send_shard(PageSender& sender) {
+  for (const auto& [pid, runs] : lacking_) {
+    const auto process = processes_.find(pid);
+    if (process == processes_.end()) {
+      return fail(Errc::kProtocol, "the target lacks pages of an unknown process");
+    }
+    PageJob job;
+    job.host_pid = process->second;
+    job.pid = pid;
+    job.runs = runs;
+    std::vector<PageRun> unread;
+    TRY(const SendCounts sent, sender.send(job, unread));
+    progress_->pages_sent += sent.pages;
+    progress_->bytes_sent += sent.payload_bytes;
+    CHECK_OK(all_read(unread));
+  }
+  return sender.flush();
+}
+
+void PageServer::send_lacking() {
+  std::uint64_t pages = 0;
+  for (const auto& [pid, runs] : lacking_) {
+    for (const PageRun& run : runs) pages += run.pages;
+  }
+  progress_->pages_sent = 0;
+  progress_->pages_to_send = pages;
+  std::vector<Status> results(connections_.shards.size());
+  {
+    std::vector<std::jthread> threads;
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      threads.emplace_back([this, i, &results] { results[i] = send_shard(*connections_.shards[i]); });
+    }
+  }
+  for (Status& result : results) {
+    if (!result && background_result_) background_result_ = std::move(result);
+  }
+  complete_ = background_result_.has_value();
+  // serve() waits for requests: there will be none that matters.
+  connections_.urgent->cancel();
+}
+
+}  // namespace lifeboat

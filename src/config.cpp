@@ -211,6 +211,7 @@ void read_engine(yaml::Reader& m, EngineConfig& out) {
 void read_network(yaml::Reader& m, NetworkConfig& out) {
   m.optional("tcp_rto_max", out.tcp_rto_max, yaml::Duration{1s, 2min});  // the kernel's range
   m.optional("tcp_retries", out.tcp_retries, yaml::Integer{3, 255});
+  m.optional("hold", out.hold, yaml::Boolean{});
 }
 
 void read_config(yaml::Reader& m, Config& out) {

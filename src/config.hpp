@@ -61,6 +61,7 @@ struct Timeouts {
 struct NetworkConfig {
   std::chrono::milliseconds tcp_rto_max{1'000};  // longest pause between two retransmissions
   int tcp_retries = 255;                         // retransmissions before a connection is given up
+  bool hold = true;                              // keep frames for a frozen container
 };
 
 // How memory moves; configs/lifeboat.yaml has the reasons.

@@ -82,6 +82,10 @@ json::object to_json(const MigrationReport& report) {
   json::object parts{{"freeze", rounded(times.freeze)},     {"dump", rounded(times.dump)},
                      {"transfer", rounded(times.transfer)}, {"restore", rounded(times.restore)},
                      {"network", rounded(times.network)},   {"resume", rounded(times.resume)}};
+  json::object held{{"frames", report.hold.frames},
+                    {"bytes", report.hold.bytes},
+                    {"delivered", report.hold.delivered},
+                    {"dropped", report.hold.dropped}};
   return {{"id", report.id},
           {"container", report.container},
           {"job", report.job},
@@ -99,6 +103,7 @@ json::object to_json(const MigrationReport& report) {
           {"round_pages", report.progress->pages_to_send.load()},
           {"round_pages_sent", report.progress->pages_sent.load()},
           {"memory", memory_json(report.memory)},
+          {"held", std::move(held)},
           {"rounds", rounds_json(report.rounds)},
           {"preflight_ms", rounded(times.preflight)},
           {"pre_copy_ms", rounded(times.pre_copy)},

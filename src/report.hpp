@@ -89,6 +89,14 @@ struct MemoryReport {
   std::string untracked_reason;
 };
 
+// Frames that arrived for the container while it was frozen (hold.hpp).
+struct HoldReport {
+  std::uint64_t frames = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t delivered = 0;  // to the container, where it runs now
+  std::uint64_t dropped = 0;    // beyond the bounds
+};
+
 struct MigrationReport {
   std::string id;
   std::string container;
@@ -106,6 +114,7 @@ struct MigrationReport {
   bool retry_without_pages = false;  // this attempt failed in a way that CRIU's images avoid
   std::vector<RoundReport> rounds;
   MemoryReport memory;
+  HoldReport hold;
   std::shared_ptr<MemoryProgress> progress = std::make_shared<MemoryProgress>();
   Cancellation cancellation;
   std::vector<std::string> warnings;

@@ -14,8 +14,10 @@
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
+#include <cstring>
 #include <new>
 
 namespace lifeboat {
@@ -137,6 +139,11 @@ std::optional<NetDevice> read_link(nlmsghdr* message) {
   if (const nlattr* a = attributes[IFLA_ADDRESS]) {
     link.mac = format_mac(
         {static_cast<const std::uint8_t*>(nla_data(a)), static_cast<std::size_t>(nla_len(a))});
+  }
+  if (const nlattr* a = attributes[IFLA_STATS64]; a != nullptr && nla_len(a) > 0) {
+    rtnl_link_stats64 stats{};
+    std::memcpy(&stats, nla_data(a), std::min(sizeof(stats), static_cast<std::size_t>(nla_len(a))));
+    link.tx_dropped = stats.tx_dropped;
   }
   if (attributes[IFLA_LINKINFO] != nullptr) read_linkinfo(attributes[IFLA_LINKINFO], link);
   return link;

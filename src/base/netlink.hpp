@@ -68,6 +68,7 @@ struct NetDevice {
   int peer = 0;                        // veth: index of the other end, in the other end's namespace
   std::optional<unsigned> port_state;  // of a bridge port: BR_STATE_*
   bool spanning_tree = false;          // of a bridge: STP is on
+  std::uint64_t tx_dropped = 0;        // frames it was to send and dropped
 };
 
 struct VethPair {

@@ -89,9 +89,9 @@ Status apply(const std::vector<Setting>& settings) {
   return {};
 }
 
-Result<Fd> open_arp_socket() {
+Result<Fd> open_sending_socket() {
   Fd socket(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));  // receives nothing
-  if (!socket) return fail_errno("open a packet socket in the container's network");
+  if (!socket) return fail_errno("open a packet socket");
   return socket;
 }
 
@@ -127,6 +127,7 @@ Result<ContainerNet> ContainerNet::create(const std::string& container_id,
   ContainerNet net;
   net.container_id_ = container_id;
   TRY(net.node_, Netlink::open());
+  TRY(net.wire_, open_sending_socket());
   std::vector<Port> ports;
   for (const Endpoint& endpoint : endpoints) {
     Result<NetDevice> bridge = find_bridge(*net.node_, endpoint.bridge);
@@ -156,7 +157,7 @@ Status ContainerNet::build_namespace(const TcpSettings& tcp) {
         has_rto_max_ = limited.has_value();
         if (has_rto_max_) CHECK_OK(apply(rto_max_settings(tcp)));
         TRY(inner_, Netlink::open());
-        TRY(arp_, open_arp_socket());
+        TRY(arp_, open_sending_socket());
         TRY(const NetDevice loopback, inner_->link("lo"));
         return inner_->set_up(loopback.index);
       }));
@@ -217,11 +218,12 @@ Result<ContainerNet> ContainerNet::adopt(const std::string& container_id,
   ContainerNet net;
   net.container_id_ = container_id;
   TRY(net.node_, Netlink::open());
+  TRY(net.wire_, open_sending_socket());
   net.netns_ = std::move(netns);
   Status entered = in_netns(net.netns_.get(), [&]() -> Status {
     net.has_rto_max_ = read_sysctl("net/ipv4/tcp_rto_max_ms").has_value();
     TRY(net.inner_, Netlink::open());
-    TRY(net.arp_, open_arp_socket());
+    TRY(net.arp_, open_sending_socket());
     return {};
   });
   if (!entered) {
@@ -268,7 +270,9 @@ ContainerNet& ContainerNet::operator=(ContainerNet&& other) noexcept {
   node_ = std::move(other.node_);
   netns_ = std::move(other.netns_);
   arp_ = std::move(other.arp_);
+  wire_ = std::move(other.wire_);
   ports_ = std::exchange(other.ports_, {});
+  holds_ = std::exchange(other.holds_, {});
   has_rto_max_ = other.has_rto_max_;
   return *this;
 }
@@ -285,7 +289,9 @@ void ContainerNet::remove() {
 }
 
 void ContainerNet::release() {
+  holds_.clear();
   ports_.clear();
+  wire_.reset();
   arp_.reset();
   netns_.reset();
 }
@@ -320,7 +326,7 @@ Status ContainerNet::verify_plugged() {
 
 // Tries every fabric even when one fails: the less can pass the better.
 Status ContainerNet::unplug() {
-  Status unplugged;
+  Status unplugged = start_hold();
   for (const Port& port : ports_) {
     Status closed = set_plugged(*node_, port.host_index, false);
     if (!closed && unplugged) unplugged = std::move(closed);

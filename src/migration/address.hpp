@@ -39,6 +39,7 @@
 #include "base/netlink.hpp"
 #include "base/result.hpp"
 #include "migration/endpoint.hpp"
+#include "migration/hold.hpp"
 #include "migration/plug.hpp"
 
 namespace lifeboat {
@@ -89,6 +90,18 @@ class ContainerNet {
   Status unplug();
   Result<PlugState> state();  // kHalf also when the fabrics differ
 
+  // Has the next unplug() keep what arrives for the container (hold.hpp) rather than drop it; plug()
+  // ends that, end_hold() also frees what it takes. Ahead of time, on a running container: makes a
+  // device per fabric, 0.5 ms each. On an error nothing has changed.
+  Status prepare_hold();
+  void end_hold() { holds_.clear(); }
+  // What was kept since the last call.
+  void collect_held(HeldFrames& into);
+  [[nodiscard]] std::uint64_t held_dropped();  // frames for which the kernel's queues had no room
+  // Gives frames to the container, plugged in, in their order from number `first` on, for as long as
+  // `limit` at most; returns the number of the first that is still to be given. 3 microseconds each.
+  std::size_t deliver(const HeldFrames& held, std::size_t first, std::chrono::microseconds limit);
+
   // Gratuitous ARP on every fabric, so that switches, bridges and peers learn the new place. Only
   // heard when plugged.
   Status announce();
@@ -115,6 +128,7 @@ class ContainerNet {
   Status build_port(Port port, NetPurpose purpose);
   Status adopt_port(Port port);
   Status verify_plugged();
+  Status start_hold();
   void remove();
 
   std::string container_id_;
@@ -122,7 +136,9 @@ class ContainerNet {
   std::optional<Netlink> inner_;  // speaks to the container's
   Fd netns_;
   Fd arp_;  // packet socket inside, opened beforehand: announce() enters no namespace
+  Fd wire_;  // packet socket on the node, for deliver()
   std::vector<Port> ports_;
+  std::vector<HoldDevice> holds_;  // one for each of ports_, or none
   bool has_rto_max_ = false;
 };
 

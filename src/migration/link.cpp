@@ -206,12 +206,16 @@ awaitable<Result<Frame>> Link::receive(Milliseconds limit) {
 
 awaitable<Result<json::object>> Link::expect(Kind kind, Milliseconds limit) {
   CO_TRY(const Frame frame, co_await receive(limit));
+  co_return read(frame, kind);
+}
+
+Result<json::object> Link::read(const Frame& frame, Kind kind) const {
   if (frame.kind == Kind::kFailed || frame.kind == kind) {
-    CO_TRY(json::object body, parse_object(frame.text()));
-    if (frame.kind == kind) co_return body;
-    co_return tl::unexpected<Error>(failed_error(body));
+    TRY(json::object body, parse_object(frame.text()));
+    if (frame.kind == kind) return body;
+    return tl::unexpected<Error>(failed_error(body));
   }
-  co_return fail(Errc::kProtocol, remote_ + " sent " + std::string(to_string(frame.kind)) +
+  return fail(Errc::kProtocol, remote_ + " sent " + std::string(to_string(frame.kind)) +
                                       " where " + std::string(to_string(kind)) + " was due");
 }
 

@@ -58,6 +58,8 @@ class Link {
   // The JSON of a frame that must be of this kind. A Failed frame becomes its error, with the
   // peer's own code, step and text.
   awaitable<Result<json::object>> expect(protocol::Kind kind, Milliseconds limit);
+  // The same of a frame that is here.
+  Result<json::object> read(const Frame& frame, protocol::Kind kind) const;
 
   // The connection itself, for blocking use; the link is of no further use.
   [[nodiscard]] Fd release() &&;

@@ -25,6 +25,7 @@
 
 #include "criu_glue/checkpoint.hpp"
 #include "criu_glue/images.hpp"
+#include "migration/hold.hpp"
 #include "migration/link.hpp"
 #include "migration/memory_source.hpp"
 #include "migration/sockets.hpp"
@@ -67,11 +68,23 @@ class FrozenContainer {
   // While it may run elsewhere it must not go on here, whatever becomes of this object.
   void keep_frozen(bool keep) { kept_ = keep; }
 
+  // Frames that arrived meanwhile (hold.hpp): counted in a report; sent to the target, each once; and the
+  // last of them, once it runs there. Dropping this object gives them all to the container here.
+  void count_held_in(std::shared_ptr<MigrationReport> report) { report_ = std::move(report); }
+  awaitable<Status> send_held(Link& link, Milliseconds limit);
+  awaitable<Status> end_held(Link& link, Milliseconds limit);
+
  private:
   explicit FrozenContainer(std::shared_ptr<Container> container)
       : container_(std::move(container)) {}
+  void collect_held();
+  void deliver_held();
+
   std::shared_ptr<Container> container_;
   bool kept_ = false;
+  HeldFrames held_;
+  std::size_t sent_ = 0;  // of held_
+  std::shared_ptr<MigrationReport> report_;
 };
 
 struct Frozen {

@@ -12,6 +12,9 @@
 // forwards again. Why not link down: the container would see its carrier go and flush its routes.
 // The classifier survives all of that; only removing it, or the link, opens or ends it.
 //
+// Held = unplugged, and in front of the drop towards the container a classifier that redirects each frame
+// to another device, which keeps it (hold.hpp). If that device is gone the redirection drops.
+//
 // What has passed the egress hook before unplug() and waits in a queue behind it (a shaper on the
 // host end) still reaches the container; its answer cannot leave, so no peer ever hears of it.
 //
@@ -29,6 +32,11 @@ namespace lifeboat {
 // Switches one link; what it is already, it stays. Not verified. 30 microseconds to plug, 70 to
 // unplug.
 [[nodiscard]] Status set_plugged(Netlink& netlink, int link_index, bool plugged);
+
+// Whether the kernel can redirect; frames are not affected. kSystem, with what it needs.
+[[nodiscard]] Status check_can_hold(Netlink& netlink, int link_index, int device_index);
+// From now on frames towards the container go to the device; set_plugged(..., true) ends it.
+[[nodiscard]] Status hold(Netlink& netlink, int link_index, int device_index);
 
 // What is installed now. kHalf: only one direction is closed.
 enum class PlugState { kPlugged, kUnplugged, kHalf };

@@ -19,18 +19,22 @@
 //     FinalPages ... (FinalPage[])      ->   every page there is
 //     MemoryEnd {pages, hash}           ->   the pager checks that it has them all
 //   ImageOpen, ImageData ...            ->   written to memory; hashes checked
+//   HeldFrames ...                      ->   kept, for the container (hold.hpp)
 //   ImageEnd {files, sizes}             ->   restored, held before its first instruction
 //                                       <-   Staged {timings} | Failed {step}
+//   HeldFrames ...                      ->   kept as well
 //   Commit                              ->   plugged in, announced, resumed  [point of no return]
 //                                       <-   Running {timings}
+//   HeldFrames ... HeldEnd              ->   delivered
+//                                       <-   Response {delivered}
 //
 // Before it sends Commit the source may break off at any time by closing the connection: the
 // target then removes all it built. A source that has sent Commit and got no answer asks again
 // with the request `migration.outcome` and stays frozen until it knows; see source.hpp.
 //
 // A frame is a header of 12 bytes (little endian: magic, kind, reserved 0, length) and a payload:
-// JSON text, for ImageData a DataHeader and bytes, for FinalPages entries as they are in memory (all
-// nodes have the same byte order: the preflight compares machines). Kind 0 is never valid.
+// JSON text, for ImageData a DataHeader and bytes, for HeldFrames as HeldFrames::encode() makes it, for
+// FinalPages entries as they are in memory (all nodes have the same byte order: the preflight compares machines). Kind 0 is never valid.
 #pragma once
 
 #include <cstddef>
@@ -42,7 +46,7 @@
 namespace lifeboat::protocol {
 
 inline constexpr std::uint32_t kMagic = 0x3154424c;  // "LBT1"
-inline constexpr unsigned kVersion = 2;
+inline constexpr unsigned kVersion = 3;
 
 enum class Kind : std::uint16_t {
   kInvalid = 0,
@@ -61,6 +65,8 @@ enum class Kind : std::uint16_t {
   kPages = 24,       // {migration, shard, shards}: this connection carries pages
   kFinalPages = 25,
   kMemoryEnd = 26,  // {pages, hash}
+  kHeldFrames = 27,  // what arrived for the frozen container; see hold.hpp
+  kHeldEnd = 28,
 };
 
 [[nodiscard]] constexpr std::string_view to_string(Kind kind) {
@@ -97,6 +103,10 @@ enum class Kind : std::uint16_t {
       return "FinalPages";
     case Kind::kMemoryEnd:
       return "MemoryEnd";
+    case Kind::kHeldFrames:
+      return "HeldFrames";
+    case Kind::kHeldEnd:
+      return "HeldEnd";
   }
   return "unknown";
 }

@@ -100,6 +100,10 @@ awaitable<Result<json::object>> receive_images(const Config& config, ReceiveRequ
       CO_CHECK_OK(final_list.append(frame.payload, request.bytes_max));
       continue;
     }
+    if (frame.kind == Kind::kHeldFrames) {
+      CO_CHECK_OK(request.held->decode(frame.payload));
+      continue;
+    }
     CO_TRY(json::object body, parse_object(frame.text()));
     if (frame.kind == Kind::kMemoryEnd && !memory_complete) {
       CO_TRY(Fd list, final_list.finish(body));

@@ -9,6 +9,7 @@
 #include "criu_glue/pagemap_image.hpp"
 #include "criu_glue/repair.hpp"
 #include "migration/drain.hpp"
+#include "migration/hold_link.hpp"
 #include "migration/outcome.hpp"
 
 namespace lifeboat {
@@ -147,8 +148,10 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
   report.phase = "freeze";
   SteadyClock::time_point frozen_at;
   std::vector<TcpSocket> sockets;
+  prepare_hold(config.network.hold, *container, report);
   CO_TRY(FrozenContainer frozen,
          co_await freeze_between_connects(container, config.timeouts.freeze, frozen_at, sockets));
+  frozen.count_held_in(peer.move.report);
   CO_CHECK_OK(hide_owned(peer, source.dump));
   report.times.freeze = elapsed_ms(frozen_at);
   report.resident_bytes = container->resident_bytes();
@@ -197,6 +200,7 @@ awaitable<Result<Staged>> stage(Node& node, Frozen source) {
   for (const ImageReader::File& file : source.reader->files()) sizes[file.name] = file.sent;
   json::array established;
   for (const std::string& line : established_pairs(source.sockets)) established.emplace_back(line);
+  CO_CHECK_OK(co_await source.container.send_held(source.peer.link, config.timeouts.idle));
   json::object end{{"files", std::move(sizes)}, {"established", std::move(established)}};
   CO_CHECK_OK(co_await source.peer.link.send(Kind::kImageEnd, std::move(end), config.timeouts.idle));
   const auto hook =
@@ -227,6 +231,7 @@ awaitable<Result<Committed>> commit(Node& node, Staged staged) {
   Move move = source.peer.move;
   MigrationReport& report = *move.report;
   report.phase = "commit";
+  CO_CHECK_OK(co_await source.container.send_held(source.peer.link, config.timeouts.idle));
   CO_CHECK_OK(report.cancellation.pass_point_of_no_return());
   // Point of no return: once this record is written, only the target's word thaws the container.
   CO_CHECK_OK(move.container->set_state(ContainerState::kInDoubt, report.id, move.target));
@@ -250,6 +255,11 @@ awaitable<Result<Committed>> commit(Node& node, Staged staged) {
   }
   report.outcome = Outcome::kCommitted;
   report.phase = "committed";
+  if (running) {
+    auto held = co_await source.container.end_held(source.peer.link, config.timeouts.request);
+    if (!held) report.warnings.push_back("frames held last: " + held.error().message);
+    move.container->net().end_hold();
+  }
   if (source.peer.server) {
     (void)move.container->set_state(ContainerState::kDraining, report.id, move.target);
     const auto start = SteadyClock::now();
@@ -316,6 +326,7 @@ FrozenContainer::~FrozenContainer() {
               {{"container", container_->spec().id}, {"connections", std::to_string(repaired)}});
   }
   auto plugged = container_->net().plug();
+  deliver_held();
   auto thawed = container_->cgroup().thaw();
   if (!plugged || !thawed) {
     log::error("the container could not be let go on",
@@ -352,6 +363,7 @@ awaitable<Status> migrate(Node& node, Move move) {
     tell(*report);
     co_return Status{};
   }
+  container->net().end_hold();
   (void)container->set_state(ContainerState::kRunning);
   report->error = committed.error().message;
   report->outcome = Outcome::kAborted;

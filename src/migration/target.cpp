@@ -4,6 +4,7 @@
 #include "criu_glue/checkpoint.hpp"
 #include "criu_glue/images.hpp"
 #include "criu_glue/pager.hpp"
+#include "migration/hold_link.hpp"
 #include "migration/receive.hpp"
 #include "migration/sockets.hpp"
 
@@ -85,6 +86,8 @@ struct Prepared {
   bool post_copy;                      // pages come after the commit, too
   std::optional<ArrivingPager> pager;  // when memory does not come in CRIU's images
   std::unique_ptr<PreparedRestore> criu;
+  HeldFrames held = {};
+  std::size_t delivered = 0;  // of these
 };
 
 struct Restored {
@@ -209,6 +212,7 @@ awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& lin
   ReceiveRequest request;
   request.images = prepared.images->path();
   request.bytes_max = prepared.image_bytes_max;
+  request.held = &prepared.held;
   if (prepared.pager) request.pager = prepared.pager->shared();
   auto end = co_await receive_images(node.config(), std::move(request), link);
   const auto start = SteadyClock::now();
@@ -292,6 +296,11 @@ awaitable<Result<json::object>> take_over(Node& node, Restored& restored) {
   if (restored.prepared.pager) pager = restored.prepared.pager->release();
   const auto network_start = SteadyClock::now();
   auto plugged = container->net().plug();
+  if (plugged) {
+    constexpr std::chrono::microseconds kBeforeResume{500};
+    Prepared& prepared = restored.prepared;
+    prepared.delivered = container->net().deliver(prepared.held, 0, kBeforeResume);
+  }
   if (plugged) plugged = container->net().announce();
   if (!plugged) {
     log::error("the container runs here but is not on the network; restarting lifeboatd plugs it in",
@@ -336,7 +345,8 @@ awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& o
   json::object staged{{"restore_ms", restored->restore_ms}};
   sent = co_await link.send(Kind::kStaged, std::move(staged), timeouts.request);
   if (!sent) co_return failed_at("commit", sent.error());
-  auto decision = co_await link.expect(Kind::kCommit, timeouts.commit);
+  HeldFrames& held = restored->prepared.held;
+  auto decision = co_await expect_after_held(link, Kind::kCommit, held, timeouts.commit);
   if (!decision) co_return failed_at("commit", decision.error());
 
   const std::shared_ptr<Container> container = restored->prepared.arrival.container();
@@ -344,6 +354,8 @@ awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& o
   if (!running) co_return failed_at("commit", running.error());
   // Should this not get through, the source asks for the outcome.
   (void)co_await link.send(Kind::kRunning, std::move(*running), timeouts.request);
+  (void)co_await deliver_rest(link, container, std::move(held), restored->prepared.delivered,
+                              timeouts.request);
   asio::co_spawn(node.executor(),
                  check_connections_later(container, restored->established), asio::detached);
   log::info("container arrived",

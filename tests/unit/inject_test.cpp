@@ -70,14 +70,14 @@ TEST(Inject, NoChildInheritsIt) {
   int made = 0;
   int inherited = 0;
   std::string refused;
-  for (int i = 0; i < 80; ++i) {
+  for (int i = 0; i < 40; ++i) {
     auto uffd = inject_userfaultfd(child);
     if (!uffd) {
       refused = uffd.error().message;
       continue;
     }
     ++made;
-    if (i % 10 == 0) inherited += userfaultfds_of_children(child);
+    if (i % 4 == 0) inherited += userfaultfds_of_children(child);
   }
   const int left = userfaultfds(child);
   ::kill(child, SIGKILL);

@@ -108,7 +108,9 @@ Result<std::vector<AddressRange>> owned_from_smaps(pid_t pid) {
   return found;
 }
 
-// One PAGEMAP_SCAN over a range, in as many calls as it needs. `use` gets {start, end, categories}.
+// One PAGEMAP_SCAN over a range, in as many calls as it needs. `use` gets {start, end, categories}, in
+// order of addresses. The kernel (seen with 6.18) tells a `walk_end` of half-way when it has walked to
+// the end in more than one step, which it does when there are more than 512 regions.
 template <class Use>
 int scan_range(int pagemap, AddressRange range, pm_scan_arg arg, std::vector<page_region>& regions,
                Use use) {
@@ -123,9 +125,14 @@ int scan_range(int pagemap, AddressRange range, pm_scan_arg arg, std::vector<pag
       if (errno == EINTR) continue;
       return errno;
     }
-    for (int i = 0; i < n; ++i) use(regions[static_cast<std::size_t>(i)]);
-    if (arg.walk_end <= arg.start) break;
-    arg.start = arg.walk_end;
+    std::uint64_t next = arg.walk_end;
+    for (int i = 0; i < n; ++i) {
+      const page_region& region = regions[static_cast<std::size_t>(i)];
+      use(region);
+      next = std::max<std::uint64_t>(next, region.end);
+    }
+    if (next <= arg.start) return EIO;  // what is left out would be taken as clean
+    arg.start = next;
   }
   return 0;
 }

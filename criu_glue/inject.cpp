@@ -4,10 +4,12 @@
 #include <linux/userfaultfd.h>
 #include <signal.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstring>
@@ -15,6 +17,8 @@
 #include <fstream>
 #include <string>
 #include <vector>
+
+#include "criu_glue/held_threads.hpp"
 
 namespace lifeboat {
 
@@ -132,6 +136,7 @@ class StoppedThread {
 Result<Fd> inject_into(pid_t pid, pid_t tid, std::uint64_t instruction) {
   TRY(StoppedThread thread, StoppedThread::stop(tid));
   thread.set_group(pid);
+  const HeldThreads others(pid, tid);  // a fork now would leave the descriptor in the child for good
   TRY(const long made, thread.call(instruction, SYS_userfaultfd,
                                    O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY, 0, 0));
   if (made < 0) return fail_errno("userfaultfd in the process", static_cast<int>(-made));
@@ -144,9 +149,7 @@ Result<Fd> inject_into(pid_t pid, pid_t tid, std::uint64_t instruction) {
   return uffd;
 }
 
-}  // namespace
-
-Result<Fd> inject_userfaultfd(pid_t pid) {
+Result<Fd> inject_into_any(pid_t pid) {
   TRY(const std::uint64_t instruction, find_syscall(pid));
   Error last(Errc::kNotFound, "it has no thread");
   std::error_code error;
@@ -158,6 +161,82 @@ Result<Fd> inject_userfaultfd(pid_t pid) {
     last = uffd.error();
   }
   return tl::unexpected<Error>(last);
+}
+
+// What the helper process tells; the descriptor, if there is one, comes with it.
+struct Verdict {
+  Errc code;
+  char text[256];
+};
+
+void tell(int socket, const Result<Fd>& uffd) {
+  Verdict verdict{};
+  if (!uffd) {
+    verdict.code = uffd.error().code;
+    std::snprintf(verdict.text, sizeof verdict.text, "%s", uffd.error().message.c_str());
+  }
+  iovec part{&verdict, sizeof verdict};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (uffd) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    const int number = uffd->get();
+    std::memcpy(CMSG_DATA(header), &number, sizeof number);
+  }
+  (void)::sendmsg(socket, &message, MSG_NOSIGNAL);
+}
+
+Result<Fd> hear(int socket) {
+  Verdict verdict{};
+  iovec part{&verdict, sizeof verdict};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  ssize_t n = 0;
+  do {
+    n = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+  } while (n < 0 && errno == EINTR);
+  if (n != static_cast<ssize_t>(sizeof verdict)) {
+    return fail(Errc::kUnavailable, "the process that was to do it has ended");
+  }
+  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  if (header == nullptr) return fail(verdict.code, verdict.text);
+  int number = -1;
+  std::memcpy(&number, CMSG_DATA(header), sizeof number);
+  return Fd(number);
+}
+
+}  // namespace
+
+// In a process of its own: should this one be killed while a thread is in the middle of our system
+// call, that thread would go on with our registers, that is: crash. The helper finishes its work.
+Result<Fd> inject_userfaultfd(pid_t pid) {
+  int pair[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return fail_errno("socketpair");
+  const Fd ours(pair[0]);
+  Fd theirs(pair[1]);
+  const pid_t helper = ::fork();
+  if (helper < 0) return fail_errno("fork");
+  if (helper == 0) {
+    for (const int number : {SIGINT, SIGTERM, SIGHUP}) (void)::signal(number, SIG_IGN);
+    tell(theirs.get(), inject_into_any(pid));
+    ::_exit(0);
+  }
+  theirs.reset();
+  auto uffd = hear(ours.get());
+  while (::waitpid(helper, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  return uffd;
 }
 
 }  // namespace lifeboat

@@ -8,10 +8,11 @@
 
 namespace lifeboat {
 
-// Stops one thread of the process for some tenths of a millisecond, lets it run userfaultfd() by
+// Stops the process for some tenths of a millisecond, lets one thread of it run userfaultfd() by
 // way of the `syscall` instruction in its vDSO, takes the descriptor over and closes it there. The
 // thread's own system call, if it was in one, is restarted as after any signal without handler.
-// No code of the process is changed.
+// No code of the process is changed. Done by a forked process, which finishes even if this one is
+// killed meanwhile.
 Result<Fd> inject_userfaultfd(pid_t pid);
 
 }  // namespace lifeboat

@@ -125,9 +125,11 @@ class Cluster:
       raise Failure(f'lifeboat {" ".join(words)}: status {done.returncode}, said '
                     f'{done.stdout + done.stderr!r}') from None
 
-  def migrate(self, container, target, fabric, timeout=300):
+  def migrate(self, container, target, fabric, timeout=300, mode=None):
     """The report of one migration; {"error": {...}} if it was refused."""
-    report = self.ask('migrate', container, '--to', target, '--fabric', fabric, timeout=timeout)
+    words = ['--mode', mode] if mode else []
+    report = self.ask('migrate', container, '--to', target, '--fabric', fabric, *words,
+                      timeout=timeout)
     report['asked'] = f'{container} to {target} over {fabric}'
     return report
 

@@ -55,6 +55,11 @@ std::size_t slice_of(std::span<const PageRun> runs) {
   return count;
 }
 
+// Of a running container: a process that has ended is none of ours, and a zombie has no memory.
+bool is_gone(pid_t pid, const Error& error) {
+  return error.code == Errc::kNotFound || process_start_time(pid) == 0;
+}
+
 double seconds_since(SteadyClock::time_point start) { return elapsed_ms(start) / 1000; }
 
 }  // namespace
@@ -161,7 +166,7 @@ Status MemorySource::refresh_frozen() {
   Status status;
   for (auto& [pid, process] : processes_) {
     auto refreshed = process.tracker->refresh();
-    if (!refreshed && process_start_time(pid) != 0) status = refreshed;
+    if (!refreshed && !is_gone(pid, refreshed.error())) status = refreshed;
   }
   CHECK_OK(cgroup_.thaw());
   return status;
@@ -276,7 +281,7 @@ Result<RoundMeasurement> MemorySource::run_round(bool hold_back) {
     process.to_send.clear();
     auto found = process.tracker->collect();
     if (!found) {
-      if (process_start_time(pid) == 0) continue;
+      if (is_gone(pid, found.error())) continue;
       return tl::unexpected<Error>(found.error());
     }
     choose(process, *found, hold_back, measured);

@@ -1,5 +1,6 @@
 #include "migration/outcome.hpp"
 
+#include "base/file.hpp"
 #include "base/log.hpp"
 #include "migration/drain.hpp"
 #include "criu_glue/repair.hpp"
@@ -53,6 +54,30 @@ awaitable<Outcome> ask_outcome(Node& node, const std::string& target, const std:
   co_return Outcome::kInDoubt;
 }
 
+namespace {
+
+bool is_frozen(const Cgroup& cgroup) {
+  auto events = read_file(cgroup.path() + "/cgroup.events", 4096);
+  return events && events->find("frozen 1") != std::string::npos;
+}
+
+// A CRIU that outlived its daemon may begin only now: it freezes the cgroup itself, learns at the end
+// of its dump that nobody listens, lets go of the tasks and leaves them frozen.
+awaitable<void> undo_late_freeze(std::shared_ptr<Container> container) {
+  const auto end = SteadyClock::now() + std::chrono::seconds(30);
+  while (SteadyClock::now() < end) {
+    co_await sleep_for(Milliseconds(100));
+    if (container->state() != ContainerState::kRunning || !container->init().running()) co_return;
+    if (is_traced(container->init().pid()) || !is_frozen(container->cgroup())) continue;
+    (void)end_repair_mode(container->cgroup().pids());
+    (void)container->cgroup().thaw();
+    log::info("thawed a container again: criu had gone on after its daemon's end",
+              {{"container", container->spec().id}});
+  }
+}
+
+}  // namespace
+
 awaitable<void> resume_left_over(std::shared_ptr<Container> container) {
   // CRIU thaws and freezes the cgroup by itself while it works: acting before it is done would be
   // undone.
@@ -67,6 +92,7 @@ awaitable<void> resume_left_over(std::shared_ptr<Container> container) {
   (void)container->set_state(ContainerState::kRunning);
   log::info("container goes on after an interrupted migration",
             {{"container", container->spec().id}});
+  co_await undo_late_freeze(std::move(container));
 }
 
 awaitable<void> resolve(Node& node, std::shared_ptr<Container> container) {

@@ -42,9 +42,15 @@ awaitable<Status> send_images(ImageReader& reader, Link& link, const bool& dump_
   }
 }
 
-awaitable<Result<HeldDump>> dump_then(PreparedDump dump, bool& ended,
+awaitable<Result<HeldDump>> dump_then(PreparedDump dump, const Cgroup& cgroup, bool& ended,
                                       SteadyClock::time_point& ended_at) {
   auto held = co_await std::move(dump).start();
+  // CRIU thaws the cgroup for its work. Killed in the middle of that it leaves tasks that run with
+  // connections in repair mode, where their calls fail: not a moment longer than need be.
+  if (!held) {
+    (void)cgroup.freeze_now(Milliseconds(100));
+    (void)end_repair_mode(cgroup.pids());
+  }
   ended_at = SteadyClock::now();
   ended = true;
   co_return held;
@@ -163,7 +169,7 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
   auto reader = std::make_unique<ImageReader>(source.images->path());
   const std::uint64_t link_bytes = peer.link.bytes_sent();
   auto [held, memory_sent, images_sent] =
-      co_await (dump_then(std::move(source.dump), dump_ended, dumped_at) &&
+      co_await (dump_then(std::move(source.dump), container->cgroup(), dump_ended, dumped_at) &&
                 send_memory(peer, config.timeouts.idle) &&
                 send_images(*reader, peer.link, dump_ended, config.timeouts.idle));
   if (!held) co_return tl::unexpected<Error>(held.error());

@@ -258,7 +258,8 @@ awaitable<void> watch_pager(std::shared_ptr<PagerClient> pager, std::weak_ptr<Co
     auto container = weak.lock();
     if (!container) co_return;
     const std::string phase = status ? string_or(*status, "phase") : "";
-    if (status && phase != "done") continue;
+    // Slow is not gone: while pages are missing it must not be moved on.
+    if (status ? phase != "done" : status.error().code == Errc::kTimeout) continue;
     container->set_filling(false);
     // The source is not needed any more, should it ask.
     if (!container->migration().empty()) (void)container->set_state(container->state());

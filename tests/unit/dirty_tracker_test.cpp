@@ -182,5 +182,32 @@ TEST(DirtyTracker, AProcessThatIsGone) {
   EXPECT_FALSE(owned_mappings(0x3ffffff).has_value());
 }
 
+// The kernel walks such a mapping in several steps, and each page is to be told once, in order.
+TEST(DirtyTracker, ManyPagesWithGapsBetween) {
+  constexpr std::uint64_t kPages = 4000;
+  void* const memory = ::mmap(nullptr, 2 * kPages * kPageBytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(memory, MAP_FAILED);
+  ::madvise(memory, 2 * kPages * kPageBytes, MADV_NOHUGEPAGE);
+  for (std::uint64_t i = 0; i < kPages; ++i) static_cast<char*>(memory)[2 * i * kPageBytes] = 1;
+  const Child child([] { ::pause(); });
+  auto tracker = DirtyTracker::untracked(child.pid());
+  ASSERT_TRUE(tracker) << tracker.error().message;
+  AddressRange range;
+  range.start = reinterpret_cast<std::uint64_t>(memory);
+  range.end = range.start + 2 * kPages * kPageBytes;
+  auto runs = (*tracker)->survey({range});
+  ASSERT_TRUE(runs) << runs.error().message;
+  std::uint64_t pages = 0;
+  std::uint64_t end = 0;
+  for (const PageRun& run : *runs) {
+    EXPECT_GE(run.address, end);
+    end = run.address + run.pages * kPageBytes;
+    pages += run.pages;
+  }
+  EXPECT_EQ(pages, kPages);
+  ::munmap(memory, 2 * kPages * kPageBytes);
+}
+
 }  // namespace
 }  // namespace lifeboat

@@ -1,0 +1,67 @@
+"""mpi/bench/memory.c for the benchmarks: built, called and understood."""
+import os
+import re
+import subprocess
+
+from benchlib.harness import ROOT, Failure
+from lablib.base import read
+
+PEER_MB = 16      # what the rank that stays holds
+SECONDS = 7200    # the longest it runs; it is told to stop earlier
+SOURCES = ('memory.c', 'exchange.c', 'exchange.h')
+GAP = re.compile(r'gap rank (\d+) ([\d.]+) ms at ([\d.]+) pause ([\d.]+) ms pages (\d+)')
+
+
+def build(environment):
+  """The program in the cache, built if its source is newer. The containers see it as /work/memory,
+  so the image need not have it."""
+  sources = [os.path.join(ROOT, 'mpi/bench', name) for name in SOURCES]
+  directory = os.path.join(environment['LIFEBOAT_CACHE'], 'bench')
+  program = os.path.join(directory, 'memory')
+  newest = max(os.path.getmtime(source) for source in sources)
+  if os.path.exists(program) and os.path.getmtime(program) >= newest:
+    return program
+  os.makedirs(directory, exist_ok=True)
+  command = ['mpicc.mpich', '-std=c11', '-O2', '-Wall', '-Wextra', '-o', program + '.new',
+             *(source for source in sources if source.endswith('.c'))]
+  done = subprocess.run(command, text=True, capture_output=True, check=False)
+  if done.returncode != 0:
+    raise Failure(f'mpi/bench/memory.c does not compile:\n{done.stderr}')
+  os.rename(program + '.new', program)
+  return program
+
+
+def command(load, interface=None, rank=None):
+  """What runs in a container. `load`: {mb, hot, dirty, huge}; its peers hold PEER_MB each, or what
+  `amounts` says. With an interface it is one of a pair that talks TCP, else an MPI rank. The
+  launcher says which rank it is, or `rank` does. Its output is in /work/rankN."""
+  words = ['/work/memory', '--hot', str(load['hot']), '--dirty', str(load['dirty'])]
+  if load.get('huge'):
+    words.append('--huge')
+  if interface is not None:
+    words += ['--tcp', '/work', '--interface', interface]
+  if rank is not None:
+    words += ['--rank', str(rank)]
+  amounts = load.get('amounts') or f'{load["mb"]},{PEER_MB}'
+  return [*words, '--log', '/work/rank', amounts, str(SECONDS), '/work/stop']
+
+
+def output(directory, ranks=2):
+  """What the ranks that have `directory` as their /work have printed so far."""
+  return '\n'.join(read(os.path.join(directory, f'rank{rank}'), '') for rank in range(ranks))
+
+
+def gaps(text):
+  """[{rank, gap_ms, at, pause_ms, pages}] of the program's output."""
+  return [{'rank': int(rank), 'gap_ms': float(gap), 'at': float(at), 'pause_ms': float(pause),
+           'pages': int(pages)} for rank, gap, at, pause, pages in GAP.findall(text)]
+
+
+def silence(text, began, until):
+  """What the moved rank (0) and its peer noticed in a span of time (of the wall clock): the longest
+  pause in which rank 0 did not run, and the longest times without a message of both."""
+  lines = [g for g in gaps(text) if began <= g['at'] <= until]
+  def longest(key, rank):
+    return max((g[key] for g in lines if g['rank'] == rank), default=0.0)
+  return {'paused_ms': longest('pause_ms', 0), 'gap_ms': longest('gap_ms', 0),
+          'peer_gap_ms': longest('gap_ms', 1)}

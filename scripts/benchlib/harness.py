@@ -32,6 +32,10 @@ class Hang(Failure):
   """Something does not end, or makes no progress."""
 
 
+class Interrupted(Failure):
+  """A signal has ended it: nothing more is to be tried."""
+
+
 def say(text):
   print(f'{time.strftime("%H:%M:%S")} {text}', flush=True)
 
@@ -63,7 +67,7 @@ def add_arguments(parser, name):
 def end_on_signals():
   """SIGTERM and SIGHUP end the program as SIGINT does: the lab is taken down."""
   def interrupted(signo, _):
-    raise Failure(f'interrupted by {signal.Signals(signo).name}')
+    raise Interrupted(f'interrupted by {signal.Signals(signo).name}')
   for signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(signo, interrupted)
 

@@ -2,8 +2,9 @@
 import os
 import re
 import subprocess
+import time
 
-from benchlib.harness import ROOT, Failure
+from benchlib.harness import ROOT, Failure, Hang
 from lablib.base import read
 
 PEER_MB = 16      # what the rank that stays holds
@@ -57,11 +58,24 @@ def gaps(text):
            'pages': int(pages)} for rank, gap, at, pause, pages in GAP.findall(text)]
 
 
-def silence(text, began, until):
-  """What the moved rank (0) and its peer noticed in a span of time (of the wall clock): the longest
-  pause in which rank 0 did not run, and the longest times without a message of both."""
+def wait_alive(text, since, ranks=(0, 1), seconds=60):
+  """Until each rank has reported a message later than `since`: a silence may outlast the migration,
+  and what has not ended is not known. `text` returns the output so far."""
+  end = time.monotonic() + seconds
+  while True:
+    heard = {g['rank'] for g in gaps(text()) if g['at'] > since}
+    if heard.issuperset(ranks):
+      return
+    if time.monotonic() > end:
+      raise Hang(f'no message of rank {sorted(set(ranks) - heard)} for {seconds} s')
+    time.sleep(0.1)
+
+
+def silence(text, began, until, movers=(0,), peers=(1,)):
+  """What moved ranks and their peers noticed in a span of time (of the wall clock): the longest
+  pause in which a mover did not run, and the longest times without a message of both."""
   lines = [g for g in gaps(text) if began <= g['at'] <= until]
-  def longest(key, rank):
-    return max((g[key] for g in lines if g['rank'] == rank), default=0.0)
-  return {'paused_ms': longest('pause_ms', 0), 'gap_ms': longest('gap_ms', 0),
-          'peer_gap_ms': longest('gap_ms', 1)}
+  def longest(key, ranks):
+    return max((g[key] for g in lines if g['rank'] in ranks), default=0.0)
+  return {'paused_ms': longest('pause_ms', movers), 'gap_ms': longest('gap_ms', movers),
+          'peer_gap_ms': longest('gap_ms', peers)}

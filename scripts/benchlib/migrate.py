@@ -3,10 +3,10 @@ import itertools
 import time
 
 from benchlib import figures, memory, systems
-from benchlib.harness import MB, Failure, say
+from benchlib.harness import MB, Failure, Interrupted, say
 from benchlib.host import Host
 
-SETTLE_S = 1.2        # before a migration, and after it: the program reports once a second
+SETTLE_S = 1.2        # before a migration: the program reports once a second
 BUDGET_MS = 50        # of downtime, beside the wire
 TOTAL_FACTOR = {10 ** 9: 1.10}   # of bytes / wire; on faster fabrics:
 TOTAL_FACTOR_FAST = 1.25
@@ -31,8 +31,8 @@ def once(cluster, system, load, fabric):
     moved = system.move(target, fabric)
     seconds, cpu = time.monotonic() - at, spent() - cpu
     wire = hosts[source].sent(fabric) - wire
-    until = time.time() + SETTLE_S / 2
-    time.sleep(SETTLE_S)
+    memory.wait_alive(system.text, time.time())
+    until = time.time()
     system.stop()
     seen = memory.silence(system.text(), began, until)
   finally:
@@ -109,6 +109,8 @@ def measure(args, cluster, fabrics, rows, failures):
         continue
       try:
         row = once(cluster, system, load, fabric)
+      except Interrupted:
+        raise
       except Failure as failure:
         say(f'{what}: FAILED: {failure}')
         failures.append({'what': what, 'error': str(failure)})

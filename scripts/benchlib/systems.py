@@ -22,10 +22,12 @@ JOB = 'bench'
 
 
 class Lifeboat:
-  """`lifeboat run` and `lifeboat migrate`."""
+  """`lifeboat run` and `lifeboat migrate`. `spec` overrides what is in the job's description, such as
+  the number of containers and where they are; anything but a pair of containers is an MPI job."""
 
-  def __init__(self, cluster, mode):
-    self.cluster, self.mode, self.job = cluster, mode, None
+  def __init__(self, cluster, mode, spec=None):
+    self.cluster, self.mode, self.job, self.spec = cluster, mode, None, spec or {}
+    self.ranks = self.spec.get('containers', 2) * self.spec.get('ranks_per_container', 1)
     self.name, self.work = 'lifeboat', os.path.join(cluster.work, 'job')
 
   def start(self, load):
@@ -36,17 +38,16 @@ class Lifeboat:
     self.job = harness.Job(self.cluster, JOB, {
       'command': command, 'containers': 2, 'memory': f'{load["mb"] + OVERHEAD_MB}MiB',
       'nodes': self.cluster.nodes[:2], 'mounts': [{'source': self.work, 'target': '/work'}],
-      'user': {'uid': 0, 'gid': 0}})
+      'user': {'uid': 0, 'gid': 0}, **self.spec})
     if not self.job.wait_until(lambda: 'memory ready' in self.text(), 240, '"memory ready"'):
       raise Failure(f'the job ended at once:\n{self.job.text()}\n{self.text()}')
 
   def text(self):
-    return memory.output(self.work)
+    return memory.output(self.work, self.ranks)
 
-  def move(self, target, fabric):
-    mover = self.job.containers[0]
-    options = ['--mode', self.mode]
-    report = self.cluster.ask('migrate', mover, '--to', target, '--fabric', fabric, *options,
+  def move(self, target, fabric, index=0):
+    mover = self.job.containers[index]
+    report = self.cluster.ask('migrate', mover, '--to', target, '--fabric', fabric, '--mode', self.mode,
                               timeout=900)
     if report.get('outcome') != 'committed':
       raise Failure(f'migration of {mover} to {target} over {fabric}: {report}')

@@ -22,8 +22,8 @@
  * Prints, when all ranks are ready, "memory ready"; each second, per rank, the longest gap between
  * two exchanges in that second and when it ended, the longest pause between two looks at the clock
  * (in a pause the process did not run at all: its own view of a downtime), and the pages rewritten so
- * far. The clock is CLOCK_REALTIME, that of the machine a rank is moved to:
- *   gap rank 1 312.4 ms at 1700000000.123 pause 20.1 ms pages 32000
+ * far and by when. The clock is CLOCK_REALTIME, that of the machine a rank is moved to:
+ *   gap rank 1 312.4 ms at 1700000000.123 pause 20.1 ms pages 32000 by 1700000000.502
  * At the end each rank verifies all it has, and rank 0 prints "memory ok" or "memory WRONG".
  * The exit status is 0 if all was right, 1 if not, 2 for bad arguments.
  *
@@ -147,8 +147,9 @@ static uint64_t run(struct memory *m, const struct ring *ring, const struct opti
     }
     before = t;
     if (t >= report) {
-      printf("gap rank %d %.1f ms at %.3f pause %.1f ms pages %llu\n", ring->rank, longest * 1000,
-             longest_at, clock.longest_pause * 1000, (unsigned long long)m->rewritten);
+      printf("gap rank %d %.1f ms at %.3f pause %.1f ms pages %llu by %.3f\n", ring->rank,
+             longest * 1000, longest_at, clock.longest_pause * 1000,
+             (unsigned long long)m->rewritten, t);
       longest = clock.longest_pause = 0;
       report = t + REPORT_S;
       /* The word goes once round the ring, so everybody has it before the last round. */

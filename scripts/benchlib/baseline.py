@@ -85,15 +85,28 @@ class Container:
     return self.host.run('runc', *words, **options)
 
   def start(self):
-    self.detached('run', '--detach', '--bundle', self.bundle, self.name)
+    self.join(self.detached('run', '--detach', '--bundle', self.bundle, self.name))
 
   def detached(self, *words):
-    """runc that leaves the container behind: no pipe of ours may be its standard output."""
-    log = self.host.path(f'{self.bundle}/runc.log')
-    with open(log, 'w', encoding='utf-8') as file:
-      child = self.host.popen('runc', *words, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-      if child.wait(600) != 0:
-        raise Failure(f'{self.host.name}: runc {" ".join(words)}: {read(log)}{self.criu_log()}')
+    """runc that leaves the container behind: no pipe of ours may be its output."""
+    with open(self.host.path(f'{self.bundle}/runc.log'), 'w', encoding='utf-8') as file:
+      return self.host.popen('runc', *words, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+
+  def join(self, child):
+    """Waits for a runc or a CRIU to end well."""
+    _, err = child.communicate(timeout=600)
+    if child.returncode != 0:
+      said = read(self.host.path(f'{self.bundle}/runc.log'), '')
+      raise Failure(f'{self.host.name}: {" ".join(child.args)}: {err or ""}{said}{self.criu_log()}')
+
+  def finished(self, child, what):
+    """Until CRIU has ended its dump or restore (it then writes its statistics): runc itself needs a
+    while longer, for which nobody has to wait."""
+    path = self.host.path(f'{self.images}.work/stats-{what}')
+    while child.poll() is None and not os.path.exists(path):
+      time.sleep(0.001)
+    if child.poll() not in (None, 0):
+      self.join(child)
 
   def criu_log(self):
     lines = []
@@ -102,16 +115,18 @@ class Container:
       lines += [line for line in text.splitlines() if 'Error' in line or 'Warn' in line][-8:]
     return '\n'.join(lines)
 
-  def dump(self, *more):
+  def dump(self, *more, **options):
     """`runc checkpoint`, started."""
-    return self.host.popen('runc', 'checkpoint', '--tcp-established', '--image-path', self.images,
-                           '--work-path', f'{self.images}.work', *more, self.name,
-                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                           stderr=subprocess.PIPE)
+    words = ('runc', 'checkpoint', '--tcp-established', '--image-path', self.images, '--work-path',
+             f'{self.images}.work', *more, self.name)
+    return self.host.popen(*words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.PIPE, **options)
 
   def restore(self, *more):
-    self.detached('restore', '--detach', '--tcp-established', '--image-path', self.images,
-                  '--work-path', f'{self.images}.work', '--bundle', self.bundle, *more, self.name)
+    """`runc restore`, started."""
+    return self.detached('restore', '--detach', '--tcp-established', '--image-path', self.images,
+                         '--work-path', f'{self.images}.work', '--bundle', self.bundle, *more,
+                         self.name)
 
   def remove(self):
     with contextlib.suppress(Failure):
@@ -148,18 +163,13 @@ class Transfer:
       child.wait()
 
 
-def ended(child, what, container):
-  _, err = child.communicate(timeout=600)
-  if child.returncode != 0:
-    raise Failure(f'{what}: {err}{container.criu_log()}')
-
-
 def by_runc(source, target, ports, fabric):
   """Moves it; {bytes, frozen_bytes, parts_ms}."""
   transfer = Transfer(source, target, fabric)
   try:
     at = [time.monotonic()]
-    ended(source.dump(), 'runc checkpoint', source)
+    dump = source.dump()
+    source.finished(dump, 'dump')
     ports[0].unplug()
     at.append(time.monotonic())
     sent = transfer.run()
@@ -167,9 +177,12 @@ def by_runc(source, target, ports, fabric):
     # Room for the restored memory, beside two copies of it; not waited for.
     free = threading.Thread(target=shutil.rmtree, args=(source.host.path(source.images), True))
     free.start()
-    target.restore()
+    restore = target.restore()
+    target.finished(restore, 'restore')
     ports[1].plug()
     at.append(time.monotonic())
+    target.join(restore)
+    source.join(dump)
     free.join()
   finally:
     transfer.end()
@@ -185,15 +198,12 @@ def lazily(source, target, ports, fabric):
   daemon = None
   try:
     at = [time.monotonic()]
-    dump = source.host.popen(
-      'runc', 'checkpoint', '--tcp-established', '--lazy-pages', '--page-server',
-      f'{address}:{PAGE_PORT}', '--status-fd', str(tell), '--image-path', source.images,
-      '--work-path', f'{source.images}.work', source.name, stdin=subprocess.DEVNULL,
-      stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=[tell])
+    dump = source.dump('--lazy-pages', '--page-server', f'{address}:{PAGE_PORT}', '--status-fd',
+                       str(tell), pass_fds=[tell])
     os.close(tell)
     tell = -1
     if os.read(ready, 1) != b'\0':  # the page server serves
-      ended(dump, 'runc checkpoint --lazy-pages', source)
+      source.join(dump)
       raise Failure(f'runc checkpoint --lazy-pages ended: {source.criu_log()}')
     ports[0].unplug()
     at.append(time.monotonic())
@@ -206,12 +216,14 @@ def lazily(source, target, ports, fabric):
     socket = target.host.path(f'{target.images}.work/lazy-pages.socket')
     while not os.path.exists(socket) and daemon.poll() is None:
       time.sleep(0.001)
-    target.restore('--lazy-pages')
+    restore = target.restore('--lazy-pages')
+    target.finished(restore, 'restore')
     ports[1].plug()
     at.append(time.monotonic())
-    ended(daemon, 'criu lazy-pages', target)
-    ended(dump, 'runc checkpoint --lazy-pages', source)
+    target.join(daemon)
+    source.join(dump)
     at.append(time.monotonic())
+    target.join(restore)
   finally:
     transfer.end()
     for fd in (ready, tell):

@@ -10,7 +10,7 @@ from lablib.base import read
 PEER_MB = 16      # what the rank that stays holds
 SECONDS = 7200    # the longest it runs; it is told to stop earlier
 SOURCES = ('memory.c', 'exchange.c', 'exchange.h')
-GAP = re.compile(r'gap rank (\d+) ([\d.]+) ms at ([\d.]+) pause ([\d.]+) ms pages (\d+)')
+GAP = re.compile(r'gap rank (\d+) ([\d.]+) ms at ([\d.]+) pause ([\d.]+) ms pages (\d+) by ([\d.]+)')
 
 
 def build(environment):
@@ -53,9 +53,10 @@ def output(directory, ranks=2):
 
 
 def gaps(text):
-  """[{rank, gap_ms, at, pause_ms, pages}] of the program's output."""
+  """[{rank, gap_ms, at, pause_ms, pages, by}] of the program's output."""
   return [{'rank': int(rank), 'gap_ms': float(gap), 'at': float(at), 'pause_ms': float(pause),
-           'pages': int(pages)} for rank, gap, at, pause, pages in GAP.findall(text)]
+           'pages': int(pages), 'by': float(by)}
+          for rank, gap, at, pause, pages, by in GAP.findall(text)]
 
 
 def wait_alive(text, since, ranks=(0, 1), seconds=60):
@@ -79,3 +80,16 @@ def silence(text, began, until, movers=(0,), peers=(1,)):
     return max((g[key] for g in lines if g['rank'] in ranks), default=0.0)
   return {'paused_ms': longest('pause_ms', movers), 'gap_ms': longest('gap_ms', movers),
           'peer_gap_ms': longest('gap_ms', peers)}
+
+
+def pages_per_s(text, began, until, rank=0):
+  """How fast a rank rewrote its memory in a span of time, between its reports interpolated; None if
+  the reports do not cover it."""
+  points = [(g['by'], g['pages']) for g in gaps(text) if g['rank'] == rank]
+  def written(at):
+    for (t0, p0), (t1, p1) in zip(points, points[1:]):
+      if t0 <= at <= t1:
+        return p0 + (p1 - p0) * (at - t0) / (t1 - t0)
+    return None
+  first, last = written(began), written(until)
+  return None if first is None or last is None or until <= began else (last - first) / (until - began)

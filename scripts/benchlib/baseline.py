@@ -20,6 +20,7 @@ import time
 
 from benchlib import memory
 from benchlib.harness import Failure
+from lablib import cgroup
 from lablib.base import read
 
 IMAGES, BUNDLES, PIPE_MAX = '/run/images', '/run/bundles', 64 << 20
@@ -72,6 +73,8 @@ class Container:
     for namespace in config['linux']['namespaces']:
       if namespace['type'] == 'network':
         namespace['path'] = f'/run/netns/{name}'
+    # One of its own on each node, and in the node's: counted with it, and ended with it.
+    config['linux']['cgroupsPath'] = '/' + cgroup.relative(host.lab.name, host.name, f'stock-{name}')
     config['annotations'] = {'org.criu.config': CRIU_CONFIG}
     os.makedirs(host.path(self.bundle))
     for place in (self.images, f'{self.images}.work'):

@@ -14,7 +14,7 @@ BEFORE_S = 4   # of a writer's life in which its own speed is measured
 # One that writes all its memory faster than it can be sent never gets cleaner (a); one whose writes
 # of an interval are sent within it has been sent but for these (b); a small part written all over
 # again in each interval is sent again and again (c).
-WRITERS = {'sweep (a)': (100, 1.4), 'slow (b)': (40, 0.3), 'hot (c)': (12, 1.0), 'idle': (0, 0)}
+WRITERS = {'sweep (a)': (100, 1.4), 'slow (b)': (40, 0.55), 'hot (c)': (12, 1.0), 'idle': (0, 0)}
 
 
 class Writer:

@@ -1,5 +1,6 @@
 """`scripts/bench migrate`: see there."""
 import itertools
+import os
 import time
 
 from benchlib import figures, memory, systems
@@ -13,7 +14,8 @@ TOTAL_FACTOR_FAST = 1.25
 # What a system needs of a rank's size at the worst moment: rank, its copy, and for the baselines
 # images on both ends.
 COPIES = {'lifeboat': 2.2, 'runc': 2.2, 'criu-lazy': 2.2}
-MEASURES = ('downtime_ms', 'total_ms', 'bytes', 'frozen_bytes', 'gap_ms', 'stall_ms', 'cpu_seconds')
+MEASURES = ('downtime_ms', 'total_ms', 'bytes', 'frozen_bytes', 'gap_ms', 'stall_ms', 'cpu_seconds',
+            'cpu_share')
 
 
 def once(cluster, system, load, fabric):
@@ -38,12 +40,14 @@ def once(cluster, system, load, fabric):
   finally:
     system.remove()
   stopped = seen['paused_ms'] / 1000
+  cpu = max(0.0, cpu - idle * max(0.0, seconds - stopped))
   return {'system': system.name, 'mode': system.mode, 'rss_mb': load['mb'],
           'hot_percent': load['hot'], 'dirty_pages_per_s': load['dirty'], 'fabric': fabric,
           'huge_pages': bool(load.get('huge')), 'downtime_ms': seen['paused_ms'],
           'stall_ms': round(max(0.0, seen['peer_gap_ms'] - seen['paused_ms']), 3), **seen, **moved,
           'wire_bytes': wire,
-          'cpu_seconds': round(max(0.0, cpu - idle * max(0.0, seconds - stopped)), 3)}
+          'cpu_seconds': round(cpu, 3),
+          'cpu_share': round(cpu / (os.cpu_count() * moved['total_ms'] / 1000), 3)}
 
 
 def floors(row, rate):
@@ -72,9 +76,28 @@ def summarize(rows, rates):
   return out
 
 
+def growth(summary, rates):
+  """How much longer ours stands still per GB of memory, in cases that differ in nothing else, net of
+  the frozen bytes on the wire: [{mode, fabric, hot_percent, ms_per_gb}]."""
+  out = []
+  key = ('mode', 'fabric', 'hot_percent')
+  ours = [e for e in summary if e['system'] == 'lifeboat']
+  for case in dict.fromkeys(tuple(e[k] for k in key) for e in ours):
+    net = {}
+    for entry in (e for e in ours if tuple(e[k] for k in key) == case):
+      wire = entry['frozen_bytes']['median'] * 8 / rates[entry['fabric']] * 1000
+      net[entry['rss_mb']] = entry['downtime_ms']['median'] - wire
+    least, most = min(net), max(net)
+    if most > least:
+      slope = (net[most] - net[least]) / ((most - least) / 1000)
+      out.append({**dict(zip(key, case)), 'ms_per_gb': round(slope, 2)})
+  return out
+
+
 def show(summary):
   head = ['MB', 'HOT %', 'FABRIC', 'SYSTEM', 'MODE', 'DOWNTIME', 'FLOOR', '', 'TOTAL', 'FLOOR', '',
-          'GAP', 'STALL', 'SENT MB', 'FROZEN MB', 'CPU s']
+          'GAP', 'STALL', 'SENT MB', 'FROZEN MB', 'CPU s',
+          'CPU %']
   lines = [head]
   for entry in sorted(summary, key=lambda e: (e['rss_mb'], e['hot_percent'], e['fabric'])):
     def met(which, entry=entry):
@@ -87,11 +110,12 @@ def show(summary):
                   figures.cell(entry['total_ms']), *met('total'), figures.cell(entry['gap_ms']),
                   figures.cell(entry['stall_ms']), f'{entry["bytes"]["median"] / MB:.1f}',
                   f'{entry["frozen_bytes"]["median"] / MB:.2f}',
-                  figures.cell(entry['cpu_seconds'], 2)])
+                  figures.cell(entry['cpu_seconds'], 2),
+                  f'{entry["cpu_share"]["median"] * 100:.0f}'])
     lines.append(['', '', '', '', '', figures.range_cell(entry['downtime_ms'], 1), '', '',
                   figures.range_cell(entry['total_ms']), '', '', figures.range_cell(entry['gap_ms']),
                   figures.range_cell(entry['stall_ms']), '', '',
-                  figures.range_cell(entry['cpu_seconds'], 2)])
+                  figures.range_cell(entry['cpu_seconds'], 2), ''])
   return figures.table(lines)
 
 
@@ -133,10 +157,15 @@ def main(args):
       summary = summarize(rows, cluster.rates)
       figures.save(args.json, {'benchmark': 'migrate', 'environment': about,
                                'repetitions': args.repetitions, 'rows': rows, 'summary': summary,
-                               'failures': failures})
+                               'growth': growth(summary, cluster.rates), 'failures': failures})
   print(f'\nmedian of {args.repetitions}, below it smallest-largest; ms; '
         f'dirty rate {args.dirty_rate} pages/s; load before: {about["load_before"]:.1f}')
   print(show(summary))
+  aim = 4 if args.huge else 12
+  for found in growth(summary, cluster.rates):
+    print(f'{found["mode"]}, {found["fabric"]}, {found["hot_percent"]} % hot: downtime grows by '
+          f'{found["ms_per_gb"]} ms per GB ({"met" if found["ms_per_gb"] <= aim else "not met"}: '
+          f'at most {aim}' + (')' if found['hot_percent'] == 0 else '; stated for clean memory)'))
   for failure in failures:
     print(f'failed: {failure["what"]}: {failure["error"].splitlines()[0]}')
   return 1 if failures else 0

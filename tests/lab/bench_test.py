@@ -66,6 +66,14 @@ class Arithmetic(unittest.TestCase):
                                                 'downtime_met': True, 'total_met': False})
     self.assertEqual(migrate.floors(row, 1e10)['total_floor_ms'], 125.0)
 
+  def test_growth(self):
+    def case(size, downtime, frozen):
+      return {'system': 'lifeboat', 'mode': 'pre-copy', 'fabric': 'f', 'hot_percent': 0, 'rss_mb': size,
+              'downtime_ms': {'median': downtime}, 'frozen_bytes': {'median': frozen}}
+    found = migrate.growth([case(1000, 30, 0), case(3000, 70, 1.25e6)], {'f': 1e9})
+    self.assertEqual(found, [{'mode': 'pre-copy', 'fabric': 'f', 'hot_percent': 0, 'ms_per_gb': 15.0}])
+    self.assertEqual(migrate.growth([case(1000, 30, 0)], {'f': 1e9}), [])
+
   def test_spread(self):
     self.assertEqual(figures.spread([3, None, 1, 2]), {'median': 2, 'min': 1, 'max': 3, 'count': 3})
     self.assertIsNone(figures.spread([None]))

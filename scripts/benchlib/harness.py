@@ -255,6 +255,16 @@ class Job:
         self.child.wait(15)
 
 
+  def end(self):
+    """Ends it if it still runs, and waits until another of its name can start."""
+    if not self.ended():
+      with contextlib.suppress(Failure):
+        self.cluster.ask('kill', self.name)
+      with contextlib.suppress(Failure):
+        self.wait(30)
+    self.kill()
+
+
 # ---- HPL
 
 def hpl_input(size, problems, rows, columns, block=64):

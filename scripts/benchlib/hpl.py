@@ -36,5 +36,5 @@ class Hpl:
     return {'time_s': float(found.group(1)), 'residual': residuals[0][0]}
 
   def remove(self):
-    self.job.kill()
+    self.job.end()
     shutil.rmtree(self.work, ignore_errors=True)

@@ -24,8 +24,8 @@ def once(cluster, system, load, fabric):
   source, target = cluster.nodes[0], cluster.nodes[-1]
   def spent():
     return hosts[source].cpu_s() + hosts[target].cpu_s()
-  system.start(load)
   try:
+    system.start(load)
     at, cpu = time.monotonic(), spent()
     time.sleep(SETTLE_S)
     idle = (spent() - cpu) / (time.monotonic() - at)
@@ -81,7 +81,7 @@ def growth(summary, rates):
   the frozen bytes on the wire: [{mode, fabric, hot_percent, ms_per_gb}]."""
   out = []
   key = ('mode', 'fabric', 'hot_percent')
-  ours = [e for e in summary if e['system'] == 'lifeboat']
+  ours = [e for e in summary if e['system'] == 'lifeboat' and e['mode'] != 'stop-and-copy']
   for case in dict.fromkeys(tuple(e[k] for k in key) for e in ours):
     net = {}
     for entry in (e for e in ours if tuple(e[k] for k in key) == case):

@@ -65,7 +65,7 @@ class Lifeboat:
 
   def remove(self):
     if self.job is not None:
-      self.job.kill()
+      self.job.end()
       self.job = None
     shutil.rmtree(self.work, ignore_errors=True)
 

@@ -35,15 +35,19 @@ class Port:
   """A network namespace for a container on one node, with one interface on a fabric. Plugged or not,
   the interface itself stays up: a container that is restored in it finds it as it was."""
 
-  def __init__(self, host, name, fabric, address, prefix, mac):
+  def __init__(self, host, name, fabric):
     self.host, self.name, self.fabric, self.end = host, name, fabric, f'b-{name}'
+
+  def make(self, address, mac):
+    """Unplugged; with "ADDRESS/PREFIX"."""
+    host, name, fabric = self.host, self.name, self.fabric
     host.run('ip', 'netns', 'add', name)
     host.run('ip', 'link', 'add', self.end, 'type', 'veth', 'peer', 'name', fabric, 'netns', name)
     inside = ['ip', '-n', name]
     host.run('ip', 'link', 'set', self.end, 'up')
     host.run(*inside, 'link', 'set', 'lo', 'up')
     host.run(*inside, 'link', 'set', fabric, 'address', mac, 'up')
-    host.run(*inside, 'address', 'add', f'{address}/{prefix}', 'dev', fabric)
+    host.run(*inside, 'address', 'add', address, 'dev', fabric)
     host.run('ip', 'netns', 'exec', name, 'nft', NO_RESETS)
 
   def plug(self):
@@ -60,10 +64,13 @@ class Port:
 class Container:
   """One that runc runs: its bundle is the image's config.json, with our command and namespace."""
 
-  def __init__(self, cluster, host, name, command, work):
+  def __init__(self, host, name):
     self.host, self.name = host, name
     self.bundle, self.images = f'{BUNDLES}/{name}', f'{IMAGES}/{name}'
-    image = cluster.environment['BUNDLE']
+
+  def make(self, image, command, work):
+    """Its bundle, out of the image's, and room for CRIU's images."""
+    host, name = self.host, self.name
     with open(os.path.join(image, 'config.json'), encoding='utf-8') as file:
       config = json.load(file)
     config['process'].update(args=command, user={'uid': 0, 'gid': 0})
@@ -247,11 +254,14 @@ class Pair:
     self.cluster, self.load, self.subnet = cluster, load, subnet
     self.fabric = cluster.lab.state['default_fabric']
     self.work = os.path.join(cluster.work, 'pair')
+    self.hosts, self.children, self.ports = hosts, [], []
+    self.peer = self.mover = self.port = None
+
+  def start(self):
     os.makedirs(self.work)
-    os.link(cluster.program, os.path.join(self.work, 'memory'))
-    self.children, self.ports = [], []
-    self.peer, _ = self.make(hosts[1], 1)
-    self.mover, self.port = self.make(hosts[0], 0)
+    shutil.copy2(self.cluster.program, os.path.join(self.work, 'memory'))
+    self.peer, _ = self.make(self.hosts[1], 1)
+    self.mover, self.port = self.make(self.hosts[0], 0)
     for port in self.ports:
       port.plug()
     for container in (self.peer, self.mover):
@@ -262,11 +272,13 @@ class Pair:
     with open(host.path('/proc/sys/fs/pipe-max-size'), 'w', encoding='ascii') as file:
       file.write(str(PIPE_MAX))  # CRIU's page server needs it without CAP_SYS_RESOURCE
     address = self.subnet.network_address + 250 * 256 + rank + 1
-    port = Port(host, name, self.fabric, address, self.subnet.prefixlen, f'02:be:00:00:00:{rank:02x}')
+    port = Port(host, name, self.fabric)
     self.ports.append(port)
+    port.make(f'{address}/{self.subnet.prefixlen}', f'02:be:00:00:00:{rank:02x}')
     command = memory.command(self.load, self.fabric, rank)
-    container = Container(self.cluster, host, name, command, self.work)
+    container = Container(host, name)
     self.children.append(container)
+    container.make(self.cluster.environment['BUNDLE'], command, self.work)
     return container, port
 
   def text(self):

@@ -11,9 +11,9 @@ SETTLE_S = 1.2        # before a migration: the program reports once a second
 BUDGET_MS = 50        # of downtime, beside the wire
 TOTAL_FACTOR = {10 ** 9: 1.10}   # of bytes / wire; on faster fabrics:
 TOTAL_FACTOR_FAST = 1.25
-# What a system needs of a rank's size at the worst moment: rank, its copy, and for the baselines
-# images on both ends.
-COPIES = {'lifeboat': 2.2, 'runc': 2.2, 'criu-lazy': 2.2}
+# What each system needs of a rank's size at the worst moment: the rank and its copy, or its images on
+# both ends.
+COPIES = 2.2
 MEASURES = ('downtime_ms', 'total_ms', 'bytes', 'frozen_bytes', 'gap_ms', 'stall_ms', 'cpu_seconds',
             'cpu_share')
 
@@ -127,7 +127,7 @@ def measure(args, cluster, fabrics, rows, failures):
     for repetition, fabric, system in itertools.product(range(args.repetitions), fabrics, chosen):
       free = systems.memory_free_mb()
       what = f'{system.name} {system.mode}, {size} MB, {hot} % hot, {fabric}, {repetition + 1}'
-      if size * COPIES[system.name] > free:
+      if size * COPIES > free:
         say(f'{what}: left out: only {free} MB of memory are free')
         failures.append({'what': what, 'error': f'left out: {free} MB free'})
         continue

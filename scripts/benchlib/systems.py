@@ -32,7 +32,7 @@ class Lifeboat:
 
   def start(self, load):
     os.makedirs(self.work)
-    os.link(self.cluster.program, os.path.join(self.work, 'memory'))
+    shutil.copy2(self.cluster.program, os.path.join(self.work, 'memory'))
     fabric = self.cluster.lab.state['default_fabric']
     command = memory.command(load, None if load.get('mpi') else fabric)
     self.job = harness.Job(self.cluster, JOB, {
@@ -82,6 +82,7 @@ class Stock:
     nodes = self.cluster.nodes
     self.pair = baseline.Pair(self.cluster, load, [self.hosts[nodes[0]], self.hosts[nodes[1]]],
                               self.cluster.subnets[self.cluster.lab.state['default_fabric']])
+    self.pair.start()
     end = time.monotonic() + 240
     while 'memory ready' not in self.text():
       if time.monotonic() > end or not self.pair.running():

@@ -39,7 +39,8 @@ def write_trace(directory, name, content):
     file.write('{\n' + '\n'.join(lines) + '\n}\n')
 
 
-def row_of(kernel, way, repetition, out):
+def row_of(kernel, way, repetition, out, rate):
+  """rate: of the wire, in bit/s."""
   report = out['report']
   rounds = report['rounds']
   row = {'kernel': kernel.name, 'way': way, 'repetition': repetition, 'mode': report['mode'],
@@ -49,8 +50,9 @@ def row_of(kernel, way, repetition, out):
          'bytes': report['bytes_sent'], 'report': report}
   if rounds:
     last = rounds[-1]['decision']
-    left = [r['pages_dirty_after'] * 4096 / r['decision']['send_bytes_per_s'] for r in rounds]
-    # What pages alone would have cost had it stopped after the best of its rounds.
+    # What the pages alone would cost had it stopped after each of its rounds. At the rate the wire
+    # has, not at the one measured: that of two runs is not the same.
+    left = [r['pages_dirty_after'] * 4096 * 8 / rate for r in rounds]
     row.update(pattern=last['pattern'], reason=last['reason'], left_ms=1000 * left[-1],
                best_left_ms=1000 * min(left))
   return row
@@ -90,7 +92,7 @@ def show(summary):
   for e in summary:
     if e['kernel'] == 'idle':
       continue
-    met = ['met' if e.get(key) else 'not met' for key in ('third_met', 'best_met')]
+    met = ['-' if key not in e else 'met' if e[key] else 'not met' for key in ('third_met', 'best_met')]
     lines.append([e['kernel'], cell(e['slowdown_percent'], 1), cell(e['no_convergence_percent'], 1),
                   cell(e['downtime_ms']), cell(e['downtime_max_ms']), cell(e['downtime_min_ms']),
                   '/'.join(sorted(set(e['patterns']))), cell(e['rounds']), cell(e['pre_copy_ms']),
@@ -110,7 +112,8 @@ def measure(args, law, never, rows, failures):
         cluster = never if way == 'never' else law
         mode = 'stop-and-copy' if way == 'stop' else 'pre-copy'
         try:
-          row = row_of(kernel, way, repetition, kernel.run(cluster, mode, args.fabric))
+          row = row_of(kernel, way, repetition, kernel.run(cluster, mode, args.fabric),
+                       cluster.rates[args.fabric])
         except Interrupted:
           raise
         except Failure as failure:

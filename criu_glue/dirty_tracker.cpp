@@ -124,8 +124,10 @@ int scan_range(int pagemap, AddressRange range, pm_scan_arg arg, std::vector<pag
       return errno;
     }
     for (int i = 0; i < n; ++i) use(regions[static_cast<std::size_t>(i)]);
-    if (arg.walk_end <= arg.start) break;
-    arg.start = arg.walk_end;
+    // Not walk_end: the kernel works in pieces of 512 regions, and after the last piece leaves in it
+    // where the piece before had ended. Going on there reports pages twice (Linux 6.18).
+    if (static_cast<std::size_t>(n) < regions.size()) break;
+    arg.start = regions.back().end;
   }
   return 0;
 }

@@ -206,6 +206,7 @@ void read_engine(yaml::Reader& m, EngineConfig& out) {
   m.optional("round_interval", out.round_interval, yaml::Duration{20ms, 1min});
   m.optional("rounds_max", out.rounds_max, yaml::Integer{1, 1000});
   m.optional("precopy_limit", out.precopy_limit, yaml::Duration{1s, 24h});
+  m.optional("patterns", out.patterns, yaml::Boolean{});
 }
 
 void read_network(yaml::Reader& m, NetworkConfig& out) {

@@ -70,6 +70,7 @@ struct EngineConfig {
   std::chrono::milliseconds downtime_budget{50};   // sending while frozen
   std::chrono::milliseconds round_interval{300};   // least time between two rounds of pre-copy
   int rounds_max = 30;
+  bool patterns = true;  // false: only the budget and the limits end the rounds
   std::chrono::milliseconds precopy_limit{600'000};  // then the container is frozen as it is
 };
 

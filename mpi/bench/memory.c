@@ -1,27 +1,38 @@
-/* memory - MPI ranks that hold a known amount of memory and notice when they stand still.
+/* memory - ranks that hold a known amount of memory, rewrite a part of it at a known rate, verify all
+ * of it, and notice when they stand still.
  *
- *   memory MB[,MB...] [SECONDS [FILE]]
+ *   memory [OPTIONS] MB[,MB...] [SECONDS [FILE]]
+ *
+ *   --hot PERCENT    of its memory is rewritten again and again (default 100; 0: nothing is written)
+ *   --dirty PAGES    pages of 4 KiB rewritten per second by rank 0, or "max" (default 16000); other
+ *                    ranks write in proportion to their memory
+ *   --huge           ask for huge pages (madvise)
+ *   --tcp DIR        no MPI: two processes that meet in DIR; needs --rank, or PMI_RANK in the
+ *                    environment, as MPI launchers set it
+ *   --rank N         0 or 1, with --tcp
+ *   --interface NAME whose address rank 1 listens on, with --tcp (default eth0)
+ *   --log PREFIX     output and errors go to the file PREFIX + rank, and input comes from /dev/null: a
+ *                    process that is to be moved must not hold a file from outside of its container
  *
  * Rank i allocates the i-th amount (the last one holds for all further ranks; 1 MB = 10^6 bytes),
  * fills it with a pattern and then, until SECONDS (default 60) have passed or FILE exists:
- *   - verifies and rewrites some pages, about every millisecond;
+ *   - verifies and rewrites pages of the hot part in turn, verifies one of the rest, and sleeps for
+ *     about a millisecond;
  *   - exchanges a number with its neighbours in a ring of all ranks, and checks it.
  * Prints, when all ranks are ready, "memory ready"; each second, per rank, the longest gap between
- * two exchanges in that second and when it ended (CLOCK_REALTIME, so that the clock of the machine
- * a rank is moved to counts):
- *   gap rank 1 312.4 ms at 1700000000.123
+ * two exchanges in that second and when it ended, the longest pause between two looks at the clock
+ * (in a pause the process did not run at all: its own view of a downtime), and the pages rewritten so
+ * far and by when. The clock is CLOCK_REALTIME, that of the machine a rank is moved to:
+ *   gap rank 1 312.4 ms at 1700000000.123 pause 20.1 ms pages 32000 by 1700000000.502
  * At the end each rank verifies all it has, and rank 0 prints "memory ok" or "memory WRONG".
  * The exit status is 0 if all was right, 1 if not, 2 for bad arguments.
  *
  * A page knows nothing of its own age: what must be in it follows from the number of pages that
  * were rewritten so far, so a page that was restored as it had been earlier is found, too.
- *
- * It waits for messages as MPI_Sendrecv does, but sleeps in between: ranks that spin would take the
- * processors from the migration when many "nodes" share one machine.
  */
 #define _GNU_SOURCE
-#include <mpi.h>
-#include <stdint.h>
+#include <fcntl.h>
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,21 +40,30 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, WORDS = PAGE / 8, PAGES_PER_ROUND = 16 };
-enum { PAUSE_US = 900, POLL_US = 50, REPORT_S = 1 };
+#include "exchange.h"
+
+enum { PAGE = 4096, WORDS = PAGE / 8, PAUSE_US = 900, LOOK_EVERY = 64 };
+/* What a rank writes at most before it talks to its peers again: it does not make up for a stop. */
+static const double BATCH_S = 0.02;
+static const double REPORT_S = 1;
+
+struct options {
+  const char *amounts, *stop, *tcp, *interface, *log;
+  double seconds, hot_percent, dirty_per_s; /* dirty < 0: as fast as it goes */
+  int rank, huge;
+};
 
 struct memory {
   uint64_t *words;
-  uint64_t pages;
-  uint64_t rewritten; /* pages, since the start; page p is rewritten in turn */
-  uint64_t wrong;     /* words */
+  uint64_t pages, hot; /* the first `hot` of them are rewritten in turn */
+  uint64_t rewritten;  /* pages, since the start */
+  uint64_t looked_at;  /* of the rest */
+  uint64_t wrong;      /* words */
   uint64_t seed;
 };
 
-struct message {
-  uint64_t round;
-  uint64_t last;  /* the round to end with; 0: not known yet */
-  uint64_t total; /* of sender's rank and round, checked by the receiver */
+struct clock {
+  double last, longest_pause;
 };
 
 static double now(void) {
@@ -52,9 +72,11 @@ static double now(void) {
   return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static void pause_us(long us) {
-  struct timespec t = {0, us * 1000};
-  nanosleep(&t, NULL);
+static void look(void *context) {
+  struct clock *clock = context;
+  const double t = now();
+  if (t - clock->last > clock->longest_pause) clock->longest_pause = t - clock->last;
+  clock->last = t;
 }
 
 /* What belongs into a word: no two alike, no page that compresses. */
@@ -65,7 +87,8 @@ static uint64_t pattern(uint64_t seed, uint64_t index, uint64_t version) {
 }
 
 static uint64_t version_of(const struct memory *m, uint64_t page) {
-  return m->rewritten / m->pages + (page < m->rewritten % m->pages ? 1 : 0);
+  if (page >= m->hot) return 0;
+  return m->rewritten / m->hot + (page < m->rewritten % m->hot ? 1 : 0);
 }
 
 static void fill_page(struct memory *m, uint64_t page, uint64_t version) {
@@ -81,40 +104,40 @@ static void verify_page(struct memory *m, uint64_t page) {
   }
 }
 
-static void touch(struct memory *m) {
-  for (int i = 0; i < PAGES_PER_ROUND; i++) {
-    const uint64_t page = m->rewritten % m->pages;
+/* Rewrites what is due since `*from`, which it moves on. */
+static void touch(struct memory *m, double rate, double *from, struct clock *clock) {
+  const double start = now();
+  if (start - *from > BATCH_S) *from = start - BATCH_S;
+  const uint64_t due = rate < 0 ? UINT64_MAX : (uint64_t)((start - *from) * rate);
+  uint64_t done = 0;
+  while (m->hot > 0 && done < due) {
+    const uint64_t page = m->rewritten % m->hot;
     verify_page(m, page);
     fill_page(m, page, version_of(m, page) + 1);
     m->rewritten++;
+    if (++done % LOOK_EVERY != 0) continue;
+    look(clock);
+    if (rate < 0 && clock->last - start > BATCH_S) break;
   }
-}
-
-/* To the right, from the left. */
-static void exchange(struct message *out, struct message *in, int rank, int ranks) {
-  MPI_Request requests[2];
-  MPI_Status statuses[2];
-  int done = 0;
-  MPI_Irecv(in, sizeof *in, MPI_BYTE, (rank + ranks - 1) % ranks, 0, MPI_COMM_WORLD, &requests[0]);
-  MPI_Isend(out, sizeof *out, MPI_BYTE, (rank + 1) % ranks, 0, MPI_COMM_WORLD, &requests[1]);
-  for (;;) {
-    MPI_Testall(2, requests, &done, statuses);
-    if (done) return;
-    pause_us(POLL_US);
-  }
+  if (rate > 0) *from += (double)done / rate;
+  if (m->hot < m->pages) verify_page(m, m->hot + m->looked_at++ % (m->pages - m->hot));
+  look(clock);
 }
 
 /* Returns the number of messages that were not as they had to be. */
-static uint64_t run(struct memory *m, int rank, int ranks, double seconds,
-                    const char *stop) {
-  const int left = (rank + ranks - 1) % ranks;
-  const double end = now() + seconds;
-  double before = now(), report = before + REPORT_S, longest = 0, longest_at = before;
+static uint64_t run(struct memory *m, const struct ring *ring, const struct options *o, double rate) {
+  const int left = (ring->rank + ring->ranks - 1) % ring->ranks;
+  const double start = now(), end = start + o->seconds;
+  struct clock clock = {start, 0};
+  double before = start, due = start, report = start + REPORT_S, longest = 0, longest_at = start;
   uint64_t wrong = 0, last = 0;
   for (uint64_t round = 1; last == 0 || round <= last; round++) {
-    touch(m);
-    struct message out = {round, last, pattern((uint64_t)rank, round, 0)}, in = {0, 0, 0};
-    exchange(&out, &in, rank, ranks);
+    touch(m, rate, &due, &clock);
+    struct message out = {round, last, pattern((uint64_t)ring->rank, round, 0)}, in = {0, 0, 0};
+    if (exchange(ring, &out, &in, look, &clock) != 0) {
+      printf("rank %d: the connection is lost\n", ring->rank);
+      return wrong + 1;
+    }
     if (in.round != round || in.total != pattern((uint64_t)left, round, 0)) wrong++;
     if (last == 0) last = in.last;
     const double t = now();
@@ -124,17 +147,21 @@ static uint64_t run(struct memory *m, int rank, int ranks, double seconds,
     }
     before = t;
     if (t >= report) {
-      printf("gap rank %d %.1f ms at %.3f\n", rank, longest * 1000, longest_at);
-      longest = 0;
+      printf("gap rank %d %.1f ms at %.3f pause %.1f ms pages %llu by %.3f\n", ring->rank,
+             longest * 1000, longest_at, clock.longest_pause * 1000,
+             (unsigned long long)m->rewritten, t);
+      longest = clock.longest_pause = 0;
       report = t + REPORT_S;
       /* The word goes once round the ring, so everybody has it before the last round. */
-      if (rank == 0 && last == 0 && (t >= end || (stop != NULL && access(stop, F_OK) == 0))) {
-        last = round + (uint64_t)ranks + 1;
+      if (ring->rank == 0 && last == 0 &&
+          (t >= end || (o->stop != NULL && access(o->stop, F_OK) == 0))) {
+        last = round + (uint64_t)ring->ranks + 1;
       }
     }
-    pause_us(PAUSE_US);
+    struct timespec pause = {0, PAUSE_US * 1000};
+    nanosleep(&pause, NULL);
+    look(&clock);
   }
-  printf("gap rank %d %.1f ms at %.3f\n", rank, longest * 1000, longest_at);
   return wrong;
 }
 
@@ -151,38 +178,88 @@ static uint64_t amount(const char *text, int rank) {
   return value;
 }
 
-int main(int argc, char **argv) {
-  int rank, ranks;
-  MPI_Init(&argc, &argv);
-  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  MPI_Comm_size(MPI_COMM_WORLD, &ranks);
-  setvbuf(stdout, NULL, _IOLBF, 0);
-  const uint64_t megabytes = argc > 1 ? amount(argv[1], rank) : 0;
-  const double seconds = argc > 2 ? atof(argv[2]) : 60;
-  if (megabytes == 0 || megabytes > 1 << 20 || seconds <= 0) {
-    fprintf(stderr, "usage: memory MB[,MB...] [SECONDS [FILE]]\n");
-    MPI_Abort(MPI_COMM_WORLD, 2);
-  }
-  struct memory m = {.pages = megabytes * 1000000 / PAGE + 1, .seed = (uint64_t)rank << 56};
-  m.words = mmap(NULL, m.pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (m.words == MAP_FAILED) {
-    perror("memory: mmap");
-    MPI_Abort(MPI_COMM_WORLD, 2);
-  }
-  for (uint64_t page = 0; page < m.pages; page++) fill_page(&m, page, 0);
-  MPI_Barrier(MPI_COMM_WORLD);
-  if (rank == 0) printf("memory ready\n");
+static int usage(void) {
+  fprintf(stderr, "usage: memory [--hot PERCENT] [--dirty PAGES|max] [--huge] [--tcp DIR --rank N "
+                  "--interface NAME] [--log PREFIX] MB[,MB...] [SECONDS [FILE]]\n");
+  return 2;
+}
 
-  uint64_t wrong[2] = {0, 0}, all[2] = {0, 0};
-  wrong[1] = run(&m, rank, ranks, seconds, argc > 3 ? argv[3] : NULL);
-  for (uint64_t page = 0; page < m.pages; page++) verify_page(&m, page);
-  wrong[0] = m.wrong;
-  if (wrong[0] + wrong[1] > 0) {
-    printf("rank %d: %llu wrong words, %llu wrong messages\n", rank, (unsigned long long)wrong[0],
-           (unsigned long long)wrong[1]);
+static int parse(int argc, char **argv, struct options *o) {
+  static const struct option known[] = {
+    {"hot", 1, NULL, 'h'},       {"dirty", 1, NULL, 'd'}, {"huge", 0, NULL, 'H'},
+    {"tcp", 1, NULL, 't'},       {"rank", 1, NULL, 'r'},  {"interface", 1, NULL, 'i'},
+    {"log", 1, NULL, 'l'},       {NULL, 0, NULL, 0}};
+  const char *given = getenv("PMI_RANK");
+  *o = (struct options){.interface = "eth0", .seconds = 60, .hot_percent = 100,
+                        .dirty_per_s = 16000, .rank = given != NULL ? atoi(given) : -1};
+  for (int c; (c = getopt_long(argc, argv, "+", known, NULL)) != -1;) {
+    switch (c) {
+      case 'h': o->hot_percent = atof(optarg); break;
+      case 'd': o->dirty_per_s = strcmp(optarg, "max") == 0 ? -1 : atof(optarg); break;
+      case 'H': o->huge = 1; break;
+      case 't': o->tcp = optarg; break;
+      case 'r': o->rank = atoi(optarg); break;
+      case 'i': o->interface = optarg; break;
+      case 'l': o->log = optarg; break;
+      default: return -1;
+    }
   }
-  MPI_Allreduce(wrong, all, 2, MPI_UINT64_T, MPI_SUM, MPI_COMM_WORLD);
-  if (rank == 0) printf(all[0] + all[1] == 0 ? "memory ok\n" : "memory WRONG\n");
-  MPI_Finalize();
-  return all[0] + all[1] == 0 ? 0 : 1;
+  if (optind < argc) o->amounts = argv[optind];
+  if (optind + 1 < argc) o->seconds = atof(argv[optind + 1]);
+  if (optind + 2 < argc) o->stop = argv[optind + 2];
+  const int in_range = o->hot_percent >= 0 && o->hot_percent <= 100 && o->seconds > 0;
+  const int has_rank = o->tcp == NULL || o->rank == 0 || o->rank == 1;
+  return o->amounts != NULL && in_range && has_rank ? 0 : -1;
+}
+
+static int redirect(const char *prefix, int rank) {
+  char log[512];
+  snprintf(log, sizeof log, "%s%d", prefix, rank);
+  const int null = open("/dev/null", O_RDONLY);
+  const int file = open(log, O_WRONLY | O_CREAT | O_APPEND, 0644);
+  if (null < 0 || file < 0) return -1;
+  if (dup2(null, 0) < 0 || dup2(file, 1) < 0 || dup2(file, 2) < 0) return -1;
+  close(null);
+  close(file);
+  return 0;
+}
+
+static int allocate(struct memory *m, const struct options *o, uint64_t megabytes, int rank) {
+  m->pages = megabytes * 1000000 / PAGE + 1;
+  m->hot = (uint64_t)((double)m->pages * o->hot_percent / 100);
+  m->seed = (uint64_t)rank << 56;
+  m->words = mmap(NULL, m->pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (m->words == MAP_FAILED) return -1;
+  if (o->huge && madvise(m->words, m->pages * PAGE, MADV_HUGEPAGE) != 0) return -1;
+  for (uint64_t page = 0; page < m->pages; page++) fill_page(m, page, 0);
+  return 0;
+}
+
+int main(int argc, char **argv) {
+  struct options o;
+  struct ring ring = {0, 1, -1};
+  if (parse(argc, argv, &o) != 0) return usage();
+  ring.rank = o.rank;
+  if (o.tcp == NULL) ring_over_mpi(&ring, &argc, &argv);
+  if (o.log != NULL && redirect(o.log, ring.rank) != 0) return perror(o.log), 1;
+  setvbuf(stdout, NULL, _IOLBF, 0);
+  const uint64_t megabytes = amount(o.amounts, ring.rank);
+  if (megabytes == 0 || megabytes > 1 << 20) return usage();
+  struct memory m = {0};
+  if (allocate(&m, &o, megabytes, ring.rank) != 0) return perror("memory: allocate"), 1;
+  if (o.tcp != NULL && ring_over_tcp(&ring, o.tcp, o.interface) != 0) return perror(o.tcp), 1;
+  sum_over_ranks(&ring, 0); /* all are ready */
+  if (ring.rank == 0) printf("memory ready\n");
+
+  const double share = (double)megabytes / (double)amount(o.amounts, 0);
+  const uint64_t messages = run(&m, &ring, &o, o.dirty_per_s < 0 ? -1 : o.dirty_per_s * share);
+  for (uint64_t page = 0; page < m.pages; page++) verify_page(&m, page);
+  if (m.wrong + messages > 0) {
+    printf("rank %d: %llu wrong words, %llu wrong messages\n", ring.rank,
+           (unsigned long long)m.wrong, (unsigned long long)messages);
+  }
+  const uint64_t all = sum_over_ranks(&ring, m.wrong + messages);
+  if (ring.rank == 0) printf(all == 0 ? "memory ok\n" : "memory WRONG\n");
+  ring_end(&ring);
+  return all == 0 ? 0 : 1;
 }

@@ -32,6 +32,10 @@ class Hang(Failure):
   """Something does not end, or makes no progress."""
 
 
+class Interrupted(Failure):
+  """A signal has ended it: nothing more is to be tried."""
+
+
 def say(text):
   print(f'{time.strftime("%H:%M:%S")} {text}', flush=True)
 
@@ -63,7 +67,7 @@ def add_arguments(parser, name):
 def end_on_signals():
   """SIGTERM and SIGHUP end the program as SIGINT does: the lab is taken down."""
   def interrupted(signo, _):
-    raise Failure(f'interrupted by {signal.Signals(signo).name}')
+    raise Interrupted(f'interrupted by {signal.Signals(signo).name}')
   for signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(signo, interrupted)
 
@@ -251,6 +255,16 @@ class Job:
       self.child.send_signal(signal.SIGTERM)
       with contextlib.suppress(subprocess.TimeoutExpired):
         self.child.wait(15)
+
+
+  def end(self):
+    """Ends it if it still runs, and waits until another of its name can start."""
+    if not self.ended():
+      with contextlib.suppress(Failure):
+        self.cluster.ask('kill', self.name)
+      with contextlib.suppress(Failure):
+        self.wait(30)
+    self.kill()
 
 
 # ---- HPL

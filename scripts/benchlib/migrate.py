@@ -1,152 +1,171 @@
 """`scripts/bench migrate`: see there."""
-import json
+import itertools
 import os
-import re
-import statistics
-import subprocess
 import time
 
-import yaml
+from benchlib import figures, memory, systems
+from benchlib.harness import MB, Failure, Interrupted, say
+from benchlib.host import Host
 
-from benchlib import harness
-from benchlib.harness import MB, PARTS, ROOT, Failure, say
-
-CRIU_S_PER_GB = 1.3
-PEER_MB = 16           # what the rank that stays holds
-OVERHEAD_MB = 256      # of a container, beside its memory: libraries, Hydra's proxy
-SECONDS = 3600         # the longest a job runs; it is told to stop earlier
-GAP = re.compile(r'gap rank (\d+) ([\d.]+) ms at ([\d.]+)')
-
-
-def build_program(environment):
-  """Builds mpi/bench/memory.c into the image, if it is newer than what is there."""
-  source = os.path.join(ROOT, 'mpi/bench/memory.c')
-  extra = os.path.join(environment['LIFEBOAT_CACHE'], 'image-extra')
-  program = os.path.join(extra, 'memory')
-  inside = os.path.join(environment['BUNDLE'], 'rootfs/usr/local/bin/memory')
-  if not os.path.exists(program) or os.path.getmtime(program) < os.path.getmtime(source):
-    os.makedirs(extra, exist_ok=True)
-    made = os.path.join(environment['LIFEBOAT_CACHE'], 'memory.new')
-    compiler = ['mpicc.mpich', '-std=c11', '-O2', '-Wall', '-Wextra']
-    done = subprocess.run([*compiler, '-o', made, source], text=True, capture_output=True,
-                          check=False)
-    if done.returncode != 0:
-      raise Failure(f'{source} does not compile:\n{done.stderr}')
-    os.rename(made, program)
-  if not os.path.exists(inside) or os.path.getmtime(inside) < os.path.getmtime(program):
-    done = subprocess.run([os.path.join(ROOT, 'scripts/setup')], text=True, capture_output=True,
-                          check=False, timeout=900)
-    if done.returncode != 0:
-      raise Failure(f'scripts/setup failed:\n{done.stdout}{done.stderr}')
+SETTLE_S = 1.2        # before a migration: the program reports once a second
+BUDGET_MS = 50        # of downtime, beside the wire
+TOTAL_FACTOR = {10 ** 9: 1.10}   # of bytes / wire; on faster fabrics:
+TOTAL_FACTOR_FAST = 1.25
+# What each system needs of a rank's size at the worst moment: the rank and its copy, or its images on
+# both ends.
+COPIES = 2.2
+MEASURES = ('downtime_ms', 'total_ms', 'bytes', 'frozen_bytes', 'gap_ms', 'stall_ms', 'cpu_seconds',
+            'cpu_share')
 
 
-def one_size(cluster, size, fabrics, repetitions):
-  """[report of each migration], with the application's own gap in it."""
-  job = harness.Job(cluster, 'memory', {
-    'command': ['/usr/local/bin/memory', f'{size},{PEER_MB}', str(SECONDS), '/work/stop'],
-    'containers': 2, 'memory': f'{size + OVERHEAD_MB}MiB', 'nodes': cluster.nodes[:2],
-    'mounts': [{'source': cluster.work, 'target': '/work'}], 'user': {'uid': 0, 'gid': 0}})
-  stop = os.path.join(cluster.work, 'stop')
+def once(cluster, system, load, fabric):
+  """One migration of one system, with a program of its own: a row."""
+  hosts = {node: Host(cluster.lab, node) for node in cluster.nodes}
+  source, target = cluster.nodes[0], cluster.nodes[-1]
+  def spent():
+    return hosts[source].cpu_s() + hosts[target].cpu_s()
   try:
-    if not job.wait_until(lambda: 'memory ready' in job.lines, 120, '"memory ready"'):
-      raise Failure(f'the job ended at once:\n{job.text()}')
-    rows = []
-    for _ in range(repetitions):
-      for fabric in fabrics:
-        rows.append(one(cluster, job, size, fabric))
-    with open(stop, 'w', encoding='ascii'):
-      pass
-    code = job.wait(120)
-    if code != 0 or 'memory ok' not in job.lines:
-      tail = '\n'.join(job.lines[-10:])
-      raise Failure(f'the job with {size} MB ended with status {code}:\n{tail}')
-    for row in rows:
-      row['gap_ms'] = longest_gap(job, row['from'], row['until'])
-    return rows
+    system.start(load)
+    at, cpu = time.monotonic(), spent()
+    time.sleep(SETTLE_S)
+    idle = (spent() - cpu) / (time.monotonic() - at)
+    began, at, cpu, wire = time.time(), time.monotonic(), spent(), hosts[source].sent(fabric)
+    moved = system.move(target, fabric)
+    seconds, cpu = time.monotonic() - at, spent() - cpu
+    wire = hosts[source].sent(fabric) - wire
+    memory.wait_alive(system.text, time.time())
+    until = time.time()
+    system.stop()
+    seen = memory.silence(system.text(), began, until)
   finally:
-    job.kill()
-    if os.path.exists(stop):
-      os.remove(stop)
+    system.remove()
+  stopped = seen['paused_ms'] / 1000
+  cpu = max(0.0, cpu - idle * max(0.0, seconds - stopped))
+  return {'system': system.name, 'mode': system.mode, 'rss_mb': load['mb'],
+          'hot_percent': load['hot'], 'dirty_pages_per_s': load['dirty'], 'fabric': fabric,
+          'huge_pages': bool(load.get('huge')), 'downtime_ms': seen['paused_ms'],
+          'stall_ms': round(max(0.0, seen['peer_gap_ms'] - seen['paused_ms']), 3), **seen, **moved,
+          'wire_bytes': wire,
+          'cpu_seconds': round(cpu, 3),
+          'cpu_share': round(cpu / (os.cpu_count() * moved['total_ms'] / 1000), 3)}
 
 
-def one(cluster, job, size, fabric):
-  mover = job.containers[0]
-  source = cluster.where()[mover]
-  target = cluster.nodes[0] if source != cluster.nodes[0] else cluster.nodes[-1]
-  began = time.time()
-  report = cluster.migrate(mover, target, fabric, timeout=600)
-  if report.get('outcome') != 'committed':
-    raise Failure(f'migration of {size} MB over {fabric}: {json.dumps(report)}')
-  row = {'size_mb': size, 'fabric': fabric, 'from': began, 'until': time.time() + 0.5, **report}
-  say(f'{size} MB over {fabric}: downtime {report["downtime_ms"]:.0f} ms, '
-      f'total {report["total_ms"]:.0f} ms')
-  time.sleep(1.5)  # the gap ends after the report, and must not run into the next migration
-  return row
+def floors(row, rate):
+  """What the design asks of ours, in ms, from the bytes of this very migration."""
+  factor = TOTAL_FACTOR.get(int(rate), TOTAL_FACTOR_FAST)
+  downtime = BUDGET_MS + row['frozen_bytes'] * 8 / rate * 1000
+  total = factor * row['bytes'] * 8 / rate * 1000
+  return {'downtime_floor_ms': round(downtime, 1), 'total_floor_ms': round(total, 1),
+          'downtime_met': row['downtime_ms'] <= downtime, 'total_met': row['total_ms'] <= total}
 
 
-def longest_gap(job, began, until):
-  gaps = [float(ms) for _, ms, at in GAP.findall(job.text()) if began <= float(at) <= until]
-  return max(gaps, default=0.0)
+KEY = ('system', 'mode', 'rss_mb', 'hot_percent', 'fabric')
 
 
-def spread(values):
-  return {'median': round(statistics.median(values), 3), 'min': min(values), 'max': max(values),
-          'count': len(values)}
-
-
-def summarize(rows, rate):
-  size, fabric = rows[0]['size_mb'], rows[0]['fabric']
-  out = {'size_mb': size, 'fabric': fabric, 'migrations': rows,
-         'downtime_ms': spread([r['downtime_ms'] for r in rows]),
-         'total_ms': spread([r['total_ms'] for r in rows]),
-         'gap_ms': spread([r['gap_ms'] for r in rows]),
-         'bytes_sent': spread([r['bytes_sent'] for r in rows]),
-         'parts_ms': {p: spread([r['downtime_parts_ms'][p] for r in rows]) for p in PARTS}}
-  sent = out['bytes_sent']['median']
-  out['wire_ms'] = round(sent * 8 / rate * 1000, 1)
-  out['criu_ms'] = round(sent / 1e9 * CRIU_S_PER_GB * 1000, 1)
-  out['expected_ms'] = round(out['wire_ms'] + out['criu_ms'], 1)
-  out['ratio'] = round(out['downtime_ms']['median'] / out['expected_ms'], 2)
+def summarize(rows, rates):
+  """One entry per case: spread of everything, and for ours whether the medians meet the floors."""
+  out = []
+  for key in dict.fromkeys(tuple(row[k] for k in KEY) for row in rows):
+    case = [row for row in rows if tuple(row[k] for k in KEY) == key]
+    entry = dict(zip(KEY, key))
+    entry.update({name: figures.spread([row[name] for row in case]) for name in MEASURES})
+    if entry['system'] == 'lifeboat':
+      medians = {name: entry[name]['median'] for name in MEASURES}
+      entry['floors'] = floors(medians, rates[entry['fabric']])
+    out.append(entry)
   return out
 
 
-def table(rows):
-  head = ['MB', 'FABRIC', 'DOWNTIME', *(p.upper() for p in PARTS), 'GAP', 'TOTAL', 'SENT MB',
-          'EXPECTED', 'RATIO']
+def growth(summary, rates):
+  """How much longer ours stands still per GB of memory, in cases that differ in nothing else, net of
+  the frozen bytes on the wire: [{mode, fabric, hot_percent, ms_per_gb}]."""
+  out = []
+  key = ('mode', 'fabric', 'hot_percent')
+  ours = [e for e in summary if e['system'] == 'lifeboat' and e['mode'] != 'stop-and-copy']
+  for case in dict.fromkeys(tuple(e[k] for k in key) for e in ours):
+    net = {}
+    for entry in (e for e in ours if tuple(e[k] for k in key) == case):
+      wire = entry['frozen_bytes']['median'] * 8 / rates[entry['fabric']] * 1000
+      net[entry['rss_mb']] = entry['downtime_ms']['median'] - wire
+    least, most = min(net), max(net)
+    if most > least:
+      slope = (net[most] - net[least]) / ((most - least) / 1000)
+      out.append({**dict(zip(key, case)), 'ms_per_gb': round(slope, 2)})
+  return out
+
+
+def show(summary):
+  head = ['MB', 'HOT %', 'FABRIC', 'SYSTEM', 'MODE', 'DOWNTIME', 'FLOOR', '', 'TOTAL', 'FLOOR', '',
+          'GAP', 'STALL', 'SENT MB', 'FROZEN MB', 'CPU s',
+          'CPU %']
   lines = [head]
-  for row in rows:
-    values = [row['downtime_ms'], *(row['parts_ms'][p] for p in PARTS), row['gap_ms'],
-              row['total_ms']]
-    sent = row['bytes_sent']['median'] / MB
-    lines.append([str(row['size_mb']), row['fabric'], *(f'{v["median"]:.0f}' for v in values),
-                  f'{sent:.0f}', f'{row["expected_ms"]:.0f}', f'{row["ratio"]:.2f}'])
-    lines.append(['', '', *(f'{v["min"]:.0f}-{v["max"]:.0f}' for v in values), '', '', ''])
-  widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-  return '\n'.join('  '.join(cell.rjust(width) for cell, width in zip(line, widths)).rstrip()
-                   for line in lines)
+  for entry in sorted(summary, key=lambda e: (e['rss_mb'], e['hot_percent'], e['fabric'])):
+    def met(which, entry=entry):
+      found = entry.get('floors')
+      if found is None:
+        return ['', '']
+      return [f'{found[which + "_floor_ms"]:.0f}', 'met' if found[which + '_met'] else 'not met']
+    lines.append([entry['rss_mb'], entry['hot_percent'], entry['fabric'], entry['system'],
+                  entry['mode'], figures.cell(entry['downtime_ms'], 1), *met('downtime'),
+                  figures.cell(entry['total_ms']), *met('total'), figures.cell(entry['gap_ms']),
+                  figures.cell(entry['stall_ms']), f'{entry["bytes"]["median"] / MB:.1f}',
+                  f'{entry["frozen_bytes"]["median"] / MB:.2f}',
+                  figures.cell(entry['cpu_seconds'], 2),
+                  f'{entry["cpu_share"]["median"] * 100:.0f}'])
+    lines.append(['', '', '', '', '', figures.range_cell(entry['downtime_ms'], 1), '', '',
+                  figures.range_cell(entry['total_ms']), '', '', figures.range_cell(entry['gap_ms']),
+                  figures.range_cell(entry['stall_ms']), '', '',
+                  figures.range_cell(entry['cpu_seconds'], 2), ''])
+  return figures.table(lines)
+
+
+def measure(args, cluster, fabrics, rows, failures):
+  chosen = systems.make(cluster, args.systems, args.modes)
+  for size, hot in itertools.product(args.sizes, args.hot):
+    load = {'mb': size, 'hot': hot, 'dirty': args.dirty_rate, 'huge': args.huge, 'mpi': args.mpi}
+    # In turn, so that what the machine does meanwhile hits all alike.
+    for repetition, fabric, system in itertools.product(range(args.repetitions), fabrics, chosen):
+      free = systems.memory_free_mb()
+      what = f'{system.name} {system.mode}, {size} MB, {hot} % hot, {fabric}, {repetition + 1}'
+      if size * COPIES > free:
+        say(f'{what}: left out: only {free} MB of memory are free')
+        failures.append({'what': what, 'error': f'left out: {free} MB free'})
+        continue
+      try:
+        row = once(cluster, system, load, fabric)
+      except Interrupted:
+        raise
+      except Failure as failure:
+        say(f'{what}: FAILED: {failure}')
+        failures.append({'what': what, 'error': str(failure)})
+        continue
+      rows.append({**row, 'repetition': repetition + 1})
+      say(f'{what}: downtime {row["downtime_ms"]:.1f} ms, total {row["total_ms"]:.0f} ms, '
+          f'gap {row["gap_ms"]:.0f} ms, {row["bytes"] / MB:.0f} MB')
 
 
 def main(args):
-  sizes, repetitions = ([64, 256], 2) if args.quick else (args.sizes, args.repetitions)
-  with open(args.file, encoding='utf-8') as file:
-    rates = {f['name']: harness.rate_of(f['rate']) for f in yaml.safe_load(file)['fabrics']}
-  fabrics = args.fabrics or list(rates)
-  for fabric in fabrics:
-    if fabric not in rates:
-      raise Failure(f'{args.file} has no fabric {fabric!r}')
-  build_program(harness.setup_environment())
-  result = []
-  with harness.Cluster(args) as cluster:
-    load = os.getloadavg()[0]
-    for size in sizes:
-      rows = one_size(cluster, size, fabrics, repetitions)
-      for fabric in fabrics:
-        result.append(summarize([r for r in rows if r['fabric'] == fabric], rates[fabric]))
-  print(f'\nmedian of {repetitions}, below it smallest-largest; ms; load before: {load:.1f}')
-  print(table(result))
-  if args.json:
-    with open(args.json, 'w', encoding='utf-8') as file:
-      json.dump({'benchmark': 'migrate', 'processors': os.cpu_count(), 'load_before': load,
-                 'repetitions': repetitions, 'criu_s_per_gb': CRIU_S_PER_GB, 'rows': result}, file,
-                indent=1)
-  return 0
+  if args.quick:
+    args.sizes, args.hot, args.fabrics, args.repetitions = [64, 1024], [10], ['10g'], 3
+  rows, failures = [], []
+  with systems.BenchCluster(args) as cluster:
+    fabrics = cluster.choose_fabrics(args.fabrics)
+    about = figures.environment(cluster)
+    try:
+      measure(args, cluster, fabrics, rows, failures)
+    finally:
+      summary = summarize(rows, cluster.rates)
+      figures.save(args.json, {'benchmark': 'migrate', 'environment': about,
+                               'repetitions': args.repetitions, 'rows': rows, 'summary': summary,
+                               'growth': growth(summary, cluster.rates), 'failures': failures})
+  print(f'\nmedian of {args.repetitions}, below it smallest-largest; ms; '
+        f'dirty rate {args.dirty_rate} pages/s; load before: {about["load_before"]:.1f}')
+  print(show(summary))
+  aim = 4 if args.huge else 12
+  for found in growth(summary, cluster.rates):
+    print(f'{found["mode"]}, {found["fabric"]}, {found["hot_percent"]} % hot: downtime grows by '
+          f'{found["ms_per_gb"]} ms per GB ({"met" if found["ms_per_gb"] <= aim else "not met"}: '
+          f'at most {aim}' + (')' if found['hot_percent'] == 0 else '; stated for clean memory)'))
+  for failure in failures:
+    print(f'failed: {failure["what"]}: {failure["error"].splitlines()[0]}')
+  return 1 if failures else 0

@@ -3,6 +3,8 @@
 #include "migration/phase.hpp"
 #include "migration/source.hpp"
 
+#include <limits>
+
 namespace lifeboat {
 
 namespace {
@@ -35,6 +37,9 @@ PrecopyLimits precopy_limits(const Node& node, const Move& move) {
     limits.rounds_max = std::min(limits.rounds_max, kHybridRounds);
   }
   limits.interval_s = seconds(engine.round_interval);
+  limits.patterns = engine.patterns;
+  // Who wants to see where rounds without a law lead wants to see all of them.
+  if (!engine.patterns) limits.bytes_max_factor = std::numeric_limits<double>::max();
   limits.rate_bytes_per_s =
       static_cast<double>(node.config().find_fabric(move.fabric)->rate_bits_per_s) / 8;
   if (move.bytes_per_s > 0) {

@@ -341,6 +341,8 @@ PrecopyDecision decide(const std::vector<RoundMeasurement>& measured, std::uint6
                                              ": freeze");
   }
 
+  if (!limits.patterns) return another(PrecopyPattern::kNone, over + "patterns are not looked for");
+
   // 2. The patterns. What a round has left against the one before is noisy (a slow wire makes a
   // large dirty set), the forecast averages over rounds: only both together show a steady state.
   const double measured_quotient =
@@ -425,7 +427,8 @@ json::object to_json(const PrecopyLimits& limits) {
           {"bytes_max_factor", limits.bytes_max_factor},
           {"interval_s", limits.interval_s},
           {"rate_bytes_per_s", limits.rate_bytes_per_s},
-          {"page_fault_cost_s", limits.page_fault_cost_s}};
+          {"page_fault_cost_s", limits.page_fault_cost_s},
+          {"patterns", limits.patterns}};
 }
 
 namespace {
@@ -481,6 +484,10 @@ Result<PrecopyLimits> precopy_limits_from(const json::object& object) {
   }
   if (object.contains("rounds_max")) {
     TRY(limits.rounds_max, get_count(object, "rounds_max"));
+  }
+  if (const json::value* patterns = object.if_contains("patterns")) {
+    if (!patterns->is_bool()) return fail(Errc::kProtocol, "member 'patterns' is not true or false");
+    limits.patterns = patterns->as_bool();
   }
   return limits;
 }

@@ -43,6 +43,7 @@ struct PrecopyLimits {
   double interval_s = 0.3;           // least time from one scan to the next
   double rate_bytes_per_s = 0;       // nominal, of the fabric; measured rates replace it
   double page_fault_cost_s = 1.1e-6; // what a round costs the job per page it writes first
+  bool patterns = true;  // false: only budget, rounds_max, bytes and deadline end the rounds
 
   bool operator==(const PrecopyLimits&) const = default;
 };

@@ -145,6 +145,37 @@ TEST(DirtyTracker, ACopyKeptByRoundsIsTheMemoryInTheEnd) {
 }
 
 // A thread in a system call must not notice that another one was slipped in.
+// More than the 512 pieces that the kernel collects at a time.
+TEST(DirtyTracker, MemoryInManyPiecesIsReportedOnce) {
+  ASSERT_TRUE(can_track_writes());
+  constexpr std::size_t kPieces = 1250;
+  const Child child([] {
+    constexpr std::size_t kBytes = 2 * kPieces * kPageBytes;
+    void* memory = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ::madvise(memory, kBytes, MADV_NOHUGEPAGE);
+    for (std::size_t i = 0; i < kPieces; ++i) {
+      static_cast<volatile char*>(memory)[2 * i * kPageBytes] = 1;
+    }
+    for (;;) ::pause();
+  });
+  auto tracker = DirtyTracker::attach(child.pid());
+  ASSERT_TRUE(tracker.has_value()) << tracker.error().message;
+  const auto check = [&](const Result<std::vector<PageRun>>& runs) {
+    ASSERT_TRUE(runs.has_value()) << runs.error().message;
+    EXPECT_GE(runs->size(), kPieces);
+    std::uint64_t end = 0;
+    for (const PageRun& run : *runs) {
+      ASSERT_GE(run.address, end) << "reported before";
+      end = run.address + run.pages * kPageBytes;
+    }
+  };
+  const std::vector<AddressRange> mappings = owned_mappings(child.pid()).value();
+  check((*tracker)->survey(mappings));
+  ASSERT_TRUE((*tracker)->refresh().has_value());
+  check((*tracker)->collect());
+  check((*tracker)->survey(mappings));
+}
+
 TEST(DirtyTracker, AttachingDisturbsNoSystemCall) {
   int pipe[2];
   ASSERT_EQ(::pipe(pipe), 0);

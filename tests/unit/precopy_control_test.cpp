@@ -475,6 +475,21 @@ TEST(PrecopyLimits, EachLimitEndsTheRounds) {
   EXPECT_TRUE(decide(first, kBytes, {.deadline_s = 1}).freeze) << "already missed";
 }
 
+TEST(PrecopyLimits, WithoutPatternsOnlyTheLimitsEndTheRounds) {
+  std::vector<RoundMeasurement> rounds = {round_of(1, 0, 2, 65536, 40000),
+                                          round_of(2, 2.002, 1.3, 40000, 40000),
+                                          round_of(3, 3.304, 1.3, 40000, 40000)};
+  PrecopyLimits limits{.bytes_max_factor = 100};
+  ASSERT_TRUE(decide(rounds, kBytes, limits).freeze) << "stable: the test needs that";
+  limits.patterns = false;
+  const PrecopyDecision d = decide(rounds, kBytes, limits);
+  EXPECT_FALSE(d.freeze) << d.reason;
+  limits.rounds_max = 3;
+  EXPECT_TRUE(decide(rounds, kBytes, limits).freeze);
+  limits = {.downtime_budget_s = 10, .bytes_max_factor = 100, .patterns = false};
+  EXPECT_TRUE(decide(rounds, kBytes, limits).freeze) << "within the budget";
+}
+
 TEST(PrecopyLimits, WaitKeepsTheIntervalConstant) {
   // Falls, and was sent faster than an interval (which a round 1 before it had prolonged).
   const std::vector<RoundMeasurement> rounds = {round_of(1, 0, 2, 65536, 6000),
@@ -666,11 +681,13 @@ TEST(PrecopyJson, MeasurementsMakeTheRoundTrip) {
 }
 
 TEST(PrecopyJson, LimitsMakeTheRoundTripAndHaveDefaults) {
-  const PrecopyLimits limits{.downtime_budget_s = 0.25, .deadline_s = 8, .rounds_max = 3};
+  const PrecopyLimits limits{.downtime_budget_s = 0.25, .deadline_s = 8, .rounds_max = 3, .patterns = false};
   EXPECT_EQ(precopy_limits_from(to_json(limits)).value(), limits);
   EXPECT_EQ(precopy_limits_from({}).value(), PrecopyLimits{});
   EXPECT_EQ(precopy_limits_from({{"deadline_s", -1}}).error().message,
             "member 'deadline_s' is missing or not a number from 0 on");
+  EXPECT_EQ(precopy_limits_from({{"patterns", 1}}).error().message,
+            "member 'patterns' is not true or false");
 }
 
 TEST(PrecopyJson, RefusesWhatCannotBe) {

@@ -1,0 +1,67 @@
+"""What `scripts/bench convergence` moves: HPL, and writers that provoke the paper's three patterns.
+
+Each kernel runs one migration and returns {report, slowdown_percent}. How much slower a writer was is
+seen in its own rate, before and during the migration; of HPL, in its time against a run that was
+left alone.
+"""
+import time
+
+from benchlib import hpl, memory, systems
+from benchlib.harness import Failure
+
+BEFORE_S = 4   # of a writer's life in which its own speed is measured
+# Name -> (hot percent, pages per second as a multiple of what the wire carries; None: nothing).
+# One that writes all its memory faster than it can be sent never gets cleaner (a); one whose writes
+# of an interval are sent within it has been sent but for these (b); a small part written all over
+# again in each interval is sent again and again (c).
+WRITERS = {'sweep (a)': (100, 1.4), 'slow (b)': (40, 0.55), 'hot (c)': (12, 1.0), 'idle': (0, 0)}
+
+
+class Writer:
+  def __init__(self, name, size):
+    self.name, self.size = name, size
+
+  def run(self, cluster, mode, fabric):
+    hot, share = WRITERS[self.name]
+    dirty = max(1, int(share * cluster.rates[fabric] / 8 / 4096))
+    system = systems.Lifeboat(cluster, mode)
+    try:
+      system.start({'mb': self.size, 'hot': hot, 'dirty': dirty})
+      memory.wait_alive(system.text, time.time() + BEFORE_S)
+      began = time.time()
+      moved = system.move(cluster.nodes[-1], fabric)
+      ended = time.time()
+      memory.wait_alive(system.text, ended + 1)
+      system.stop()
+      before = memory.pages_per_s(system.text(), began - BEFORE_S + 1, began)
+      during = memory.pages_per_s(system.text(), began, ended)
+    finally:
+      system.remove()
+    slower = 100 * (1 - during / before) if before and during is not None else None
+    return {'report': moved['report'], 'slowdown_percent': slower}
+
+
+class Hpl:
+  def __init__(self, size, start_s):
+    self.name, self.size, self.start_s, self.alone_s = 'hpl', size, start_s, None
+
+  def run(self, cluster, mode, fabric):
+    if self.alone_s is None:
+      self.alone_s = self.once(cluster, lambda job: None)[0]
+    def migrate(job):
+      time.sleep(self.start_s)
+      report = cluster.ask('migrate', job.containers[0], '--to', cluster.nodes[-1], '--fabric', fabric,
+                           '--mode', mode, timeout=900)
+      if report.get('outcome') != 'committed':
+        raise Failure(f'migration of HPL: {report} (a run alone takes {self.alone_s:.0f} s)')
+      return report
+    seconds, report = self.once(cluster, migrate)
+    return {'report': report, 'slowdown_percent': 100 * (seconds / self.alone_s - 1)}
+
+  def once(self, cluster, meanwhile):
+    run = hpl.Hpl(cluster, self.size, 1, 2)
+    try:
+      out = meanwhile(run.job)
+      return run.finish()['time_s'], out
+    finally:
+      run.remove()

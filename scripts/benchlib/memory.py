@@ -1,0 +1,95 @@
+"""mpi/bench/memory.c for the benchmarks: built, called and understood."""
+import os
+import re
+import subprocess
+import time
+
+from benchlib.harness import ROOT, Failure, Hang
+from lablib.base import read
+
+PEER_MB = 16      # what the rank that stays holds
+SECONDS = 7200    # the longest it runs; it is told to stop earlier
+SOURCES = ('memory.c', 'exchange.c', 'exchange.h')
+GAP = re.compile(r'gap rank (\d+) ([\d.]+) ms at ([\d.]+) pause ([\d.]+) ms pages (\d+) by ([\d.]+)')
+
+
+def build(environment):
+  """The program in the cache, built if its source is newer. The containers see it as /work/memory,
+  so the image need not have it."""
+  sources = [os.path.join(ROOT, 'mpi/bench', name) for name in SOURCES]
+  directory = os.path.join(environment['LIFEBOAT_CACHE'], 'bench')
+  program = os.path.join(directory, 'memory')
+  newest = max(os.path.getmtime(source) for source in sources)
+  if os.path.exists(program) and os.path.getmtime(program) >= newest:
+    return program
+  os.makedirs(directory, exist_ok=True)
+  command = ['mpicc.mpich', '-std=c11', '-O2', '-Wall', '-Wextra', '-o', program + '.new',
+             *(source for source in sources if source.endswith('.c'))]
+  done = subprocess.run(command, text=True, capture_output=True, check=False)
+  if done.returncode != 0:
+    raise Failure(f'mpi/bench/memory.c does not compile:\n{done.stderr}')
+  os.rename(program + '.new', program)
+  return program
+
+
+def command(load, interface=None, rank=None):
+  """What runs in a container. `load`: {mb, hot, dirty, huge}; its peers hold PEER_MB each, or what
+  `amounts` says. With an interface it is one of a pair that talks TCP, else an MPI rank. The
+  launcher says which rank it is, or `rank` does. Its output is in /work/rankN."""
+  words = ['/work/memory', '--hot', str(load['hot']), '--dirty', str(load['dirty'])]
+  if load.get('huge'):
+    words.append('--huge')
+  if interface is not None:
+    words += ['--tcp', '/work', '--interface', interface]
+  if rank is not None:
+    words += ['--rank', str(rank)]
+  amounts = load.get('amounts') or f'{load["mb"]},{PEER_MB}'
+  return [*words, '--log', '/work/rank', amounts, str(SECONDS), '/work/stop']
+
+
+def output(directory, ranks=2):
+  """What the ranks that have `directory` as their /work have printed so far."""
+  return '\n'.join(read(os.path.join(directory, f'rank{rank}'), '') for rank in range(ranks))
+
+
+def gaps(text):
+  """[{rank, gap_ms, at, pause_ms, pages, by}] of the program's output."""
+  return [{'rank': int(rank), 'gap_ms': float(gap), 'at': float(at), 'pause_ms': float(pause),
+           'pages': int(pages), 'by': float(by)}
+          for rank, gap, at, pause, pages, by in GAP.findall(text)]
+
+
+def wait_alive(text, since, ranks=(0, 1), seconds=60):
+  """Until each rank has reported a message later than `since`: a silence may outlast the migration,
+  and what has not ended is not known. `text` returns the output so far."""
+  end = time.monotonic() + seconds
+  while True:
+    heard = {g['rank'] for g in gaps(text()) if g['at'] > since}
+    if heard.issuperset(ranks):
+      return
+    if time.monotonic() > end:
+      raise Hang(f'no message of rank {sorted(set(ranks) - heard)} for {seconds} s')
+    time.sleep(0.1)
+
+
+def silence(text, began, until, movers=(0,), peers=(1,)):
+  """What moved ranks and their peers noticed in a span of time (of the wall clock): the longest
+  pause in which a mover did not run, and the longest times without a message of both."""
+  lines = [g for g in gaps(text) if began <= g['at'] <= until]
+  def longest(key, ranks):
+    return max((g[key] for g in lines if g['rank'] in ranks), default=0.0)
+  return {'paused_ms': longest('pause_ms', movers), 'gap_ms': longest('gap_ms', movers),
+          'peer_gap_ms': longest('gap_ms', peers)}
+
+
+def pages_per_s(text, began, until, rank=0):
+  """How fast a rank rewrote its memory in a span of time, between its reports interpolated; None if
+  the reports do not cover it."""
+  points = [(g['by'], g['pages']) for g in gaps(text) if g['rank'] == rank]
+  def written(at):
+    for (t0, p0), (t1, p1) in zip(points, points[1:]):
+      if t0 <= at <= t1:
+        return p0 + (p1 - p0) * (at - t0) / (t1 - t0)
+    return None
+  first, last = written(began), written(until)
+  return None if first is None or last is None or until <= began else (last - first) / (until - began)

@@ -994,7 +994,8 @@ class Result(unittest.TestResult):
             print(f'  |{node}| {line}')
 
 
-def main():
+def main(module=sys.modules['__main__']):
+  """Runs the groups of `module`; other files of groups call it with their own."""
   global CLUSTER
   if os.geteuid() != 0:
     skip('namespaces, cgroups and CRIU need root')
@@ -1011,7 +1012,7 @@ def main():
   result = Result()
   try:
     print(f'random moments: LIFEBOAT_TEST_SEED={SEED}', flush=True)
-    for suite in unittest.defaultTestLoader.loadTestsFromModule(sys.modules['__main__']):
+    for suite in unittest.defaultTestLoader.loadTestsFromModule(module):
       for test in suite:
         if len(sys.argv) == 1 or test.id().split('.')[-1][5:] in sys.argv[1:]:
           start = time.monotonic()

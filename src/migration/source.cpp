@@ -145,7 +145,7 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
   MigrationReport& report = *peer.move.report;
   std::shared_ptr<Container> container = peer.move.container;
 
-  CO_CHECK_OK(co_await peer.stream.wait_for_turn(report.cancellation));
+  CO_CHECK_OK(co_await peer.stream.wait_for_turn(report.cancellation, config.timeouts.queue));
   CO_CHECK_OK(report.cancellation.check());
   report.phase = "freeze";
   peer.stream.set_frozen();

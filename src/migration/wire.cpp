@@ -61,9 +61,14 @@ awaitable<bool> Wire::Stream::take_turn(Milliseconds limit) {
   co_return false;
 }
 
-awaitable<Status> Wire::Stream::wait_for_turn(const Cancellation& cancellation) {
+awaitable<Status> Wire::Stream::wait_for_turn(const Cancellation& cancellation, Milliseconds limit) {
+  const auto deadline = SteadyClock::now() + limit;
   while (!try_turn()) {
     CO_CHECK_OK(cancellation.check());
+    if (SteadyClock::now() > deadline) {
+      co_return fail(Errc::kTimeout, "others are frozen (limits.frozen_per_node), for longer than "
+                                     "timeouts.queue allows");
+    }
     co_await sleep_for(kLook);
   }
   co_return Status{};

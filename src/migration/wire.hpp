@@ -36,8 +36,8 @@ class Wire {
     // Waits for a turn to freeze, for at most `limit`. True when there was one at once; when it
     // came only later, has_turn() says so, and another round pays.
     awaitable<bool> take_turn(Milliseconds limit);
-    // Waits for it as long as it takes. kCancelled.
-    awaitable<Status> wait_for_turn(const Cancellation& cancellation);
+    // Waits until it has one. kCancelled, kTimeout.
+    awaitable<Status> wait_for_turn(const Cancellation& cancellation, Milliseconds limit);
     void set_frozen();
     // It runs again, or nobody can say when it will: others may freeze.
     void set_thawed();

@@ -102,7 +102,7 @@ TEST(Wire, FreezesInTurn) {
   EXPECT_TRUE(at_once.back());
 }
 
-TEST(Wire, WaitingForATurnEndsWithACancellation) {
+TEST(Wire, WaitingForATurnEndsWithACancellationOrInTime) {
   asio::io_context context;
   Wire wire(1);
   Wire::Stream first = wire.join(use(), {});
@@ -112,15 +112,18 @@ TEST(Wire, WaitingForATurnEndsWithACancellation) {
   ASSERT_TRUE(cancelled.request().has_value());
   std::vector<Status> ended;
   const auto done = [&](std::exception_ptr, Status status) { ended.push_back(std::move(status)); };
-  asio::co_spawn(context, first.wait_for_turn(none), done);
+  asio::co_spawn(context, first.wait_for_turn(none, Milliseconds(1000)), done);
   context.run();
-  asio::co_spawn(context, second.wait_for_turn(cancelled), done);
+  asio::co_spawn(context, second.wait_for_turn(cancelled, Milliseconds(1000)), done);
+  asio::co_spawn(context, second.wait_for_turn(none, Milliseconds(10)), done);
   context.restart();
   context.run();
-  ASSERT_EQ(ended.size(), 2U);
+  ASSERT_EQ(ended.size(), 3U);
   EXPECT_TRUE(ended[0].has_value());
   ASSERT_FALSE(ended[1].has_value());
   EXPECT_EQ(ended[1].error().code, Errc::kCancelled);
+  ASSERT_FALSE(ended[2].has_value());
+  EXPECT_EQ(ended[2].error().code, Errc::kTimeout);
 }
 
 }  // namespace

@@ -266,6 +266,7 @@ awaitable<Result<json::object>> Agent::handle(std::string method, json::object p
   if (method == "migration.get") co_return co_await migration_get(std::move(params), caller);
   if (method == "migration.cancel") co_return co_await migration_cancel(std::move(params), caller);
   if (method == "migration.list") co_return co_await migration_list();
+  if (method == "migration.plan") co_return co_await migration_plan(std::move(params));
   if (method == "migration.outcome") co_return co_await migration_outcome(std::move(params));
   if (method.rfind("job.", 0) == 0) {
     co_return co_await job_method(std::move(method), std::move(params), caller);
@@ -353,7 +354,7 @@ awaitable<Result<json::object>> Agent::containers() {
 awaitable<Result<json::object>> Agent::container_create(json::object params) {
   CO_TRY(const json::object* spec_json, get_object(params, "spec"));
   CO_TRY(ContainerSpec spec, container_spec_from(*spec_json));
-  CO_CHECK_OK(node_.check_room(spec));
+  CO_CHECK_OK(node_.check_room(spec, Incoming::kNew));
   const std::string id = spec.id;
   CO_TRY(std::unique_ptr<Container> started,
          co_await Container::start(std::move(spec), node_.config()));

@@ -53,6 +53,7 @@ class Agent {
   awaitable<Result<json::object>> migration_get(json::object params, Caller caller);
   awaitable<Result<json::object>> migration_cancel(json::object params, Caller caller);
   awaitable<Result<json::object>> migration_list();
+  awaitable<Result<json::object>> migration_plan(json::object params);
   awaitable<Result<json::object>> ask_owner(std::string method, json::object params,
                                             std::string id, Caller caller);
   awaitable<Result<json::object>> migration_outcome(json::object params);

@@ -2,6 +2,7 @@
 #include "agent.hpp"
 #include "base/log.hpp"
 #include "migration/source.hpp"
+#include "planner.hpp"
 
 namespace lifeboat {
 
@@ -40,11 +41,6 @@ awaitable<Result<json::object>> Agent::migrate_request(json::object params, Call
                                              : " (migration " + container->migration() + " to " +
                                                    container->migration_peer() + ")"));
   }
-  if (node_.leaving() >= static_cast<std::size_t>(config.limits.migrations_per_node)) {
-    co_return fail(Errc::kConflict,
-                   "node " + node_.name() + " is moving " + std::to_string(node_.leaving()) +
-                       " containers already, as many as limits.migrations_per_node allows");
-  }
   CO_TRY(const MigrationMode mode, migration_mode_from(string_or(params, "mode", "pre-copy")));
   Move move;
   move.container = container;
@@ -60,11 +56,91 @@ awaitable<Result<json::object>> Agent::migrate_request(json::object params, Call
   move.report = node_.new_migration(*container, target, fabric);
   move.report->mode = mode;
   const std::string migration = move.report->id;
+  // From here on nothing else can be begun with it, though its turn may come much later.
+  if (auto state = container->set_state(ContainerState::kLeaving, migration, target); !state) {
+    move.report->outcome = Outcome::kAborted;
+    move.report->error = state.error().message;
+    co_return tl::unexpected<Error>(state.error());
+  }
   asio::co_spawn(node_.executor(), migrate(node_, std::move(move)),
                  [](std::exception_ptr e, const Status&) {
                    if (e) log::error("migration failed unexpectedly");
                  });
   co_return json::object{{"id", migration}};
+}
+
+namespace {
+
+// The compute nodes that take containers, as they said of themselves.
+std::vector<NodeRoom> rooms_of(const json::array& nodes) {
+  std::vector<NodeRoom> rooms;
+  for (const json::value& item : nodes) {
+    const json::object& node = item.get_object();
+    if (!node.contains("memory_free_bytes") || string_or(node, "role") != "compute") continue;
+    if (string_or(node, "criu").empty()) continue;
+    NodeRoom room;
+    room.name = string_or(node, "name");
+    room.memory_free_bytes = get_u64(node, "memory_free_bytes").value_or(0);
+    room.slots_free = static_cast<unsigned>(get_u64(node, "slots_free").value_or(0));
+    rooms.push_back(std::move(room));
+  }
+  return rooms;
+}
+
+// What lives on node `from`. Those that are on the move already are skipped and named.
+Result<std::vector<Leaver>> leavers_from(const json::array& nodes, const std::string& from,
+                                         json::array& skipped) {
+  std::vector<Leaver> leavers;
+  for (const json::value& item : nodes) {
+    const json::object& node = item.get_object();
+    if (string_or(node, "name") != from) continue;
+    auto list = get_array(node, "containers");
+    if (!list) {
+      return fail(Errc::kUnavailable, "node " + from + " does not answer: " + string_or(node, "error"));
+    }
+    for (const json::value& entry : **list) {
+      const json::object& container = entry.get_object();
+      const std::string id = string_or(container, "id");
+      if (string_or(container, "state") != to_string(ContainerState::kRunning)) {
+        json::object other{{"container", id}, {"state", string_or(container, "state")}};
+        skipped.push_back(std::move(other));
+        continue;
+      }
+      Leaver leaver;
+      leaver.id = id;
+      leaver.node = from;
+      leaver.memory_bytes = get_u64(container, "memory_bytes").value_or(0);
+      leavers.push_back(std::move(leaver));
+    }
+  }
+  return leavers;
+}
+
+}  // namespace
+
+// {from, to?} -> {moves: [{container, from, to}], skipped: [{container, state}]}. Nothing is moved.
+awaitable<Result<json::object>> Agent::migration_plan(json::object params) {
+  CO_TRY(const std::string from, get_string(params, "from"));
+  const std::string to = string_or(params, "to");
+  if (node_.config().find_node(from) == nullptr) {
+    co_return fail(Errc::kNotFound, "no node '" + from + "'; see: lifeboat nodes");
+  }
+  if (from == to) co_return fail(Errc::kInvalid, "node " + to + " is where they are");
+  CO_TRY(const json::object all, co_await this->nodes());
+  const json::array& list = all.at("nodes").get_array();
+  json::array skipped;
+  CO_TRY(const std::vector<Leaver> leavers, leavers_from(list, from, skipped));
+  std::vector<std::string> targets(leavers.size(), to);
+  if (to.empty()) {
+    CO_TRY(targets, place_leavers(rooms_of(list), leavers));
+  }
+  json::array moves;
+  for (std::size_t i = 0; i < leavers.size(); ++i) {
+    json::object move{{"container", leavers[i].id}, {"from", from}, {"to", targets[i]}};
+    moves.push_back(std::move(move));
+  }
+  json::object plan{{"moves", std::move(moves)}, {"skipped", std::move(skipped)}};
+  co_return plan;
 }
 
 // Passes a method on to the node that gave the migration its id: "n1-mf3k2a" is of node n1.

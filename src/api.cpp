@@ -20,6 +20,7 @@ constexpr Route kRoutes[] = {
     {http::verb::post, "/v1/containers/{id}/kill", "container.kill"},
     {http::verb::post, "/v1/containers/{container}/migrate", "migrate"},
     {http::verb::get, "/v1/migrations", "migration.list"},
+    {http::verb::post, "/v1/migrations/plan", "migration.plan"},
     {http::verb::get, "/v1/migrations/{id}", "migration.get"},
     {http::verb::post, "/v1/migrations/{id}/cancel", "migration.cancel"},
     {http::verb::get, "/v1/jobs", "job.list"},

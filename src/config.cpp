@@ -198,6 +198,7 @@ void read_timeouts(yaml::Reader& m, Timeouts& out) {
   m.optional("idle", out.idle, yaml::Duration{1s, 1h});
   m.optional("restore", out.restore, yaml::Duration{1s, 24h});
   m.optional("commit", out.commit, yaml::Duration{100ms, 10min});
+  m.optional("queue", out.queue, yaml::Duration{1s, 24h});
 }
 
 void read_engine(yaml::Reader& m, EngineConfig& out) {
@@ -232,6 +233,9 @@ void read_config(yaml::Reader& m, Config& out) {
   m.map("engine", [&](yaml::Reader& e) { read_engine(e, out.engine); });
   m.map("limits", [&](yaml::Reader& l) {
     l.optional("migrations_per_node", out.limits.migrations_per_node, yaml::Integer{1, 64});
+    l.optional("migrations_per_fabric", out.limits.migrations_per_fabric, yaml::Integer{1, 64});
+    l.optional("arrivals_per_node", out.limits.arrivals_per_node, yaml::Integer{1, 64});
+    l.optional("frozen_per_node", out.limits.frozen_per_node, yaml::Integer{1, 64});
   });
 }
 

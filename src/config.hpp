@@ -55,6 +55,7 @@ struct Timeouts {
   std::chrono::milliseconds idle{30'000};           // no byte from the peer in a transfer
   std::chrono::milliseconds restore{600'000};       // CRIU, until the tree is held stopped
   std::chrono::milliseconds commit{10'000};         // from commit until the target says running
+  std::chrono::milliseconds queue{600'000};         // the target has no place for it
 };
 
 // TCP in the containers' network namespaces: how their peers live through a freeze.
@@ -74,8 +75,12 @@ struct EngineConfig {
   std::chrono::milliseconds precopy_limit{600'000};  // then the container is frozen as it is
 };
 
+// Per node; what is more waits for its turn.
 struct Limits {
-  int migrations_per_node = 4;  // leaving it at the same time
+  int migrations_per_node = 4;    // leaving it at the same time
+  int migrations_per_fabric = 4;  // of these, over one fabric
+  int arrivals_per_node = 4;      // coming to it at the same time
+  int frozen_per_node = 1;        // of those that leave
 };
 
 struct Config {

@@ -59,6 +59,15 @@ void forget_old(const std::string& directory) {
 
 }  // namespace
 
+Node::Node(asio::any_io_executor executor, Config config, std::string name)
+    : executor_(std::move(executor)),
+      config_(std::move(config)),
+      name_(std::move(name)),
+      queue_({static_cast<std::size_t>(config_.limits.migrations_per_node),
+              static_cast<std::size_t>(config_.limits.migrations_per_fabric)}),
+      gate_(static_cast<std::size_t>(config_.limits.arrivals_per_node)),
+      wire_(static_cast<std::size_t>(config_.limits.frozen_per_node)) {}
+
 std::shared_ptr<Container> Node::find(const std::string& id) const {
   const auto at = containers_.find(id);
   return at == containers_.end() ? nullptr : at->second;
@@ -70,19 +79,26 @@ std::uint64_t Node::memory_reserved_bytes() const {
   return bytes;
 }
 
-Status Node::check_room(const ContainerSpec& spec) const {
+bool Node::is_leaving(const Container& container) const {
+  if (container.state() == ContainerState::kDraining) return true;
+  const auto at = migrations_.find(container.migration());
+  return container.state() == ContainerState::kLeaving && at != migrations_.end() &&
+         at->second->outcome == Outcome::kRunning;
+}
+
+Status Node::check_fits(const ContainerSpec& spec, bool without_leaving) const {
   const NodeConfig& node = self();
-  if (node.role != NodeRole::kCompute) {
-    return fail(Errc::kRefused, "node " + name_ + " is a head node: it runs no containers");
+  std::uint64_t reserved = 0;
+  int count = 0;
+  for (const auto& [id, container] : containers_) {
+    if (without_leaving && is_leaving(*container)) continue;
+    reserved += container->spec().memory_bytes;
+    ++count;
   }
-  if (containers_.contains(spec.id)) {
-    return fail(Errc::kConflict, "node " + name_ + " has a container " + spec.id + " already");
-  }
-  if (containers_.size() >= static_cast<std::size_t>(node.slots)) {
+  if (count >= node.slots) {
     return fail(Errc::kRefused, "node " + name_ + " has no room: all " +
                                     std::to_string(node.slots) + " slots are taken");
   }
-  const std::uint64_t reserved = memory_reserved_bytes();
   if (reserved > node.memory_bytes || spec.memory_bytes > node.memory_bytes - reserved) {
     constexpr std::uint64_t kMiB = 1 << 20;
     return fail(Errc::kRefused,
@@ -92,6 +108,35 @@ Status Node::check_room(const ContainerSpec& spec) const {
                                    kMiB) +
                     " of " + std::to_string(node.memory_bytes / kMiB) + " MiB are free");
   }
+  return {};
+}
+
+std::string Node::why_wait(const std::string& migration, const ContainerSpec& spec) {
+  const auto arriving = std::count_if(containers_.begin(), containers_.end(), [](const auto& item) {
+    return item.second->state() == ContainerState::kArriving;
+  });
+  const double now_s = std::chrono::duration<double>(SteadyClock::now().time_since_epoch()).count();
+  if (!gate_.admit(migration, static_cast<std::size_t>(arriving), now_s)) {
+    return "node " + name_ + ", which takes in others (limits.arrivals_per_node)";
+  }
+  const Status fits = check_fits(spec, false);
+  if (!fits && check_fits(spec, true) && memory_available_bytes() < spec.memory_bytes) {
+    return "others to leave " + name_ + ": " + fits.error().message;
+  }
+  return {};
+}
+
+Status Node::check_room(const ContainerSpec& spec, Incoming incoming) const {
+  const NodeConfig& node = self();
+  if (node.role != NodeRole::kCompute) {
+    return fail(Errc::kRefused, "node " + name_ + " is a head node: it runs no containers");
+  }
+  if (containers_.contains(spec.id)) {
+    return fail(Errc::kConflict, "node " + name_ + " has a container " + spec.id + " already");
+  }
+  Status fits = check_fits(spec, false);
+  if (!fits && incoming == Incoming::kArriving && check_fits(spec, true)) fits = {};
+  CHECK_OK(fits);
   for (const auto& [id, other] : containers_) {
     for (const Endpoint& theirs : other->spec().endpoints) {
       for (const Endpoint& wanted : spec.endpoints) {
@@ -158,7 +203,10 @@ std::shared_ptr<MigrationReport> Node::new_migration(const Container& container,
   report->source = name_;
   report->target = target;
   report->fabric = fabric;
+  report->phase = "queued";
   report->started_at = timestamp_now();
+  report->resident_bytes = container.resident_bytes();
+  report->nominal_bytes_per_s = static_cast<double>(config_.find_fabric(fabric)->rate_bits_per_s) / 8;
   migrations_[report->id] = report;
   while (migrations_.size() > kMigrationsKept &&
          migrations_.begin()->second->outcome != Outcome::kRunning) {

@@ -13,6 +13,8 @@
 #include "container.hpp"
 #include "criu_glue/pager.hpp"
 #include "migration/link.hpp"
+#include "migration/wire.hpp"
+#include "migration_queue.hpp"
 #include "preflight.hpp"
 #include "report.hpp"
 
@@ -26,10 +28,12 @@ struct ExitedContainer {
   std::string output;
 };
 
+// What asks for room: one that arrives may have what those that are leaving will give back.
+enum class Incoming { kNew, kArriving };
+
 class Node {
  public:
-  Node(asio::any_io_executor executor, Config config, std::string name)
-      : executor_(std::move(executor)), config_(std::move(config)), name_(std::move(name)) {}
+  Node(asio::any_io_executor executor, Config config, std::string name);
 
   [[nodiscard]] const Config& config() const { return config_; }
   [[nodiscard]] const std::string& name() const { return name_; }
@@ -46,7 +50,12 @@ class Node {
 
   // kRefused or kConflict when `spec` cannot come to live here: no compute node, no room (memory,
   // slots), its id or an address in use.
-  [[nodiscard]] Status check_room(const ContainerSpec& spec) const;
+  [[nodiscard]] Status check_room(const ContainerSpec& spec, Incoming incoming) const;
+  // Why an arrival must wait; empty: it need not. Because as many arrive already as
+  // limits.arrivals_per_node allows, or others asked before; or because there is room only once others
+  // have left. For that it does not wait while the machine really has the memory: else full nodes
+  // could never exchange containers. (Should a leaving one stay after all, one too many lives here.)
+  [[nodiscard]] std::string why_wait(const std::string& migration, const ContainerSpec& spec);
   [[nodiscard]] std::uint64_t memory_reserved_bytes() const;
 
   // Counts the container as here; with watch() its end is noticed and cleaned up after.
@@ -62,6 +71,10 @@ class Node {
                                                  const std::string& fabric);
   std::string new_migration_id();
   [[nodiscard]] std::size_t leaving() const;
+  // Whose turn it is, and how they share the wire.
+  [[nodiscard]] MigrationQueue& queue() { return queue_; }
+  [[nodiscard]] const MigrationQueue& queue() const { return queue_; }
+  [[nodiscard]] Wire& wire() { return wire_; }
 
   // Pagers of containers that are arriving here, by migration: page connections are given to them.
   void add_pager(const std::string& migration, const std::shared_ptr<PagerClient>& pager) {
@@ -89,6 +102,8 @@ class Node {
   awaitable<void> watch_exit(std::weak_ptr<Container> weak, std::string id);
   void adopt_one(const std::string& directory);
   void sweep();
+  [[nodiscard]] bool is_leaving(const Container& container) const;
+  [[nodiscard]] Status check_fits(const ContainerSpec& spec, bool without_leaving) const;
 
   asio::any_io_executor executor_;
   Config config_;
@@ -96,6 +111,9 @@ class Node {
   NodeFacts facts_;
   Containers containers_;
   Migrations migrations_;
+  MigrationQueue queue_;
+  ArrivalGate gate_;
+  Wire wire_;
   std::map<std::string, std::weak_ptr<PagerClient>> pagers_;
   std::deque<ExitedContainer> exited_;
   std::uint64_t last_migration_number_ = 0;

@@ -25,6 +25,19 @@ Result<std::vector<std::string>> place(std::vector<NodeRoom> nodes, unsigned con
                                        std::uint64_t memory_bytes,
                                        const std::vector<std::string>& wanted);
 
+// A container that is to leave its node.
+struct Leaver {
+  std::string id;
+  std::string node;
+  std::uint64_t memory_bytes = 0;
+};
+
+// Another node for each, in the same order: none that any of them leaves; of those with room the one
+// that gets the fewest of them, and then the one with the most memory left. The large ones choose
+// first. kRefused naming the first that finds no room, and what the nodes have left.
+Result<std::vector<std::string>> place_leavers(std::vector<NodeRoom> nodes,
+                                               const std::vector<Leaver>& leavers);
+
 // `count` container addresses of a fabric that are neither in `used` nor a node's own: counted up
 // from network + 256 (+ 64 in networks smaller than /22). kRefused when the subnet is full.
 Result<std::vector<std::string>> free_addresses(const FabricConfig& fabric, unsigned count,

@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <ctime>
 
+#include "criu_glue/memory.hpp"
+
 namespace lifeboat {
 namespace {
 
@@ -77,6 +79,45 @@ json::array rounds_json(const std::vector<RoundReport>& rounds) {
 
 }  // namespace
 
+Progress progress_of(const MigrationReport& report) {
+  ProgressState state;
+  state.phase = report.phase;
+  state.over = report.outcome == Outcome::kCommitted || report.outcome == Outcome::kAborted;
+  state.live = report.mode != MigrationMode::kStopAndCopy && report.mode != MigrationMode::kCriuImages;
+  state.memory_bytes = report.resident_bytes;
+  state.sent_bytes = report.progress->bytes_sent;
+  state.round_bytes = report.progress->pages_to_send * kPageBytes;
+  state.round_sent_bytes = report.progress->pages_sent * kPageBytes;
+  state.ahead_bytes = report.ahead_bytes;
+  state.rate_bytes_per_s = report.rate.bytes_per_s();
+  state.nominal_bytes_per_s = report.nominal_bytes_per_s;
+  state.stopped_ms = report.stopped_ms;
+  if (!report.rounds.empty()) {
+    const PrecopyDecision& decision = report.rounds.back().decision;
+    state.dirty_bytes_per_s = decision.dirty_bytes_per_s;
+    state.send_bytes_per_s = decision.send_bytes_per_s;
+    state.rest_s = decision.expected_downtime_s;
+  }
+  return estimate(state);
+}
+
+namespace {
+
+// Members of the report while it is under way; null: not known.
+void add_progress(json::object& out, const MigrationReport& report) {
+  const Progress progress = progress_of(report);
+  const auto known = [](double value) { return value < 0 ? json::value() : json::value(rounded(value)); };
+  out["queue_position"] = report.queue_position;
+  out["waiting_for"] = report.waiting_for;
+  out["remaining_bytes"] = progress.remaining_bytes;
+  out["rate_bytes_per_s"] = std::round(progress.rate_bytes_per_s);
+  out["dirty_bytes_per_s"] = std::round(progress.dirty_bytes_per_s);
+  out["eta_s"] = known(progress.eta_s);
+  out["expected_downtime_ms"] = known(progress.expected_downtime_ms);
+}
+
+}  // namespace
+
 json::object to_json(const MigrationReport& report) {
   const MigrationTimes& times = report.times;
   json::object parts{{"freeze", rounded(times.freeze)},     {"dump", rounded(times.dump)},
@@ -86,7 +127,7 @@ json::object to_json(const MigrationReport& report) {
                     {"bytes", report.hold.bytes},
                     {"delivered", report.hold.delivered},
                     {"dropped", report.hold.dropped}};
-  return {{"id", report.id},
+  json::object out{{"id", report.id},
           {"container", report.container},
           {"job", report.job},
           {"source", report.source},
@@ -105,6 +146,7 @@ json::object to_json(const MigrationReport& report) {
           {"memory", memory_json(report.memory)},
           {"held", std::move(held)},
           {"rounds", rounds_json(report.rounds)},
+          {"queued_ms", rounded(times.queued)},
           {"preflight_ms", rounded(times.preflight)},
           {"pre_copy_ms", rounded(times.pre_copy)},
           {"downtime_ms", rounded(times.downtime)},
@@ -112,6 +154,8 @@ json::object to_json(const MigrationReport& report) {
           {"drain_ms", rounded(times.drain)},
           {"total_ms", rounded(times.total)},
           {"warnings", list(report.warnings)}};
+  add_progress(out, report);
+  return out;
 }
 
 std::string timestamp_now() {

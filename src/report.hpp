@@ -11,6 +11,7 @@
 #include "base/json.hpp"
 #include "migration/cancellation.hpp"
 #include "migration/precopy_control.hpp"
+#include "progress.hpp"
 
 namespace lifeboat {
 
@@ -26,6 +27,7 @@ enum class Outcome {
 // Milliseconds. Downtime is from the first step of the freeze to the target's word that the
 // container runs; its parts add up to it.
 struct MigrationTimes {
+  double queued = 0;     // waiting for its turn; part of the total only
   double preflight = 0;  // connect, checks on both ends, target prepared: the container runs
   double pre_copy = 0;   // rounds, and CRIU started: the container runs
   double freeze = 0;     // tasks stopped, port unplugged
@@ -105,23 +107,33 @@ struct MigrationReport {
   std::string target;
   std::string fabric;
   MigrationMode mode = MigrationMode::kPreCopy;
-  std::string phase = "connect";  // the step it is in, or was in when it failed
+  std::string phase = "connect";  // the step it is in, or was in when it failed; first "queued"
   Outcome outcome = Outcome::kRunning;
   std::string error;  // why it was aborted
   std::string started_at;
-  std::uint64_t resident_bytes = 0;  // memory of the container when it was frozen
+  std::uint64_t resident_bytes = 0;  // memory of the container when it was frozen, until then at first
   std::uint64_t bytes_sent = 0;
   bool retry_without_pages = false;  // this attempt failed in a way that CRIU's images avoid
+  bool target_busy = false;          // this attempt was turned away: there will be a place later
   std::vector<RoundReport> rounds;
   MemoryReport memory;
   HoldReport hold;
   std::shared_ptr<MemoryProgress> progress = std::make_shared<MemoryProgress>();
   Cancellation cancellation;
+  std::size_t queue_position = 0;  // 1: next; 0: it does not wait
+  std::string waiting_for;         // why its turn has not come
+  // For the estimate of what is left; see progress.hpp.
+  RateMeter rate;
+  std::uint64_t ahead_bytes = 0;
+  double nominal_bytes_per_s = 0;
+  double stopped_ms = 0;
   std::vector<std::string> warnings;
   MigrationTimes times;
 };
 
 json::object to_json(const MigrationReport& report);
+// How far it is.
+Progress progress_of(const MigrationReport& report);
 
 // UTC, "2026-01-31T12:00:00.123Z".
 std::string timestamp_now();

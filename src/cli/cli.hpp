@@ -16,6 +16,8 @@ struct Options {
   std::string socket = "/run/lifeboat/api.sock";
   bool as_json = false;
   std::string name;  // container, job, migration or file
+  std::vector<std::string> names;  // containers to move
+  std::string all_from;            // a node: all its containers
   std::string to;
   std::string fabric;
   bool detach = false;
@@ -36,7 +38,7 @@ int show_list(const Result<json::object>& answer, const Options& options, const 
               const std::vector<std::string>& head,
               const std::function<std::vector<std::string>(const json::object&)>& row);
 
-// migrate.cpp
+// migrate.cpp, migrations.cpp
 int migrate(ApiClient& api, const Options& options);
 int cancel(ApiClient& api, const Options& options);
 int top(ApiClient& api, const Options& options);

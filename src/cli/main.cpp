@@ -151,7 +151,7 @@ struct Verb {
 
 constexpr Verb kVerbs[] = {
     {"run", "start an MPI job in containers and follow it", run},
-    {"migrate", "move a running container to another node", migrate},
+    {"migrate", "move running containers to other nodes", migrate},
     {"status", "this node's daemon", status},
     {"nodes", "all nodes", nodes},
     {"ps", "containers on all nodes", ps},
@@ -169,8 +169,9 @@ void add_arguments(CLI::App& verb, Options& options) {
     verb.add_option("JOB.yaml", options.name, "job description")->required();
     verb.add_flag("--detach", options.detach, "return once it runs");
   } else if (name == "migrate") {
-    verb.add_option("CONTAINER", options.name)->required();
-    verb.add_option("--to", options.to, "target node")->required();
+    verb.add_option("CONTAINER", options.names, "one or more");
+    verb.add_option("--all-from", options.all_from, "instead: everything that runs on this node");
+    verb.add_option("--to", options.to, "target node (with --all-from: default is where there is room)");
     verb.add_option("--fabric", options.fabric, "network to use (default: default_fabric)");
     verb.add_option("--mode", options.mode, "stop-and-copy (default), or pre-copy (new: see README)");
     verb.add_option("--bandwidth", options.bandwidth, "limit for its pages, in Mbit/s");
@@ -189,6 +190,14 @@ void add_arguments(CLI::App& verb, Options& options) {
   }
 }
 
+// What CLI11 cannot express.
+void check_migrate(const Options& options) {
+  if (options.names.empty() == options.all_from.empty()) {
+    throw CLI::RequiredError("Either CONTAINER or --all-from");
+  }
+  if (options.to.empty() && options.all_from.empty()) throw CLI::RequiredError("--to");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -202,6 +211,7 @@ int main(int argc, char** argv) {
   for (const Verb& verb : kVerbs) add_arguments(*app.add_subcommand(verb.name, verb.help), options);
   try {
     app.parse(argc, argv);
+    if (app.got_subcommand("migrate")) check_migrate(options);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kOk : kUsage;
   }

@@ -1,86 +1,24 @@
-#include <unistd.h>
-
+// `lifeboat migrate` and `lifeboat cancel`.
+#include <algorithm>
 #include <iostream>
 #include <thread>
 
 #include "base/asio.hpp"
 #include "cli/cli.hpp"
+#include "cli/progress.hpp"
 
 namespace lifeboat {
 
 namespace {
 
-// "round 3, 812 of 1024 MiB, dirty 40 MB/s, wire 117 MB/s, a freeze now 42 ms"
-std::string progress_text(const json::object& report) {
-  constexpr double kPage = 4096;
-  constexpr double kMiB = 1 << 20;
-  const std::string phase = string_or(report, "phase");
-  auto rounds = get_array(report, "rounds");
-  const std::size_t done = rounds ? (*rounds)->size() : 0;
-  std::string text = phase;
-  if (phase != "pre-copy") return text;
-  text += ": round " + std::to_string(done + 1) + ", " +
-          fixed(number_or(report, "round_pages_sent") * kPage / kMiB, 0) + " of " +
-          fixed(number_or(report, "round_pages") * kPage / kMiB, 0) + " MiB";
-  if (done == 0) return text;
-  auto decision = get_object((*rounds)->back().get_object(), "decision");
-  if (!decision) return text;
-  text += ", dirty " + fixed(number_or(**decision, "dirty_bytes_per_s") / 1e6, 0) + " MB/s, wire " +
-          fixed(number_or(**decision, "send_bytes_per_s") / 1e6, 0) + " MB/s, to send if frozen now " +
-          fixed(number_or(**decision, "expected_downtime_s") * 1000, 0) + " ms";
-  return text;
-}
-
-// A line that is rewritten in a terminal, and said once per phase elsewhere.
-class ProgressLine {
- public:
-  explicit ProgressLine(bool quiet) : quiet_(quiet), terminal_(::isatty(STDERR_FILENO) == 1) {}
-  void show(const json::object& report) {
-    const std::string phase = string_or(report, "phase");
-    if (quiet_ || (!terminal_ && phase == phase_)) return;
-    const std::string text = progress_text(report);
-    if (terminal_) {
-      std::cerr << "\r\033[K  " << text << std::flush;
-    } else {
-      std::cerr << "  " << phase << "\n";
-    }
-    phase_ = phase;
-  }
-  void end() const {
-    if (!quiet_ && terminal_) std::cerr << "\r\033[K";
-  }
-
- private:
-  bool quiet_;
-  bool terminal_;
-  std::string phase_;
+// One container that is to move: its report as far as it is known.
+struct Moving {
+  std::string container;
+  std::string to;
+  std::string id;  // empty: refused
+  json::object report;
+  bool over = false;
 };
-
-std::vector<std::string> migration_row(const json::object& item) {
-  return {string_or(item, "id"),      string_or(item, "container"),
-          string_or(item, "source"),  string_or(item, "target"),
-          string_or(item, "fabric"),  string_or(item, "outcome"),
-          mib(item, "bytes_sent"),    fixed(number_or(item, "downtime_ms"), 0) + " ms",
-          fixed(number_or(item, "total_ms"), 0) + " ms"};
-}
-
-const std::vector<std::string> kMigrationHead = {"MIGRATION", "CONTAINER", "FROM", "TO", "FABRIC",
-                                                 "OUTCOME",   "SENT",      "DOWNTIME", "TOTAL"};
-
-}  // namespace
-
-int migrations(ApiClient& api, const Options& options) {
-  if (options.name.empty()) {
-    return show_list(api.get("/v1/migrations"), options, "migrations", kMigrationHead,
-                     migration_row);
-  }
-  auto answer = api.get("/v1/migrations/" + options.name);
-  if (!answer) return tell(answer.error(), options);
-  print_json(*answer);
-  return kOk;
-}
-
-namespace {
 
 std::string parts_text(const json::object& report) {
   auto parts = get_object(report, "downtime_parts_ms");
@@ -101,66 +39,187 @@ std::string rounds_text(const json::object& report) {
          (decision ? string_or(**decision, "reason") : "") + "\n";
 }
 
-int show_prediction(const json::object& answer, const Options& options) {
-  if (options.as_json) {
-    print_json(answer);
-    return kOk;
-  }
-  std::cout << options.name << " can be moved to " << options.to << " over "
+void show_prediction(const json::object& answer, const Moving& moving) {
+  std::cout << moving.container << " can be moved to " << moving.to << " over "
             << string_or(answer, "fabric") << ": " << mib(answer, "resident_bytes")
             << ", of which " << fixed(number_or(answer, "dirty_bytes_per_s") / 1e6, 1)
             << " MB/s are rewritten\n  predicted: downtime "
             << fixed(number_or(answer, "downtime_ms"), 0) << " ms, total "
             << fixed(number_or(answer, "total_ms"), 0) << " ms\n";
-  return kOk;
+}
+
+json::object request_body(const Options& options, const std::string& to) {
+  json::object body{{"to", to}};
+  if (!options.fabric.empty()) body["fabric"] = options.fabric;
+  if (!options.mode.empty()) body["mode"] = options.mode;
+  if (options.bandwidth > 0) body["bytes_per_s"] = std::uint64_t{options.bandwidth} * 1'000'000 / 8;
+  if (options.dry_run) body["dry_run"] = true;
+  return body;
+}
+
+bool moved(const Moving& moving) { return string_or(moving.report, "outcome") == "committed"; }
+
+void show_end(const Moving& moving, bool details) {
+  const json::object& report = moving.report;
+  if (moving.id.empty()) {
+    std::cerr << "lifeboat: not moved, " << moving.container << ": " << string_or(report, "error") << "\n";
+  } else if (moved(moving)) {
+    std::cout << moving.container << " runs on " << moving.to << ": downtime "
+              << fixed(number_or(report, "downtime_ms"), 1) << " ms"
+              << (details ? " (" + parts_text(report) + ")" : "") << ", " << mib(report, "bytes_sent")
+              << " over " << string_or(report, "fabric") << " in "
+              << fixed(number_or(report, "total_ms"), 0) << " ms\n"
+              << (details ? rounds_text(report) : "");
+  } else {
+    std::cerr << "lifeboat: not moved, " << moving.container << " runs on at "
+              << string_or(report, "source") << "\n  failed in: " << string_or(report, "phase")
+              << "\n  because: " << string_or(report, "error") << "\n";
+  }
+}
+
+// Asks for it; a refusal is an end, too.
+Status begin(ApiClient& api, const Options& options, Moving& moving) {
+  auto answer = api.post("/v1/containers/" + moving.container + "/migrate",
+                         request_body(options, moving.to));
+  if (answer) {
+    moving.id = string_or(*answer, "id");
+    moving.report = {{"id", moving.id}, {"container", moving.container}, {"target", moving.to}};
+    if (options.dry_run) moving.report = std::move(*answer);
+    return {};
+  }
+  moving.over = true;
+  moving.report = {{"container", moving.container}, {"target", moving.to},
+                   {"phase", "refused"},            {"outcome", "refused"},
+                   {"code", to_string(answer.error().code)}, {"error", answer.error().message}};
+  return tl::unexpected<Error>(answer.error());
+}
+
+// The migrations are the daemons': they go on whether or not anybody watches.
+Status follow(ApiClient& api, const Options& options, std::vector<Moving>& all) {
+  Screen screen(options.as_json);
+  const Milliseconds pause(all.size() > 1 ? 100 : 20);
+  for (;;) {
+    bool over = true;
+    std::vector<json::object> reports;
+    for (Moving& moving : all) {
+      if (!moving.over) {
+        TRY(moving.report, api.get("/v1/migrations/" + moving.id));
+        const std::string outcome = string_or(moving.report, "outcome");
+        // The outcome is set a moment before the source has cleaned up and the total is known.
+        moving.over = outcome != "running" && outcome != "in-doubt" &&
+                      number_or(moving.report, "total_ms") > 0;
+      }
+      over = over && moving.over;
+      reports.push_back(moving.report);
+    }
+    screen.show(reports);
+    if (over) break;
+    std::this_thread::sleep_for(pause);
+  }
+  screen.end();
+  return {};
+}
+
+int migrate_one(ApiClient& api, const Options& options, Moving moving) {
+  if (auto begun = begin(api, options, moving); !begun) return tell(begun.error(), options);
+  if (options.dry_run) {
+    if (options.as_json) {
+      print_json(moving.report);
+    } else {
+      show_prediction(moving.report, moving);
+    }
+    return kOk;
+  }
+  if (!options.as_json) std::cerr << "migration " << moving.id << "\n";
+  std::vector<Moving> all{std::move(moving)};
+  if (auto followed = follow(api, options, all); !followed) return tell(followed.error(), options);
+  if (options.as_json) {
+    print_json(all.front().report);
+  } else {
+    show_end(all.front(), true);
+  }
+  return moved(all.front()) ? kOk : kFailed;
+}
+
+json::array reports_of(const std::vector<Moving>& all) {
+  json::array out;
+  for (const Moving& moving : all) out.push_back(moving.report);
+  return out;
+}
+
+int predict_all(ApiClient& api, const Options& options, std::vector<Moving> all) {
+  bool good = true;
+  for (Moving& moving : all) {
+    good = begin(api, options, moving).has_value() && good;
+    if (options.as_json) continue;
+    if (moving.over) {
+      show_end(moving, false);
+    } else {
+      show_prediction(moving.report, moving);
+    }
+  }
+  if (options.as_json) print_json({{"predictions", reports_of(all)}});
+  return good ? kOk : kFailed;
+}
+
+int migrate_all(ApiClient& api, const Options& options, std::vector<Moving> all) {
+  if (options.dry_run) return predict_all(api, options, std::move(all));
+  for (Moving& moving : all) {
+    (void)begin(api, options, moving);  // told at the end, with the others
+    if (!options.as_json && !moving.over) {
+      std::cerr << "migration " << moving.id << " of " << moving.container << "\n";
+    }
+  }
+  if (auto followed = follow(api, options, all); !followed) return tell(followed.error(), options);
+  const auto good = static_cast<std::size_t>(std::count_if(all.begin(), all.end(), moved));
+  if (options.as_json) {
+    print_json({{"migrations", reports_of(all)}});
+  } else {
+    for (const Moving& moving : all) show_end(moving, false);
+    std::cout << good << " of " << all.size() << " moved\n";
+  }
+  return good == all.size() ? kOk : kFailed;
+}
+
+// Everything on a node, each to its target.
+Result<std::vector<Moving>> plan(ApiClient& api, const Options& options) {
+  json::object body{{"from", options.all_from}};
+  if (!options.to.empty()) body["to"] = options.to;
+  TRY(const json::object answer, api.post("/v1/migrations/plan", body));
+  TRY(const json::array* moves, get_array(answer, "moves"));
+  std::vector<Moving> all;
+  for (const json::value& item : *moves) {
+    Moving moving;
+    moving.container = string_or(item.get_object(), "container");
+    moving.to = string_or(item.get_object(), "to");
+    all.push_back(std::move(moving));
+  }
+  if (auto skipped = get_array(answer, "skipped"); skipped && !options.as_json) {
+    for (const json::value& item : **skipped) {
+      std::cerr << "lifeboat: left alone, because it is " << string_or(item.get_object(), "state") << ": "
+                << string_or(item.get_object(), "container") << "\n";
+    }
+  }
+  return all;
 }
 
 }  // namespace
 
 int migrate(ApiClient& api, const Options& options) {
-  json::object body{{"to", options.to}};
-  if (!options.fabric.empty()) body["fabric"] = options.fabric;
-  if (!options.mode.empty()) body["mode"] = options.mode;
-  if (options.bandwidth > 0) body["bytes_per_s"] = std::uint64_t{options.bandwidth} * 1'000'000 / 8;
-  if (options.dry_run) body["dry_run"] = true;
-  auto accepted = api.post("/v1/containers/" + options.name + "/migrate", body);
-  if (!accepted) return tell(accepted.error(), options);
-  if (options.dry_run) return show_prediction(*accepted, options);
-  const std::string id = string_or(*accepted, "id");
-  if (!options.as_json) std::cerr << "migration " << id << "\n";
-  ProgressLine line(options.as_json);
-  for (;;) {
-    // The migration is the daemon's: it goes on whether or not anybody watches.
-    auto report = api.get("/v1/migrations/" + id);
-    if (!report) return tell(report.error(), options);
-    line.show(*report);
-    const std::string outcome = string_or(*report, "outcome");
-    // The outcome is set a moment before the source has cleaned up and the total is known.
-    const bool over = outcome != "running" && outcome != "in-doubt" &&
-                      number_or(*report, "total_ms") > 0;
-    if (!over) {
-      std::this_thread::sleep_for(Milliseconds(20));
-      continue;
-    }
-    line.end();
-    if (options.as_json) print_json(*report);
-    if (outcome == "committed") {
-      if (!options.as_json) {
-        std::cout << options.name << " runs on " << options.to << ": downtime "
-                  << fixed(number_or(*report, "downtime_ms"), 1) << " ms (" << parts_text(*report)
-                  << "), " << mib(*report, "bytes_sent") << " over " << string_or(*report, "fabric")
-                  << " in " << fixed(number_or(*report, "total_ms"), 0) << " ms\n"
-                  << rounds_text(*report);
-      }
-      return kOk;
-    }
-    if (!options.as_json) {
-      std::cerr << "lifeboat: not moved, " << options.name << " runs on at "
-                << string_or(*report, "source") << "\n  failed in: " << string_or(*report, "phase")
-                << "\n  because: " << string_or(*report, "error") << "\n";
-    }
-    return kFailed;
+  if (!options.all_from.empty()) {
+    auto all = plan(api, options);
+    if (!all) return tell(all.error(), options);
+    return migrate_all(api, options, std::move(*all));
   }
+  std::vector<Moving> all;
+  for (const std::string& name : options.names) {
+    Moving moving;
+    moving.container = name;
+    moving.to = options.to;
+    all.push_back(std::move(moving));
+  }
+  if (all.size() == 1) return migrate_one(api, options, std::move(all.front()));
+  return migrate_all(api, options, std::move(all));
 }
 
 int cancel(ApiClient& api, const Options& options) {
@@ -172,45 +231,6 @@ int cancel(ApiClient& api, const Options& options) {
     std::cout << "migration " << options.name << " is being cancelled\n";
   }
   return kOk;
-}
-
-namespace {
-
-Result<std::string> top_table(ApiClient& api, json::array& all) {
-  TRY(const json::object answer, api.get("/v1/nodes"));
-  TRY(const json::array* nodes, get_array(answer, "nodes"));
-  Table table({"MIGRATION", "CONTAINER", "FROM", "TO", "FABRIC", "SENT", "STATE"});
-  all.clear();
-  for (const json::value& node : *nodes) {
-    auto list = get_array(node.get_object(), "migrations");
-    if (!list) continue;
-    for (const json::value& item : **list) {
-      const json::object& report = item.get_object();
-      table.add({string_or(report, "id"), string_or(report, "container"),
-                 string_or(report, "source"), string_or(report, "target"),
-                 string_or(report, "fabric"), mib(report, "bytes_sent"), progress_text(report)});
-      all.push_back(item);
-    }
-  }
-  return table.text();
-}
-
-}  // namespace
-
-int top(ApiClient& api, const Options& options) {
-  const bool once = options.once || options.as_json || ::isatty(STDOUT_FILENO) != 1;
-  for (;;) {
-    json::array all;
-    auto text = top_table(api, all);
-    if (!text) return tell(text.error(), options);
-    if (options.as_json) {
-      print_json({{"migrations", std::move(all)}});
-    } else {
-      std::cout << (once ? "" : "\033[H\033[J") << *text << std::flush;
-    }
-    if (once) return kOk;
-    std::this_thread::sleep_for(Milliseconds(500));
-  }
 }
 
 }  // namespace lifeboat

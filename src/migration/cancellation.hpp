@@ -38,10 +38,11 @@ class Cancellation {
     if (!requested_) return {};
     return fail(Errc::kCancelled, "cancelled by an operator");
   }
-  // How to wake up what is being waited for; one at a time. What `interrupt` refers to must outlive
-  // the hook.
+  // How to wake up what is being waited for (at once, if it was requested before); one at a time.
+  // What `interrupt` refers to must outlive the hook.
   [[nodiscard]] Hook on_request(std::function<void()> interrupt) {
     interrupt_ = std::move(interrupt);
+    if (requested_) interrupt_();
     return Hook(this);
   }
   // From here on request() is refused.

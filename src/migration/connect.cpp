@@ -100,6 +100,11 @@ awaitable<Result<Connected>> connect(Node& node, Move move) {
   if (!accepted) {
     co_return tl::unexpected<Error>(accepted.error().context("node " + move.target));
   }
+  std::string busy = string_or(*accepted, "busy");
+  if (!busy.empty()) {
+    move.report->target_busy = true;
+    co_return fail(Errc::kConflict, std::move(busy));
+  }
   const std::string target = move.target;
   Connected connected(std::move(move), std::move(*link));
   if (connected.move.report->mode != MigrationMode::kCriuImages) {
@@ -108,6 +113,15 @@ awaitable<Result<Connected>> connect(Node& node, Move move) {
       co_return tl::unexpected<Error>(opened.error().context("page connection to " + target));
     }
   }
+  WireUse use;
+  use.fabric = connected.move.fabric;
+  use.fabric_bytes_per_s = config.find_fabric(use.fabric)->rate_bits_per_s / 8;
+  use.limit_bytes_per_s = connected.move.bytes_per_s;
+  std::function<void(std::uint64_t)> set_limit;
+  if (connected.memory) {
+    set_limit = [pages = connected.memory.get()](std::uint64_t rate) { pages->limit(rate); };
+  }
+  connected.stream = node.wire().join(std::move(use), std::move(set_limit));
   co_return connected;
 }
 

@@ -72,9 +72,9 @@ MemorySource::MemorySource(Cgroup cgroup, std::vector<Fd> connections, MemoryOpt
   sender.timeout_s = options.timeout_s;
   for (Fd& connection : connections) {
     senders_.push_back(std::make_unique<PageSender>(std::move(connection), sender));
-    if (options.bytes_per_s > 0) senders_.back()->limit(options.bytes_per_s / sender.shards);
     ++sender.shard;
   }
+  if (options.bytes_per_s > 0) limit(options.bytes_per_s);
 }
 
 MemorySource::~MemorySource() {
@@ -84,6 +84,14 @@ MemorySource::~MemorySource() {
 
 void MemorySource::cancel() {
   for (const auto& sender : senders_) sender->cancel();
+}
+
+void MemorySource::limit(std::uint64_t bytes_per_s) {
+  if (senders_.empty()) return;  // the page server has the connections
+  const std::uint64_t each = bytes_per_s / senders_.size();
+  for (const auto& sender : senders_) {
+    sender->limit(bytes_per_s == 0 ? 0 : std::max<std::uint64_t>(each, 1));
+  }
 }
 
 std::uint64_t MemorySource::bytes_on_wire() const {

@@ -75,6 +75,8 @@ class MemorySource {
 
   // Every call that is running or comes fails soon with kCancelled or kUnavailable.
   void cancel();
+  // Bytes per second over all connections from now on, whatever is going on; 0: no limit.
+  void limit(std::uint64_t bytes_per_s);
 
   [[nodiscard]] std::uint64_t bytes_on_wire() const;
   // Compression, zeros and the like, over all so far.

@@ -29,6 +29,7 @@
 #include "migration/link.hpp"
 #include "migration/memory_source.hpp"
 #include "migration/sockets.hpp"
+#include "migration/wire.hpp"
 #include "node.hpp"
 #include "report.hpp"
 
@@ -50,6 +51,7 @@ struct Connected {
   std::unique_ptr<MemorySource> memory;  // null: memory goes through CRIU's images
   Fd urgent;                             // in post-copy, until the server has it
   std::unique_ptr<PageServer> server;    // in post-copy, from the freeze on
+  Wire::Stream stream;                   // its part of the wire
 };
 
 struct PreCopied {

@@ -58,11 +58,24 @@ awaitable<Status> send_rounds(Node& node, Connected& peer) {
   for (;;) {
     CO_CHECK_OK(report.cancellation.check());
     report.phase = "pre-copy";
-    CO_TRY(RoundMeasurement round, co_await peer.memory->round(hold_back));
+    const bool last = peer.stream.has_turn();  // it came after waiting
+    peer.stream.set_sending(true);
+    auto sent = co_await peer.memory->round(hold_back);
+    peer.stream.set_sending(false);
+    CO_TRY(const RoundMeasurement round, std::move(sent));
     rounds.push_back(round);
-    const PrecopyDecision decision = decide(rounds, move.container->resident_bytes(), limits);
+    PrecopyDecision decision = decide(rounds, move.container->resident_bytes(), limits);
+    if (last) {
+      decision.reason = "the last one, after others had been frozen: " + decision.reason;
+      decision.freeze = true;
+    }
     report.rounds.push_back(RoundReport{round, decision});
-    if (decision.freeze) co_return Status{};
+    if (last) co_return Status{};
+    if (decision.freeze) {
+      // While others are frozen it goes on as before.
+      const bool at_once = co_await peer.stream.take_turn(node.config().engine.round_interval);
+      if (at_once) co_return Status{};
+    }
     hold_back = decision.hold_back_hot;
     const auto until = SteadyClock::now() + std::chrono::microseconds(
                                                 static_cast<long>(decision.wait_s * 1e6));
@@ -115,12 +128,10 @@ awaitable<Result<json::object>> watch_and_predict(Node& node, Move move, Migrati
   const std::uint64_t resident = container->resident_bytes();
   const auto bytes = static_cast<double>(resident);
   const auto dirty_bytes = static_cast<double>(dirty * kPageBytes);
-  // CRIU at both ends, as measured on two nodes that share two processors (README, figures).
-  constexpr double kFixedMs = 170;
   const double interval_s = static_cast<double>(node.config().engine.round_interval.count()) / 1000;
   const double rest_ms = std::min(dirty_bytes * interval_s, bytes) / rate * 1000;
   const bool live = mode == MigrationMode::kPreCopy;
-  const double downtime_ms = live ? kFixedMs + rest_ms : stopped_ms;
+  const double downtime_ms = live ? kFixedLiveMs + rest_ms : stopped_ms;
   const double running_ms = live ? (bytes + dirty_bytes) / rate * 1000 : 0;
   json::object answer{{"container", container->spec().id}, {"fabric", fabric},
                       {"mode", to_string(mode)},           {"resident_bytes", resident},

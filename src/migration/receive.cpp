@@ -87,8 +87,8 @@ awaitable<Result<json::object>> receive_images(const Config& config, ReceiveRequ
   bool memory_complete = request.pager == nullptr;
   // Between Accepted and the first byte are all rounds of pre-copy (a dead source is noticed by the
   // keepalive of the connection); during the dump a container with little memory is silent until
-  // its images are complete.
-  Milliseconds silence = config.timeouts.dump + config.timeouts.idle;
+  // its images are complete. Before that it may wait for others to be frozen.
+  Milliseconds silence = config.timeouts.dump + config.timeouts.idle + config.timeouts.queue;
   if (request.pager) silence += config.engine.precopy_limit;
   for (;;) {
     CO_TRY(const Frame frame, co_await link.receive(silence));

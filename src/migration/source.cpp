@@ -11,6 +11,7 @@
 #include "migration/drain.hpp"
 #include "migration/hold_link.hpp"
 #include "migration/outcome.hpp"
+#include "migration/turn.hpp"
 
 namespace lifeboat {
 
@@ -20,7 +21,7 @@ namespace {
 
 // Sends image bytes until the dump is complete and everything is sent.
 awaitable<Status> send_images(ImageReader& reader, Link& link, const bool& dump_ended,
-                              Milliseconds idle) {
+                              Milliseconds idle, MemoryProgress& progress) {
   std::vector<unsigned char> buffer(protocol::kDataBytesMax);
   std::size_t announced = 0;
   for (;;) {
@@ -34,6 +35,7 @@ awaitable<Status> send_images(ImageReader& reader, Link& link, const bool& dump_
     if (chunk.size > 0) {
       CO_CHECK_OK(
           co_await link.send_data(chunk.file, chunk.offset, buffer.data(), chunk.size, idle));
+      progress.bytes_sent += chunk.size;
     } else if (complete) {
       co_return Status{};
     } else {
@@ -150,8 +152,10 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
   MigrationReport& report = *peer.move.report;
   std::shared_ptr<Container> container = peer.move.container;
 
+  CO_CHECK_OK(co_await peer.stream.wait_for_turn(report.cancellation, config.timeouts.queue));
   CO_CHECK_OK(report.cancellation.check());
   report.phase = "freeze";
+  peer.stream.set_frozen();
   SteadyClock::time_point frozen_at;
   std::vector<TcpSocket> sockets;
   prepare_hold(config.network.hold, *container, report);
@@ -168,10 +172,15 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
   bool dump_ended = false;
   auto reader = std::make_unique<ImageReader>(source.images->path());
   const std::uint64_t link_bytes = peer.link.bytes_sent();
+  // Nothing is awaited any more once `peer` has been moved on.
+  const auto hook = report.cancellation.on_request([&peer] {
+    peer.link.close();
+    if (peer.memory) peer.memory->cancel();
+  });
   auto [held, memory_sent, images_sent] =
       co_await (dump_then(std::move(source.dump), container->cgroup(), dump_ended, dumped_at) &&
                 send_memory(peer, config.timeouts.idle) &&
-                send_images(*reader, peer.link, dump_ended, config.timeouts.idle));
+                send_images(*reader, peer.link, dump_ended, config.timeouts.idle, *report.progress));
   if (!held) co_return tl::unexpected<Error>(held.error());
   report.memory.criu_dump_ms = elapsed_ms(stopped_at, dumped_at);
   auto checked = check_dump(peer, *source.images);
@@ -244,6 +253,7 @@ awaitable<Result<Committed>> commit(Node& node, Staged staged) {
   source.container.keep_frozen(true);
   Outcome outcome = Outcome::kInDoubt;
   auto running = co_await send_commit(source.peer.link, config.timeouts);
+  source.peer.stream.set_thawed();
   if (running) {
     const auto now = SteadyClock::now();
     report.times.network = number_or(*running, "network_ms");
@@ -290,6 +300,17 @@ awaitable<Result<Committed>> run(Node& node, Move move) {
   CO_TRY(Frozen frozen, co_await freeze(node, std::move(pre_copied)));
   CO_TRY(Staged staged, co_await stage(node, std::move(frozen)));
   co_return co_await commit(node, std::move(staged));
+}
+
+// The same when its turn has come. A target that has no place for it is asked again.
+awaitable<Result<Committed>> run_in_turn(Node& node, Move move, Turn& turn) {
+  for (;;) {
+    CO_CHECK_OK(co_await turn.wait());
+    move.report->target_busy = false;
+    auto committed = co_await run(node, move);
+    if (committed || !move.report->target_busy) co_return committed;
+    CO_CHECK_OK(turn.put_off(committed.error()));
+  }
 }
 
 void tell(const MigrationReport& report) {
@@ -346,8 +367,10 @@ awaitable<Status> migrate(Node& node, Move move) {
   const auto start = SteadyClock::now();
   std::shared_ptr<Container> container = move.container;
   std::shared_ptr<MigrationReport> report = move.report;
-  CO_CHECK_OK(container->set_state(ContainerState::kLeaving, report->id, move.target));
-  auto committed = co_await run(node, move);
+  report->stopped_ms = predicted_downtime_ms(move, node);
+  asio::co_spawn(node.executor(), follow_progress(node, report), asio::detached);
+  Turn turn(node, move);
+  auto committed = co_await run_in_turn(node, move, turn);
   if (!committed && report->retry_without_pages) {
     report->warnings.push_back("the memory engine could not be used: " + committed.error().message +
                                "; moved through criu's images instead");
@@ -359,7 +382,7 @@ awaitable<Status> migrate(Node& node, Move move) {
     // second one finds out.
     constexpr std::size_t kAttempts = 10;
     (void)co_await ask_outcome(node, move.target, report->id, kAttempts);
-    committed = co_await run(node, move);
+    committed = co_await run_in_turn(node, move, turn);
   }
   report->times.total = elapsed_ms(start);
   if (committed) {
@@ -371,7 +394,8 @@ awaitable<Status> migrate(Node& node, Move move) {
   }
   container->net().end_hold();
   (void)container->set_state(ContainerState::kRunning);
-  report->error = committed.error().message;
+  report->error = report->cancellation.requested() ? report->cancellation.check().error().message
+                                                   : committed.error().message;
   report->outcome = Outcome::kAborted;
   tell(*report);
   co_return tl::unexpected<Error>(committed.error());

@@ -21,6 +21,9 @@ struct StepError {
   Error error;
 };
 
+// Not a failure: there will be a place for it later.
+constexpr const char* kBusyStep = "busy";
+
 template <class T>
 using StepResult = tl::expected<T, StepError>;
 
@@ -133,7 +136,10 @@ StepResult<Prepared> prepare(Node& node, const json::object& offer) {
   if (!spec) return failed_at(step, spec.error());
 
   if (auto ok = check_compatible(*facts, node.facts()); !ok) return failed_at(step, ok.error());
-  if (auto ok = node.check_room(*spec); !ok) return failed_at(step, ok.error());
+  if (std::string why = node.why_wait(*migration, *spec); !why.empty()) {
+    return failed_at(kBusyStep, Error(Errc::kConflict, std::move(why)));
+  }
+  if (auto ok = node.check_room(*spec, Incoming::kArriving); !ok) return failed_at(step, ok.error());
   if (auto ok = check_memory(*resident); !ok) return failed_at(step, ok.error());
   auto container = Container::prepare(std::move(*spec), node.config());
   if (!container) return failed_at(step, container.error());
@@ -417,6 +423,11 @@ awaitable<void> serve_migration(Node& node, Link link, json::object offer) {
   auto arrived = co_await arrive(node, link, offer);
   if (arrived) co_return;
   const StepError& failure = arrived.error();
+  if (failure.step == kBusyStep) {  // the source asks again, several times a second
+    json::object busy{{"busy", failure.error.message}};
+    (void)co_await link.send(Kind::kAccepted, std::move(busy), node.config().timeouts.request);
+    co_return;
+  }
   log::warn("arrival of a container failed, nothing is left of it here",
             {{"migration", string_or(offer, "migration")},
              {"from", link.remote()},

@@ -75,7 +75,11 @@ TEST(Config, ShippedFileShowsTheDefaults) {
   EXPECT_EQ(shipped->engine.precopy_limit, bare->engine.precopy_limit);
   EXPECT_EQ(shipped->engine.patterns, bare->engine.patterns);
   EXPECT_EQ(shipped->paths.libexec, bare->paths.libexec);
+  EXPECT_EQ(shipped->timeouts.queue, bare->timeouts.queue);
   EXPECT_EQ(shipped->limits.migrations_per_node, bare->limits.migrations_per_node);
+  EXPECT_EQ(shipped->limits.migrations_per_fabric, bare->limits.migrations_per_fabric);
+  EXPECT_EQ(shipped->limits.arrivals_per_node, bare->limits.arrivals_per_node);
+  EXPECT_EQ(shipped->limits.frozen_per_node, bare->limits.frozen_per_node);
 }
 
 TEST(Config, Defaults) {

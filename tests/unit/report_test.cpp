@@ -22,6 +22,7 @@ TEST(Report, Json) {
   report.resident_bytes = 1ULL << 40;
   report.bytes_sent = 7;
   report.warnings = {"w"};
+  report.times.queued = 9;
   report.times.preflight = 1;
   report.times.pre_copy = 8;
   report.times.freeze = 2;
@@ -48,16 +49,38 @@ TEST(Report, Json) {
             R"("memory":{"pages":9,"pages_frozen":0,"pages_untracked":0,"pages_zero":0,)"
             R"("pages_later":0,"pages_wanted":0,"bytes_raw":0,"survey_ms":0E0,"send_ms":0E0,"criu_dump_ms":0E0,)"
             R"("untracked_reason":""},)"
-            R"("held":{"frames":13,"bytes":14,"delivered":15,"dropped":16},"rounds":[],"preflight_ms":1E0,"pre_copy_ms":8E0,)"
+            R"("held":{"frames":13,"bytes":14,"delivered":15,"dropped":16},"rounds":[],)"
+            R"("queued_ms":9E0,"preflight_ms":1E0,"pre_copy_ms":8E0,)"
             R"("downtime_ms":2.7001E1,"downtime_parts_ms":)"
             R"({"freeze":2E0,"dump":3E0,"transfer":4E0,"restore":5E0,"network":6E0,"resume":7E0},)"
-            R"("drain_ms":0E0,"total_ms":3E1,"warnings":["w"]})");
+            R"("drain_ms":0E0,"total_ms":3E1,"warnings":["w"],)"
+            R"("queue_position":0,"waiting_for":"","remaining_bytes":0,"rate_bytes_per_s":0E0,)"
+            R"("dirty_bytes_per_s":0E0,"eta_s":0E0,"expected_downtime_ms":null})");
 }
 
 TEST(Report, WhatIsSentShowsWhileItRuns) {
   MigrationReport report;
   report.progress->bytes_sent = 4096;
   EXPECT_EQ(to_json(report).at("bytes_sent").to_number<int>(), 4096);
+}
+
+TEST(Report, ProgressWhileItRuns) {
+  MigrationReport report;
+  report.mode = MigrationMode::kPreCopy;
+  report.phase = "pre-copy";
+  report.progress->pages_to_send = 1000;
+  report.progress->pages_sent = 600;
+  report.nominal_bytes_per_s = 4096000;
+  RoundReport round;
+  round.decision.dirty_bytes_per_s = 1024000;
+  round.decision.send_bytes_per_s = 2048000;
+  round.decision.expected_downtime_s = 0.03;
+  report.rounds.push_back(round);
+  const json::object out = to_json(report);
+  EXPECT_EQ(out.at("remaining_bytes").to_number<int>(), 400 * 4096);
+  EXPECT_EQ(out.at("dirty_bytes_per_s").to_number<int>(), 1024000);
+  EXPECT_NEAR(out.at("expected_downtime_ms").to_number<double>(), kFixedLiveMs + 30, 0.01);
+  EXPECT_NEAR(out.at("eta_s").to_number<double>(), 0.8 * 2 + 0.2, 0.001);
 }
 
 TEST(Report, ModesHaveNames) {

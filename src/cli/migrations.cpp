@@ -1,0 +1,75 @@
+// `lifeboat migrations` and `lifeboat top`: what moved, and what is moving.
+#include <unistd.h>
+
+#include <iostream>
+#include <thread>
+
+#include "base/asio.hpp"
+#include "cli/cli.hpp"
+#include "cli/progress.hpp"
+
+namespace lifeboat {
+
+namespace {
+
+std::vector<std::string> migration_row(const json::object& item) {
+  return {string_or(item, "id"),      string_or(item, "container"),
+          string_or(item, "source"),  string_or(item, "target"),
+          string_or(item, "fabric"),  string_or(item, "outcome"),
+          mib(item, "bytes_sent"),    fixed(number_or(item, "downtime_ms"), 0) + " ms",
+          fixed(number_or(item, "total_ms"), 0) + " ms"};
+}
+
+const std::vector<std::string> kMigrationHead = {"MIGRATION", "CONTAINER", "FROM", "TO", "FABRIC",
+                                                 "OUTCOME",   "SENT",      "DOWNTIME", "TOTAL"};
+
+// Of all nodes that answer; `silent` names the others.
+Result<json::array> all_under_way(ApiClient& api, std::string& silent) {
+  TRY(const json::object answer, api.get("/v1/nodes"));
+  TRY(const json::array* nodes, get_array(answer, "nodes"));
+  json::array all;
+  for (const json::value& node : *nodes) {
+    auto list = get_array(node.get_object(), "migrations");
+    if (list) {
+      all.insert(all.end(), (*list)->begin(), (*list)->end());
+    } else {
+      silent += " " + string_or(node.get_object(), "name");
+    }
+  }
+  return all;
+}
+
+}  // namespace
+
+int migrations(ApiClient& api, const Options& options) {
+  if (options.name.empty()) {
+    return show_list(api.get("/v1/migrations"), options, "migrations", kMigrationHead,
+                     migration_row);
+  }
+  auto answer = api.get("/v1/migrations/" + options.name);
+  if (!answer) return tell(answer.error(), options);
+  print_json(*answer);
+  return kOk;
+}
+
+int top(ApiClient& api, const Options& options) {
+  const bool once = options.once || options.as_json || ::isatty(STDOUT_FILENO) != 1;
+  for (;;) {
+    std::string silent;
+    auto all = all_under_way(api, silent);
+    if (!all) return tell(all.error(), options);
+    if (options.as_json) {
+      print_json({{"migrations", std::move(*all)}});
+      return kOk;
+    }
+    Table table(kProgressHead);
+    for (const json::value& item : *all) table.add(progress_row(item.get_object()));
+    std::string text = table.text();
+    if (!silent.empty()) text += "these nodes do not answer:" + silent + "\n";
+    std::cout << (once ? text : "\033[H\033[J" + fit_terminal(text, STDOUT_FILENO)) << std::flush;
+    if (once) return kOk;
+    std::this_thread::sleep_for(Milliseconds(500));
+  }
+}
+
+}  // namespace lifeboat

@@ -101,6 +101,16 @@ std::string rounds_text(const json::object& report) {
          (decision ? string_or(**decision, "reason") : "") + "\n";
 }
 
+// "256 MiB of pages went as 31 MiB: 1200 zero, 40 duplicate, 30000 compressed"
+std::string memory_text(const json::object& report) {
+  auto memory = get_object(report, "memory");
+  if (!memory || number_or(**memory, "bytes_raw") <= 0) return "";
+  const auto pages = [&](const char* key) { return fixed(number_or(**memory, key), 0); };
+  return mib(**memory, "bytes_raw") + " of pages went as " + mib(**memory, "bytes_on_wire") + ": " +
+         pages("pages_zero") + " zero, " + pages("pages_duplicate") + " duplicate, " +
+         pages("pages_compressed") + " compressed\n";
+}
+
 int show_prediction(const json::object& answer, const Options& options) {
   if (options.as_json) {
     print_json(answer);
@@ -150,7 +160,7 @@ int migrate(ApiClient& api, const Options& options) {
                   << fixed(number_or(*report, "downtime_ms"), 1) << " ms (" << parts_text(*report)
                   << "), " << mib(*report, "bytes_sent") << " over " << string_or(*report, "fabric")
                   << " in " << fixed(number_or(*report, "total_ms"), 0) << " ms\n"
-                  << rounds_text(*report);
+                  << rounds_text(*report) << memory_text(*report);
       }
       return kOk;
     }

@@ -38,14 +38,6 @@ std::uint64_t bytes_of(const std::vector<AddressRange>& ranges) {
   return bytes;
 }
 
-void add(SendCounts& total, const SendCounts& more) {
-  total.pages += more.pages;
-  total.zero_pages += more.zero_pages;
-  total.payload_bytes += more.payload_bytes;
-  total.raw_bytes += more.raw_bytes;
-  total.unread_pages += more.unread_pages;
-}
-
 // How many of the runs to send before the progress is told: about 64 MiB.
 std::size_t slice_of(std::span<const PageRun> runs) {
   constexpr std::uint64_t kPages = 16384;
@@ -61,15 +53,20 @@ double seconds_since(SteadyClock::time_point start) { return elapsed_ms(start) /
 
 MemorySource::MemorySource(Cgroup cgroup, std::vector<Fd> connections, MemoryOptions options,
                            std::shared_ptr<MemoryProgress> progress)
-    : cgroup_(std::move(cgroup)), timeout_s_(options.timeout_s), progress_(std::move(progress)) {
+    : cgroup_(std::move(cgroup)),
+      bandwidth_(connections.size(),
+                 [this](std::size_t i, std::uint64_t rate) { senders_[i]->limit(rate); }),
+      timeout_s_(options.timeout_s),
+      progress_(std::move(progress)) {
   PageSender::Options sender;
   sender.shards = static_cast<unsigned>(connections.size());
   sender.timeout_s = options.timeout_s;
+  sender.compression = options.compression;
   for (Fd& connection : connections) {
     senders_.push_back(std::make_unique<PageSender>(std::move(connection), sender));
-    if (options.bytes_per_s > 0) senders_.back()->limit(options.bytes_per_s / sender.shards);
     ++sender.shard;
   }
+  limit(options.bytes_per_s);
 }
 
 MemorySource::~MemorySource() {
@@ -106,9 +103,14 @@ std::unique_ptr<PageServer> MemorySource::serve_rest(Fd urgent) {
   std::map<std::uint32_t, pid_t> pids;
   for (const auto& [pid, process] : processes_) pids[process.pid] = pid;
   PageConnections connections;
+  bandwidth_.end();
+  // From now on the target's store gives pages back: it is no source of copies any more.
+  for (const auto& sender : senders_) sender->end_duplicates();
   connections.shards = std::move(senders_);
   PageSender::Options options;
   options.timeout_s = timeout_s_;
+  options.compression = CompressionMode::kOff;  // a thread waits for each of these pages
+  options.duplicates = false;
   connections.urgent = std::make_unique<PageSender>(std::move(urgent), options);
   return std::make_unique<PageServer>(std::move(pids), std::move(connections), progress_);
 }
@@ -181,7 +183,7 @@ Result<SendCounts> MemorySource::send_shard(PageSender& sender, Unread& unread) 
       TRY(const SendCounts sent, sender.send(job, missed));
       progress_->pages_sent += sent.pages;
       progress_->bytes_sent += sent.payload_bytes;
-      add(total, sent);
+      total += sent;
     }
     if (!missed.empty()) unread.emplace_back(pid, std::move(missed));
   }
@@ -199,7 +201,9 @@ Result<SendCounts> MemorySource::send_all() {
   std::vector<Result<SendCounts>> counts(senders_.size());
   std::vector<Unread> unread(senders_.size());
   const auto send_part = [&](std::size_t index) {
+    bandwidth_.busy(index, true);
     counts[index] = send_shard(*senders_[index], unread[index]);
+    bandwidth_.busy(index, false);
   };
   {
     std::vector<std::jthread> threads;
@@ -209,12 +213,12 @@ Result<SendCounts> MemorySource::send_all() {
   SendCounts total;
   for (std::size_t i = 0; i < senders_.size(); ++i) {
     if (!counts[i]) return counts[i];
-    add(total, *counts[i]);
+    total += *counts[i];
     for (const auto& [pid, runs] : unread[i]) {
       for (const PageRun& run : runs) processes_[pid].carried.remove(run.address, run.pages);
     }
   }
-  add(counts_, total);
+  counts_ += total;
   return total;
 }
 

@@ -166,7 +166,8 @@ awaitable<Result<PreparedRestore>> PreparedRestore::prepare(RestoreRequest wante
   CO_TRY(CriuDirectories directories, open_directories(wanted.paths));
   SpawnOptions options = worker_options(wanted.netns_fd);
   options.cgroup_procs = wanted.cgroup + "/cgroup.procs";
-  options.bind_mounts.emplace_back(wanted.mounts.front().source, wanted.root);
+  // An overlay is mounted when nobody changes its layer any more.
+  if (!wanted.overlay) options.bind_mounts.emplace_back(wanted.mounts.front().source, wanted.root);
   CO_TRY(Swrk swrk, co_await Swrk::start(wanted.paths.criu, std::move(options)));
   CO_CHECK_OK(co_await swrk.warm_up(kWarmUpLimit));
   co_return PreparedRestore(std::move(wanted), std::move(directories), std::move(swrk));
@@ -185,6 +186,7 @@ awaitable<Result<HeldRestore>> PreparedRestore::start(RestoreMemory memory) && {
     opts.add_external("mnt[" + external_name(i) + "]:" + source);
   }
   std::unique_ptr<Swrk> swrk = std::move(swrk_);
+  if (request_.overlay) CO_CHECK_OK(mount_overlay_in(swrk->pid(), *request_.overlay));
   CO_CHECK_OK(swrk->send(request));
   Arrived arrived;  // ends before `swrk`, of which it makes use
   CO_CHECK_OK(co_await advance_to(*swrk, "pre-resume", request_.paths, request_.limit, &arrived));

@@ -17,6 +17,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -54,6 +55,8 @@ struct RestoreRequest {
   std::string cgroup;         // directory of the cgroup the tasks are born in
   std::string root;           // empty directory where the root image is bound, privately
   std::vector<ExternalMount> mounts;
+  // Mounted there instead of the image when the layer is complete. Its mount_point is `root`.
+  std::optional<OverlayMount> overlay;
   Milliseconds limit{0};      // until every task is restored
 };
 

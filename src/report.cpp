@@ -58,6 +58,13 @@ json::object memory_json(const MemoryReport& memory) {
           {"untracked_reason", memory.untracked_reason}};
 }
 
+json::object layer_json(const LayerReport& layer) {
+  return {{"files", layer.files},
+          {"bytes_running", layer.bytes_running},
+          {"bytes_frozen", layer.bytes_frozen},
+          {"frozen_ms", rounded(layer.frozen_ms)}};
+}
+
 json::array rounds_json(const std::vector<RoundReport>& rounds) {
   json::array out;
   for (const RoundReport& round : rounds) {
@@ -92,6 +99,7 @@ json::object to_json(const MigrationReport& report) {
           {"round_pages", report.progress->pages_to_send.load()},
           {"round_pages_sent", report.progress->pages_sent.load()},
           {"memory", memory_json(report.memory)},
+          {"layer", layer_json(report.layer)},
           {"rounds", rounds_json(report.rounds)},
           {"preflight_ms", rounded(times.preflight)},
           {"pre_copy_ms", rounded(times.pre_copy)},

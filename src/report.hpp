@@ -75,6 +75,14 @@ struct MemoryReport {
   std::string untracked_reason;
 };
 
+// What became of the container's writable layer; all zero when its root is read-only.
+struct LayerReport {
+  std::uint64_t files = 0;          // in the end, directories not counted
+  std::uint64_t bytes_running = 0;  // on the wire while it ran
+  std::uint64_t bytes_frozen = 0;   // on the wire while it was frozen
+  double frozen_ms = 0;             // looking for these and sending them, beside the dump
+};
+
 struct MigrationReport {
   std::string id;
   std::string container;
@@ -92,6 +100,7 @@ struct MigrationReport {
   bool retry_without_pages = false;  // this attempt failed in a way that CRIU's images avoid
   std::vector<RoundReport> rounds;
   MemoryReport memory;
+  LayerReport layer;
   std::shared_ptr<MemoryProgress> progress = std::make_shared<MemoryProgress>();
   Cancellation cancellation;
   std::vector<std::string> warnings;

@@ -112,6 +112,10 @@ int show_prediction(const json::object& answer, const Options& options) {
             << " MB/s are rewritten\n  predicted: downtime "
             << fixed(number_or(answer, "downtime_ms"), 0) << " ms, total "
             << fixed(number_or(answer, "total_ms"), 0) << " ms\n";
+  if (number_or(answer, "layer_files") > 0) {
+    std::cout << "  with its writable layer: " << mib(answer, "layer_bytes") << " in "
+              << fixed(number_or(answer, "layer_files"), 0) << " files\n";
+  }
   return kOk;
 }
 

@@ -89,6 +89,10 @@ awaitable<Result<Connected>> connect(Node& node, Move move) {
   CO_CHECK_OK(check_user(move.container->init_uid()));
   CO_CHECK_OK(check_sources(move.container->spec()));
   CO_CHECK_OK(check_sockets(move, node));
+  std::unique_ptr<LayerSender> layer;
+  if (move.container->layer()) {
+    CO_TRY(layer, co_await LayerSender::open(*move.container));
+  }
   const Config& config = node.config();
   const std::string address = config.find_node(move.target)->addresses.at(move.fabric);
   auto link = co_await Link::connect(address, config.peer_port, node.peer_name(),
@@ -101,6 +105,7 @@ awaitable<Result<Connected>> connect(Node& node, Move move) {
                      {"source", node.name()},
                      {"spec", to_json(move.container->spec())},
                      {"resident_bytes", move.container->resident_bytes()},
+                     {"layer_bytes", layer ? layer->bytes() : 0},
                      {"pages", move.report->mode == MigrationMode::kPreCopy},
                      {"facts", to_json(node.facts())}};
   CO_CHECK_OK(co_await link->send(Kind::kOffer, std::move(offer), config.timeouts.request));
@@ -116,7 +121,7 @@ awaitable<Result<Connected>> connect(Node& node, Move move) {
     }
     memory = std::move(*opened);
   }
-  Connected connected{std::move(move), std::move(*link), std::move(memory)};
+  Connected connected{std::move(move), std::move(*link), std::move(memory), std::move(layer)};
   co_return connected;
 }
 

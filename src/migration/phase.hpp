@@ -24,6 +24,7 @@
 
 #include "criu_glue/checkpoint.hpp"
 #include "criu_glue/images.hpp"
+#include "migration/layer_transfer.hpp"
 #include "migration/link.hpp"
 #include "migration/memory_source.hpp"
 #include "migration/sockets.hpp"
@@ -45,6 +46,7 @@ struct Connected {
   Move move;
   Link link;
   std::unique_ptr<MemorySource> memory;  // null: memory goes through CRIU's images
+  std::unique_ptr<LayerSender> layer;    // null: the root is read-only
 };
 
 struct PreCopied {

@@ -74,9 +74,19 @@ awaitable<Result<PreCopied>> pre_copy(Node& node, Connected peer) {
         link->close();
         if (memory != nullptr) memory->cancel();
       });
+  if (peer.layer) {
+    report.phase = "layer";
+    report.layer = LayerReport();
+    CO_CHECK_OK(co_await peer.layer->send_running(peer.link, report.layer, config.timeouts.idle));
+  }
   if (peer.memory) {
     CO_CHECK_OK(co_await send_rounds(node, peer));
     report.memory.untracked_reason = peer.memory->untracked_reason();
+  }
+  // What was written meanwhile, so that little is left for the freeze.
+  if (peer.layer) {
+    report.phase = "layer";
+    CO_CHECK_OK(co_await peer.layer->send_running(peer.link, report.layer, config.timeouts.idle));
   }
   // CRIU is started and has looked at the kernel before the freeze.
   report.phase = "prepare";
@@ -111,10 +121,14 @@ awaitable<Result<json::object>> watch_and_predict(Node& node, Move move, Migrati
   const double rest_ms = std::min(dirty_bytes * interval_s, bytes) / rate * 1000;
   const bool live = mode == MigrationMode::kPreCopy;
   const double downtime_ms = live ? kFixedMs + rest_ms : stopped_ms;
-  const double running_ms = live ? (bytes + dirty_bytes) / rate * 1000 : 0;
+  const std::uint64_t layer_bytes = connected.layer ? connected.layer->bytes() : 0;
+  const double running_ms = (live ? (bytes + dirty_bytes) / rate * 1000 : 0) +
+                            static_cast<double>(layer_bytes) / rate * 1000;
   json::object answer{{"container", container->spec().id}, {"fabric", fabric},
                       {"mode", to_string(mode)},           {"resident_bytes", resident},
                       {"dirty_bytes_per_s", dirty_bytes},  {"downtime_ms", downtime_ms},
+                      {"layer_bytes", layer_bytes},
+                      {"layer_files", connected.layer ? connected.layer->files() : 0},
                       {"total_ms", running_ms + downtime_ms}};
   co_return answer;
 }

@@ -15,6 +15,7 @@ std::size_t limit_of(Kind kind) {
     case Kind::kImageData:
       return kDataHeaderBytes + kDataBytesMax;
     case Kind::kFinalPages:
+    case Kind::kLayer:
       return kDataBytesMax;
     case Kind::kRequest:
     case Kind::kResponse:
@@ -28,6 +29,7 @@ std::size_t limit_of(Kind kind) {
     case Kind::kRunning:
     case Kind::kPages:
     case Kind::kMemoryEnd:
+    case Kind::kLayerEnd:
       return kJsonBytesMax;
     case Kind::kInvalid:
       return 0;

@@ -15,6 +15,8 @@
 //     [with pages: for each page connection, on a connection of its own, after the Hellos]
 //     Pages {migration, shard, shards}  ->   given to the pager
 //                                       <-   Response {} | Failed; then page_stream.hpp
+//     [with a writable layer, once or more, the last time while the container is frozen]
+//     Layer ..., LayerEnd {last}        ->   written to the layer's directory
 //     [rounds of pre-copy on the page connections; from here on the container is frozen]
 //     FinalPages ... (FinalPage[])      ->   every page there is
 //     MemoryEnd {pages, hash}           ->   the pager checks that it has them all
@@ -42,7 +44,7 @@
 namespace lifeboat::protocol {
 
 inline constexpr std::uint32_t kMagic = 0x3154424c;  // "LBT1"
-inline constexpr unsigned kVersion = 2;
+inline constexpr unsigned kVersion = 3;
 
 enum class Kind : std::uint16_t {
   kInvalid = 0,
@@ -61,6 +63,8 @@ enum class Kind : std::uint16_t {
   kPages = 24,       // {migration, shard, shards}: this connection carries pages
   kFinalPages = 25,
   kMemoryEnd = 26,  // {pages, hash}
+  kLayer = 40,      // records of layer.hpp
+  kLayerEnd = 41,   // {last}: the end of a pass
 };
 
 [[nodiscard]] constexpr std::string_view to_string(Kind kind) {
@@ -97,6 +101,10 @@ enum class Kind : std::uint16_t {
       return "FinalPages";
     case Kind::kMemoryEnd:
       return "MemoryEnd";
+    case Kind::kLayer:
+      return "Layer";
+    case Kind::kLayerEnd:
+      return "LayerEnd";
   }
   return "unknown";
 }

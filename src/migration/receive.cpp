@@ -91,7 +91,7 @@ awaitable<Result<json::object>> receive_images(const Config& config, ReceiveRequ
   Milliseconds silence = config.timeouts.dump + config.timeouts.idle;
   if (request.pager) silence += config.engine.precopy_limit;
   for (;;) {
-    CO_TRY(const Frame frame, co_await link.receive(silence));
+    CO_TRY(Frame frame, co_await link.receive(silence));
     if (frame.kind == Kind::kImageData) {
       CO_CHECK_OK(store_chunk(writer, frame));
       continue;
@@ -100,13 +100,18 @@ awaitable<Result<json::object>> receive_images(const Config& config, ReceiveRequ
       CO_CHECK_OK(final_list.append(frame.payload, request.bytes_max));
       continue;
     }
+    if (request.layer != nullptr && (frame.kind == Kind::kLayer || frame.kind == Kind::kLayerEnd)) {
+      CO_CHECK_OK(co_await request.layer->take(std::move(frame)));
+      continue;
+    }
     CO_TRY(json::object body, parse_object(frame.text()));
     if (frame.kind == Kind::kMemoryEnd && !memory_complete) {
       CO_TRY(Fd list, final_list.finish(body));
       auto checked = co_await request.pager->set_final(std::move(list));
       if (!checked) co_return tl::unexpected<Error>(checked.error().context("pager"));
       memory_complete = true;
-    } else if (frame.kind == Kind::kImageEnd && memory_complete) {
+    } else if (frame.kind == Kind::kImageEnd && memory_complete &&
+               (request.layer == nullptr || request.layer->complete())) {
       CO_CHECK_OK(check_complete(writer, body));
       co_return body;
     } else if (frame.kind == Kind::kImageOpen) {

@@ -6,6 +6,7 @@
 
 #include "config.hpp"
 #include "criu_glue/pager.hpp"
+#include "migration/layer_transfer.hpp"
 #include "migration/link.hpp"
 
 namespace lifeboat {
@@ -14,6 +15,7 @@ struct ReceiveRequest {
   std::string images;           // directory
   std::uint64_t bytes_max = 0;  // of images, and of what the list of pages may stand for
   std::shared_ptr<PagerClient> pager;  // null: all memory comes in the images
+  LayerReceiver* layer = nullptr;      // null: its root is read-only
 };
 
 // Receives the images, and with a pager the list of all pages, which it is given to check. Returns

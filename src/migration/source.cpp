@@ -90,6 +90,12 @@ Status check_dump(const Connected& peer, const ImageDirectory& images) {
                                       std::to_string(lazy.front().pid) + " in the container)");
 }
 
+// What of its writable layer the target lacks.
+awaitable<Status> send_layer(Connected& peer, Milliseconds idle) {
+  if (!peer.layer) co_return Status{};
+  co_return co_await peer.layer->send_frozen(peer.link, peer.move.report->layer, idle);
+}
+
 // A connection that is half-way made, or made and not yet accepted, cannot be dumped. They last for
 // a moment: if the freeze hits one, the container goes on for that moment and is frozen again.
 awaitable<Result<FrozenContainer>> freeze_between_connects(std::shared_ptr<Container> container,
@@ -150,10 +156,11 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
   bool dump_ended = false;
   auto reader = std::make_unique<ImageReader>(source.images->path());
   const std::uint64_t link_bytes = peer.link.bytes_sent();
-  auto [held, memory_sent, images_sent] =
+  auto [held, memory_sent, images_sent, layer_sent] =
       co_await (dump_then(std::move(source.dump), dump_ended, dumped_at) &&
                 send_memory(peer, config.timeouts.idle) &&
-                send_images(*reader, peer.link, dump_ended, config.timeouts.idle));
+                send_images(*reader, peer.link, dump_ended, config.timeouts.idle) &&
+                send_layer(peer, config.timeouts.idle));
   if (!held) co_return tl::unexpected<Error>(held.error());
   report.memory.criu_dump_ms = elapsed_ms(stopped_at, dumped_at);
   auto checked = check_dump(peer, *source.images);
@@ -161,10 +168,13 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
     report.retry_without_pages = true;
     co_return tl::unexpected<Error>(checked.error());
   }
-  for (const Status& sent : {memory_sent, images_sent}) {
+  for (const Status& sent : {memory_sent, images_sent, layer_sent}) {
     if (sent) continue;
     report.phase = "transfer";
     co_return tl::unexpected<Error>(sent.error());
+  }
+  if (peer.layer) {
+    CO_CHECK_OK(co_await peer.layer->send_rest(peer.link, report.layer, config.timeouts.idle));
   }
   report.memory.bytes_frozen += peer.link.bytes_sent() - link_bytes;
   dumped_at = SteadyClock::now();

@@ -84,6 +84,7 @@ struct Prepared {
   std::uint64_t image_bytes_max;
   std::optional<ArrivingPager> pager;  // when memory does not come in CRIU's images
   std::unique_ptr<PreparedRestore> criu;
+  std::unique_ptr<LayerReceiver> layer;  // when its root is writable
 };
 
 struct Restored {
@@ -134,12 +135,20 @@ StepResult<Prepared> prepare(Node& node, const json::object& offer) {
   }
   auto images = ImageDirectory::create(node.config().paths.run_dir + "/images", *migration);
   if (!images) return failed_at(step, images.error());
+  std::unique_ptr<LayerReceiver> layer;
+  if (shared->layer()) {
+    auto opened = LayerReceiver::open(*shared->layer(), get_u64(offer, "layer_bytes").value_or(0),
+                                      shared->spec().writable_bytes);
+    if (!opened) return failed_at(step, opened.error());
+    layer = std::move(*opened);
+  }
   node.add(shared);
   return Prepared{*migration, *source, Arrival(node, *migration, shared),
                   std::make_unique<ImageDirectory>(std::move(*images)),
                   *resident + *resident / 4 + kImageSlackBytes,
                   std::nullopt,
-                  nullptr};
+                  nullptr,
+                  std::move(layer)};
 }
 
 RestoreRequest restore_request(const Node& node, const Prepared& prepared,
@@ -154,6 +163,7 @@ RestoreRequest restore_request(const Node& node, const Prepared& prepared,
   request.root = container.directory() + "/root";
   request.limit = node.config().timeouts.restore;
   request.mounts = std::move(mounts);
+  if (container.layer()) request.overlay = container.layer()->overlay(request.root);
   return request;
 }
 
@@ -203,6 +213,7 @@ awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& lin
   request.images = prepared.images->path();
   request.bytes_max = prepared.image_bytes_max;
   if (prepared.pager) request.pager = prepared.pager->shared();
+  request.layer = prepared.layer.get();
   auto end = co_await receive_images(node.config(), std::move(request), link);
   const auto start = SteadyClock::now();
   if (!end) co_return failed_at("transfer", end.error());
@@ -219,6 +230,7 @@ awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& lin
   if (auto ok = check_connections(established, held->init_pid()); !ok) {
     co_return failed_at("restore", ok.error());
   }
+  if (prepared.layer) co_await prepared.layer->settle();
   Restored restored{std::move(prepared), std::move(*held), std::move(established),
                     elapsed_ms(start)};
   co_return restored;

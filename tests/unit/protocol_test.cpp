@@ -13,7 +13,8 @@ namespace {
 constexpr Kind kKinds[] = {Kind::kHello,     Kind::kRequest,   Kind::kResponse, Kind::kFailed,
                            Kind::kOffer,     Kind::kAccepted,  Kind::kImageOpen, Kind::kImageData,
                            Kind::kImageEnd,  Kind::kStaged,    Kind::kCommit,   Kind::kRunning,
-                           Kind::kPages,     Kind::kFinalPages, Kind::kMemoryEnd};
+                           Kind::kPages,     Kind::kFinalPages, Kind::kMemoryEnd,
+                           Kind::kLayer,     Kind::kLayerEnd};
 
 struct Raw {
   unsigned char bytes[kHeaderBytes] = {};
@@ -35,7 +36,7 @@ std::string refused(const Raw& header) {
 
 std::size_t limit(Kind kind) {
   if (kind == Kind::kHello) return kHelloBytesMax;
-  if (kind == Kind::kFinalPages) return kDataBytesMax;
+  if (kind == Kind::kFinalPages || kind == Kind::kLayer) return kDataBytesMax;
   return kind == Kind::kImageData ? kDataHeaderBytes + kDataBytesMax : kJsonBytesMax;
 }
 

@@ -34,6 +34,7 @@ TEST(Report, Json) {
   report.times.total = 30;
   report.memory.pages = 9;
   report.memory.bytes_frozen = 10;
+  report.layer = {11, 12, 13, 14};
   report.progress->pages_to_send = 12;
   report.progress->pages_sent = 11;
   EXPECT_EQ(json::serialize(to_json(report)),
@@ -43,7 +44,8 @@ TEST(Report, Json) {
             R"("bytes_sent":7,"frozen_bytes":10,"round_pages":12,"round_pages_sent":11,)"
             R"("memory":{"pages":9,"pages_frozen":0,"pages_untracked":0,"pages_zero":0,)"
             R"("bytes_raw":0,"survey_ms":0E0,"send_ms":0E0,"criu_dump_ms":0E0,)"
-            R"("untracked_reason":""},"rounds":[],"preflight_ms":1E0,"pre_copy_ms":8E0,)"
+            R"("untracked_reason":""},"layer":{"files":11,"bytes_running":12,)"
+            R"("bytes_frozen":13,"frozen_ms":1.4E1},"rounds":[],"preflight_ms":1E0,"pre_copy_ms":8E0,)"
             R"("downtime_ms":2.7001E1,"downtime_parts_ms":)"
             R"({"freeze":2E0,"dump":3E0,"transfer":4E0,"restore":5E0,"network":6E0,"resume":7E0},)"
             R"("total_ms":3E1,"warnings":["w"]})");

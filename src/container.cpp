@@ -172,8 +172,8 @@ Result<std::unique_ptr<Container>> Container::adopt(const std::string& directory
   container->set_init(std::move(init));
   container->state_ = state;
   if (container->spec_.writable_bytes > 0) {
-    TRY(const std::string root, bundle_root(container->spec_));
-    container->layer_.emplace(config.paths.layers_dir, container->spec_.id, root);
+    // Its root is mounted already: what is below it does not matter any more.
+    container->layer_.emplace(config.paths.layers_dir, container->spec_.id, "");
   }
   container->migration_ = string_or(record, "migration");
   container->migration_peer_ = string_or(record, "migration_peer");

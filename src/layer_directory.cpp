@@ -6,7 +6,9 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
+#include <thread>
 
 #include "base/file.hpp"
 
@@ -40,7 +42,8 @@ Result<LayerDirectory> LayerDirectory::create(const std::string& layers_dir, con
                                               const std::string& lower) {
   LayerDirectory layer(layers_dir, id, lower);
   CHECK_OK(remove_tree(layer.directory_));
-  CHECK_OK(make_directories(layer.upper()));
+  // Twice: LAYERS_DIR goes when the last layer has gone, see remove().
+  if (!make_directories(layer.upper())) CHECK_OK(make_directories(layer.upper()));
   CHECK_OK(make_directories(layer.directory_ + "/work"));
   auto fit = check_file_system(layer.upper());
   struct stat image {};
@@ -72,8 +75,20 @@ Result<std::uint64_t> LayerDirectory::free_bytes() const {
 }
 
 void LayerDirectory::remove() const {
-  (void)remove_tree(directory_);
-  (void)::rmdir(fs::path(directory_).parent_path().c_str());
+  static std::atomic<unsigned> count{0};
+  const fs::path path(directory_);
+  fs::path gone;
+  // A name may be that of one which an earlier daemon could not finish.
+  do {
+    gone = path.parent_path() / (".gone-" + std::to_string(count++));
+    if (::rename(path.c_str(), gone.c_str()) == 0) break;
+    if (errno != ENOTEMPTY && errno != EEXIST) return;
+  } while (true);
+  // Should the daemon end first, its successor finds the rest.
+  std::thread([gone] {
+    (void)remove_tree(gone);
+    (void)::rmdir(gone.parent_path().c_str());
+  }).detach();
 }
 
 std::vector<std::string> layers_present(const std::string& layers_dir) {

@@ -28,7 +28,8 @@ class LayerDirectory {
   [[nodiscard]] OverlayMount overlay(std::string mount_point) const;
   // Bytes that could still be written there.
   [[nodiscard]] Result<std::uint64_t> free_bytes() const;
-  // Best effort; also LAYERS_DIR itself, if this was the last one.
+  // Its name is free at once; what is in it goes on a thread of its own (it may be many files), and
+  // LAYERS_DIR itself after the last one. Best effort.
   void remove() const;
 
  private:

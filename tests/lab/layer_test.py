@@ -106,7 +106,8 @@ class LayerTest:
           difference(before, describe(self.upper(target))))
     names = os.listdir(os.path.join(self.upper(target), 'data/live'))
     check(f'{name}: no name of CRIU\'s is left', sorted(names) == ['log', 'mapped', 'other'], names)
-    check(f'{name}: nothing is left at the source', self.layers(source) == [], self.layers(source))
+    operator.wait_for(lambda: f'{source} has {self.layers(source)}', 5, lambda: not self.layers(source))
+    check(f'{name}: nothing is left at the source', True)
     report = self.lab.api('GET', '/v1/migrations', node=source)[1]['migrations'][-1]
     layer = report['layer']
     print(f'   {layer} downtime {report["downtime_ms"]} ms {report["warnings"]}')

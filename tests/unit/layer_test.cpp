@@ -17,6 +17,8 @@
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -350,13 +352,14 @@ TEST_F(Layer, NothingNewCostsNothingFor10000Files) {
   EXPECT_EQ(source_->counts().files, 10'000u);
   settle();
   const auto start = std::chrono::steady_clock::now();
+  const std::clock_t cpu = std::clock();
   EXPECT_EQ(pass(), 0u);
+  const double cpu_ms = static_cast<double>(std::clock() - cpu) * 1000 / CLOCKS_PER_SEC;
   const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   const auto rest = std::chrono::steady_clock::now();
   ASSERT_TRUE(source_->begin_rest());
   const double rest_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - rest).count();
-  RecordProperty("unchanged_ms", std::to_string(ms));
-  std::cout << "10,000 files, none changed: " << ms << " ms, then " << rest_ms << " ms after the dump\n";
+  std::cout << "10,000 files, none changed: " << ms << " ms (" << cpu_ms << " ms of CPU), then " << rest_ms << " ms after the dump\n";
   expect_same();
 }
 

@@ -8,12 +8,16 @@
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace lifeboat {
@@ -41,14 +45,45 @@ Result<std::uint64_t> find_syscall(pid_t pid) {
   return fail(Errc::kUnavailable, "no system call instruction found in its vDSO");
 }
 
+// How long a thread may take to stop: one that waits for a disk or in vfork() does not.
+constexpr std::chrono::milliseconds kStopLimit{200};
+
+struct ThreadState {
+  char run = '?';         // R, S, D, T, t, Z, X
+  pid_t tracer = 0;       // who has it under ptrace already
+  bool filtered = false;  // by seccomp: it might be killed for a system call that we make in it
+};
+
+ThreadState state_of(pid_t pid, pid_t tid) {
+  ThreadState state;
+  std::ifstream status("/proc/" + std::to_string(pid) + "/task/" + std::to_string(tid) + "/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind("State:", 0) == 0) (void)std::sscanf(line.c_str(), "State: %c", &state.run);
+    if (line.rfind("TracerPid:", 0) == 0) state.tracer = std::atoi(line.c_str() + 10);
+    if (line.rfind("Seccomp:", 0) == 0) state.filtered = std::atoi(line.c_str() + 8) != 0;
+  }
+  return state;
+}
+
 // One thread under ptrace; let go on destruction with the registers it had.
 class StoppedThread {
  public:
-  static Result<StoppedThread> stop(pid_t tid) {
-    if (::ptrace(PTRACE_SEIZE, tid, 0, PTRACE_O_TRACESYSGOOD) != 0) return fail_errno("ptrace");
+  static Result<StoppedThread> stop(pid_t tid, const ThreadState& state) {
+    unsigned long options = PTRACE_O_TRACESYSGOOD;
+    if (state.filtered) options |= PTRACE_O_SUSPEND_SECCOMP;
+    if (::ptrace(PTRACE_SEIZE, tid, 0, options) != 0) {
+      if (state.tracer > 0) {
+        return fail(Errc::kUnavailable, "process " + std::to_string(state.tracer) + " is tracing it");
+      }
+      return fail_errno(state.filtered ? "ptrace, its seccomp filter suspended" : "ptrace");
+    }
     StoppedThread thread(tid);
     CHECK_OK(thread.interrupt());
     if (::ptrace(PTRACE_GETREGS, tid, 0, &thread.saved_) != 0) return fail_errno("ptrace registers");
+    constexpr unsigned long long kUserCode64 = 0x33;
+    if (thread.saved_.cs != kUserCode64) {
+      return fail(Errc::kUnavailable, "it is in 32-bit code, whose system calls are others");
+    }
     thread.have_registers_ = true;
     return thread;
   }
@@ -92,7 +127,17 @@ class StoppedThread {
 
   Result<int> wait_stop() {
     int status = 0;
-    if (::waitpid(tid_, &status, __WALL) != tid_) return fail_errno("wait for a traced thread");
+    const auto until = std::chrono::steady_clock::now() + kStopLimit;
+    for (;;) {
+      const pid_t which = ::waitpid(tid_, &status, __WALL | WNOHANG);
+      if (which == tid_) break;
+      if (which < 0) return fail_errno("wait for a traced thread");
+      if (std::chrono::steady_clock::now() > until) {
+        tid_ = -1;  // the kernel lets it go when this thread of ours ends
+        return fail(Errc::kUnavailable, "its thread does not stop: it waits in the kernel");
+      }
+      ::usleep(20);
+    }
     if (!WIFSTOPPED(status)) {
       tid_ = -1;
       return fail(Errc::kNotFound, "the process has ended");
@@ -130,7 +175,12 @@ class StoppedThread {
 };
 
 Result<Fd> inject_into(pid_t pid, pid_t tid, std::uint64_t instruction) {
-  TRY(StoppedThread thread, StoppedThread::stop(tid));
+  const ThreadState state = state_of(pid, tid);
+  if (state.run == 'Z' || state.run == 'X') return fail(Errc::kNotFound, "it has ended");
+  if (state.run == 'D') {
+    return fail(Errc::kUnavailable, "its thread waits in the kernel and cannot be stopped");
+  }
+  TRY(StoppedThread thread, StoppedThread::stop(tid, state));
   thread.set_group(pid);
   TRY(const long made, thread.call(instruction, SYS_userfaultfd,
                                    O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY, 0, 0));
@@ -144,20 +194,34 @@ Result<Fd> inject_into(pid_t pid, pid_t tid, std::uint64_t instruction) {
   return uffd;
 }
 
-}  // namespace
-
-Result<Fd> inject_userfaultfd(pid_t pid) {
-  TRY(const std::uint64_t instruction, find_syscall(pid));
+Result<Fd> inject_into_any(pid_t pid) {
+  const ThreadState state = state_of(pid, pid);
+  if (state.run == '?') return fail(Errc::kNotFound, "it has ended");
+  auto instruction = find_syscall(pid);
+  if (!instruction) {
+    if (state.run == 'Z') return fail(Errc::kNotFound, "it has ended (a zombie)");
+    return tl::unexpected<Error>(instruction.error());
+  }
   Error last(Errc::kNotFound, "it has no thread");
   std::error_code error;
   const std::string tasks = "/proc/" + std::to_string(pid) + "/task";
-  for (const auto& entry : std::filesystem::directory_iterator(tasks, error)) {
-    const pid_t tid = static_cast<pid_t>(std::strtol(entry.path().filename().c_str(), nullptr, 10));
-    auto uffd = inject_into(pid, tid, instruction);
+  for (std::filesystem::directory_iterator at(tasks, error), end; !error && at != end;
+       at.increment(error)) {
+    const pid_t tid = static_cast<pid_t>(std::strtol(at->path().filename().c_str(), nullptr, 10));
+    auto uffd = inject_into(pid, tid, *instruction);
     if (uffd) return uffd;
     last = uffd.error();
   }
   return tl::unexpected<Error>(last);
+}
+
+}  // namespace
+
+// On a thread of its own: what it traces, the kernel lets go when it ends, whatever went wrong.
+Result<Fd> inject_userfaultfd(pid_t pid) {
+  Result<Fd> uffd;
+  std::jthread([&] { uffd = inject_into_any(pid); }).join();
+  return uffd;
 }
 
 }  // namespace lifeboat

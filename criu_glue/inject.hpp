@@ -11,7 +11,9 @@ namespace lifeboat {
 // Stops one thread of the process for some tenths of a millisecond, lets it run userfaultfd() by
 // way of the `syscall` instruction in its vDSO, takes the descriptor over and closes it there. The
 // thread's own system call, if it was in one, is restarted as after any signal without handler.
-// No code of the process is changed.
+// No code of the process is changed, and no seccomp filter of it sees the call. A thread that cannot
+// be stopped within 0.2 s (it waits in the kernel), that another process traces or that runs 32-bit
+// code is left alone; kUnavailable or kNotFound with the reason when that is so of all of them.
 Result<Fd> inject_userfaultfd(pid_t pid);
 
 }  // namespace lifeboat

@@ -61,7 +61,10 @@ double seconds_since(SteadyClock::time_point start) { return elapsed_ms(start) /
 
 MemorySource::MemorySource(Cgroup cgroup, std::vector<Fd> connections, MemoryOptions options,
                            std::shared_ptr<MemoryProgress> progress)
-    : cgroup_(std::move(cgroup)), timeout_s_(options.timeout_s), progress_(std::move(progress)) {
+    : cgroup_(std::move(cgroup)),
+      timeout_s_(options.timeout_s),
+      tracking_(options.tracking),
+      progress_(std::move(progress)) {
   PageSender::Options sender;
   sender.shards = static_cast<unsigned>(connections.size());
   sender.timeout_s = options.timeout_s;
@@ -117,7 +120,8 @@ Status MemorySource::follow_processes(bool track) {
   const std::vector<pid_t> pids = cgroup_.pids();
   std::erase_if(processes_, [&](const auto& item) {
     return std::find(pids.begin(), pids.end(), item.first) == pids.end() ||
-           process_start_time(item.first) != item.second.start_time;
+           process_start_time(item.first) != item.second.start_time ||
+           !item.second.tracker->current();
   });
   for (const pid_t pid : pids) {
     if (processes_.contains(pid)) continue;
@@ -134,7 +138,7 @@ Status MemorySource::follow_processes(bool track) {
     process.pid = *inner;
     process.start_time = process_start_time(pid);
     if (track && bytes_of(*mappings) >= kTrackBytesMin) {
-      auto tracker = DirtyTracker::attach(pid);
+      auto tracker = DirtyTracker::attach(pid, tracking_);
       if (tracker) {
         process.tracker = std::move(*tracker);
       } else {
@@ -161,7 +165,7 @@ Status MemorySource::refresh_frozen() {
   Status status;
   for (auto& [pid, process] : processes_) {
     auto refreshed = process.tracker->refresh();
-    if (!refreshed && process_start_time(pid) != 0) status = refreshed;
+    if (!refreshed && process_start_time(pid) != 0 && process.tracker->current()) status = refreshed;
   }
   CHECK_OK(cgroup_.thaw());
   return status;
@@ -276,7 +280,7 @@ Result<RoundMeasurement> MemorySource::run_round(bool hold_back) {
     process.to_send.clear();
     auto found = process.tracker->collect();
     if (!found) {
-      if (process_start_time(pid) == 0) continue;
+      if (process_start_time(pid) == 0 || !process.tracker->current()) continue;
       return tl::unexpected<Error>(found.error());
     }
     choose(process, *found, hold_back, measured);

@@ -27,6 +27,7 @@ namespace lifeboat {
 struct MemoryOptions {
   std::uint64_t bytes_per_s = 0;  // over all connections; 0: no limit
   int timeout_s = 30;             // without progress on a connection
+  Tracking tracking = Tracking::kAuto;
 };
 
 // The result of the last pass, made while the container was frozen.
@@ -115,6 +116,7 @@ class MemorySource {
 
   Cgroup cgroup_;
   int timeout_s_;
+  Tracking tracking_;
   std::vector<std::unique_ptr<PageSender>> senders_;
   Processes processes_;
   std::shared_ptr<MemoryProgress> progress_;

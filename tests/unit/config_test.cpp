@@ -72,6 +72,7 @@ TEST(Config, ShippedFileShowsTheDefaults) {
   EXPECT_EQ(shipped->engine.round_interval, bare->engine.round_interval);
   EXPECT_EQ(shipped->engine.rounds_max, bare->engine.rounds_max);
   EXPECT_EQ(shipped->engine.precopy_limit, bare->engine.precopy_limit);
+  EXPECT_EQ(shipped->engine.tracking, bare->engine.tracking);
   EXPECT_EQ(shipped->paths.libexec, bare->paths.libexec);
   EXPECT_EQ(shipped->limits.migrations_per_node, bare->limits.migrations_per_node);
 }

@@ -880,7 +880,7 @@ class Strangers(Group):
     return (b'LBT1' + kind.to_bytes(2, 'little') + bytes(2) + size.to_bytes(4, 'little') + text)
 
   def test_peers(self):
-    hello = {'cluster': self.lab.name, 'node': 'n2', 'version': 2}
+    hello = {'cluster': self.lab.name, 'node': 'n2', 'version': 3}
     cases = (
       ('garbage', b'GET / HTTP/1.1\r\nHost: n1\r\n\r\n', 'wrong magic'),
       ('half a header', self.frame(1, hello)[:7], 'no progress before the deadline'),
@@ -891,7 +891,7 @@ class Strangers(Group):
       ('a greeting without a name', self.frame(1, {'cluster': self.lab.name}), "member 'node'"),
       ('a request before the greeting', self.frame(2, {'method': 'status'}),
        'sent Request where Hello was due'),
-      ('another version', self.frame(1, {**hello, 'version': 3}), 'speaks protocol version 3'),
+      ('another version', self.frame(1, {**hello, 'version': 4}), 'speaks protocol version 4'),
       ('another cluster', self.frame(1, {**hello, 'cluster': 'other'}),
        "belongs to cluster 'other', this one to"))
     for what, data, logged in cases:

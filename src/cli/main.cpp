@@ -173,7 +173,7 @@ void add_arguments(CLI::App& verb, Options& options) {
     verb.add_option("--all-from", options.all_from, "instead: everything that runs on this node");
     verb.add_option("--to", options.to, "target node (with --all-from: default is where there is room)");
     verb.add_option("--fabric", options.fabric, "network to use (default: default_fabric)");
-    verb.add_option("--mode", options.mode, "stop-and-copy (default), or pre-copy (new: see README)");
+    verb.add_option("--mode", options.mode, "pre-copy (default), stop-and-copy, post-copy, hybrid or criu-images");
     verb.add_option("--bandwidth", options.bandwidth, "limit for its pages, in Mbit/s");
     verb.add_flag("--dry-run", options.dry_run, "check everything and predict, but move nothing");
   } else if (name == "cancel") {

@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "base/fd_passing.hpp"
 #include "criu_glue/held_threads.hpp"
 
 namespace lifeboat {
@@ -175,45 +176,18 @@ void tell(int socket, const Result<Fd>& uffd) {
     verdict.code = uffd.error().code;
     std::snprintf(verdict.text, sizeof verdict.text, "%s", uffd.error().message.c_str());
   }
-  iovec part{&verdict, sizeof verdict};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  if (uffd) {
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    const int number = uffd->get();
-    std::memcpy(CMSG_DATA(header), &number, sizeof number);
-  }
-  (void)::sendmsg(socket, &message, MSG_NOSIGNAL);
+  (void)send_with_fd(socket, &verdict, sizeof verdict, uffd ? uffd->get() : -1);
 }
 
 Result<Fd> hear(int socket) {
   Verdict verdict{};
-  iovec part{&verdict, sizeof verdict};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  ssize_t n = 0;
-  do {
-    n = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  } while (n < 0 && errno == EINTR);
-  if (n != static_cast<ssize_t>(sizeof verdict)) {
+  Fd uffd;
+  if (receive_with_fd(socket, &verdict, sizeof verdict, uffd) !=
+      static_cast<ssize_t>(sizeof verdict)) {
     return fail(Errc::kUnavailable, "the process that was to do it has ended");
   }
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (header == nullptr) return fail(verdict.code, verdict.text);
-  int number = -1;
-  std::memcpy(&number, CMSG_DATA(header), sizeof number);
-  return Fd(number);
+  if (!uffd) return fail(verdict.code, verdict.text);
+  return uffd;
 }
 
 }  // namespace

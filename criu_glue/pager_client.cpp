@@ -5,6 +5,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "base/fd_passing.hpp"
 #include "criu_glue/pager.hpp"
 
 namespace lifeboat {
@@ -16,21 +17,7 @@ constexpr Milliseconds kFinalLimit{60'000};
 constexpr std::size_t kMessageBytesMax = 4096;
 
 Status send_message(int socket, const std::string& text, int fd) {
-  iovec part{const_cast<char*>(text.data()), text.size()};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  if (fd >= 0) {
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-  }
-  if (::sendmsg(socket, &message, MSG_NOSIGNAL) != static_cast<ssize_t>(text.size())) {
+  if (send_with_fd(socket, text.data(), text.size(), fd) != static_cast<ssize_t>(text.size())) {
     return fail(Errc::kUnavailable, std::string("the pager has ended: ") + std::strerror(errno));
   }
   return {};

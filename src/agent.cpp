@@ -239,7 +239,8 @@ awaitable<Result<std::string>> Agent::locate(std::string container) {
           state == to_string(ContainerState::kDraining)) {
         continue;
       }
-      found = names[i];
+      // For a moment after the commit the source does not know it yet.
+      if (found.empty() || state == to_string(ContainerState::kRunning)) found = names[i];
     }
   }
   if (!found.empty()) co_return found;

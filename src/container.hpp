@@ -23,7 +23,7 @@ enum class ContainerState {
   kLeaving,   // being migrated away; frozen for part of it
   kArriving,  // restored here but not yet committed
   kInDoubt,   // commit sent, answer lost: frozen until the target has said what happened
-  kDraining,  // runs at the target, which still needs pages from here: frozen for ever
+  kDraining,  // runs at the target, which may still need pages from here: frozen for ever
   kExited,
 };
 

@@ -93,4 +93,17 @@ bool ArrivalGate::admit(const std::string& id, std::size_t arriving, double now_
   return false;
 }
 
+bool ArrivalGate::ask_again(const std::string& id, double now_s) {
+  const auto at = std::find_if(without_room_.begin(), without_room_.end(),
+                               [&](const Waiting& other) { return other.id == id; });
+  if (at != without_room_.end()) return now_s - at->asked_s <= kRoomS;
+  std::erase_if(without_room_,
+                [&](const Waiting& other) { return now_s - other.asked_s > kRoomS + kPatienceS; });
+  Waiting first;
+  first.id = id;
+  first.asked_s = now_s;
+  without_room_.push_back(std::move(first));
+  return true;
+}
+
 }  // namespace lifeboat

@@ -53,8 +53,12 @@ class ArrivalGate {
   explicit ArrivalGate(std::size_t limit) : limit_(limit) {}
   // Whether this migration may come in while `arriving` others do.
   bool admit(const std::string& id, std::size_t arriving, double now_s);
+  // Whether this migration, which finds no room although nothing leaves, is to ask again: for a second,
+  // since nodes that exchange their containers are told so one after the other.
+  bool ask_again(const std::string& id, double now_s);
 
  private:
+  static constexpr double kRoomS = 1;
   // Sources ask four times a second; one that has not for so long has given up.
   static constexpr double kPatienceS = 3;
   struct Waiting {
@@ -62,6 +66,7 @@ class ArrivalGate {
     double asked_s = 0;
   };
   std::vector<Waiting> waiting_;
+  std::vector<Waiting> without_room_;  // when they asked first
   std::size_t limit_;
 };
 

@@ -119,8 +119,14 @@ std::string Node::why_wait(const std::string& migration, const ContainerSpec& sp
   if (!gate_.admit(migration, static_cast<std::size_t>(arriving), now_s)) {
     return "node " + name_ + ", which takes in others (limits.arrivals_per_node)";
   }
+  const auto same = find(spec.id);
+  if (same && same->state() == ContainerState::kDraining) {
+    return "what is left on " + name_ + " of the container's time here";
+  }
   const Status fits = check_fits(spec, false);
-  if (!fits && check_fits(spec, true) && memory_available_bytes() < spec.memory_bytes) {
+  const bool will_fit = check_fits(spec, true).has_value();
+  if (!fits && (will_fit ? memory_available_bytes() < spec.memory_bytes
+                         : gate_.ask_again(migration, now_s))) {
     return "others to leave " + name_ + ": " + fits.error().message;
   }
   return {};

@@ -38,23 +38,6 @@ std::uint64_t bytes_of(const std::vector<AddressRange>& ranges) {
   return bytes;
 }
 
-void add(SendCounts& total, const SendCounts& more) {
-  total.pages += more.pages;
-  total.zero_pages += more.zero_pages;
-  total.payload_bytes += more.payload_bytes;
-  total.raw_bytes += more.raw_bytes;
-  total.unread_pages += more.unread_pages;
-}
-
-// How many of the runs to send before the progress is told: about 64 MiB.
-std::size_t slice_of(std::span<const PageRun> runs) {
-  constexpr std::uint64_t kPages = 16384;
-  std::uint64_t pages = 0;
-  std::size_t count = 0;
-  while (count < runs.size() && pages < kPages) pages += runs[count++].pages;
-  return count;
-}
-
 // Of a running container: a process that has ended is none of ours, and a zombie has no memory.
 bool is_gone(pid_t pid, const Error& error) {
   return error.code == Errc::kNotFound || process_start_time(pid) == 0;
@@ -70,6 +53,10 @@ MemorySource::MemorySource(Cgroup cgroup, std::vector<Fd> connections, MemoryOpt
   PageSender::Options sender;
   sender.shards = static_cast<unsigned>(connections.size());
   sender.timeout_s = options.timeout_s;
+  sender.on_sent = [progress = progress_](const SendCounts& sent) {
+    progress->pages_sent += sent.pages;
+    progress->bytes_sent += sent.payload_bytes;
+  };
   for (Fd& connection : connections) {
     senders_.push_back(std::make_unique<PageSender>(std::move(connection), sender));
     ++sender.shard;
@@ -184,18 +171,12 @@ Result<SendCounts> MemorySource::send_shard(PageSender& sender, Unread& unread) 
   SendCounts total;
   for (const auto& [pid, process] : processes_) {
     std::vector<PageRun> missed;
-    std::span<const PageRun> left = process.to_send;
-    while (!left.empty()) {
-      PageJob job;
-      job.host_pid = pid;
-      job.pid = process.pid;
-      job.runs = left.first(slice_of(left));
-      left = left.subspan(job.runs.size());
-      TRY(const SendCounts sent, sender.send(job, missed));
-      progress_->pages_sent += sent.pages;
-      progress_->bytes_sent += sent.payload_bytes;
-      add(total, sent);
-    }
+    PageJob job;
+    job.host_pid = pid;
+    job.pid = process.pid;
+    job.runs = process.to_send;
+    TRY(const SendCounts sent, sender.send(job, missed));
+    total += sent;
     if (!missed.empty()) unread.emplace_back(pid, std::move(missed));
   }
   CHECK_OK(sender.flush());
@@ -222,12 +203,12 @@ Result<SendCounts> MemorySource::send_all() {
   SendCounts total;
   for (std::size_t i = 0; i < senders_.size(); ++i) {
     if (!counts[i]) return counts[i];
-    add(total, *counts[i]);
+    total += *counts[i];
     for (const auto& [pid, runs] : unread[i]) {
       for (const PageRun& run : runs) processes_[pid].carried.remove(run.address, run.pages);
     }
   }
-  add(counts_, total);
+  counts_ += total;
   return total;
 }
 

@@ -104,9 +104,7 @@ Status PageServer::send_shard(PageSender& sender) {
     job.pid = pid;
     job.runs = runs;
     std::vector<PageRun> unread;
-    TRY(const SendCounts sent, sender.send(job, unread));
-    progress_->pages_sent += sent.pages;
-    progress_->bytes_sent += sent.payload_bytes;
+    CHECK_OK(sender.send(job, unread));
     CHECK_OK(all_read(unread));
   }
   return sender.flush();

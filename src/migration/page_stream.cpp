@@ -1,6 +1,7 @@
 #include "migration/page_stream.hpp"
 
 #include <fcntl.h>
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -95,14 +96,27 @@ Result<RecordHeader> decode(const unsigned char* in) {
                                    " with impossible values");
 }
 
-Error stream_error(int error, const char* what) {
+Error stream_error(int error, const std::string& what) {
   if (error == EAGAIN || error == EWOULDBLOCK) {
-    return Error(Errc::kTimeout, std::string(what) + " pages: no progress before the deadline");
+    return Error(Errc::kTimeout, what + ": no progress before the deadline");
   }
   if (error == 0 || error == EPIPE || error == ECONNRESET) {
-    return Error(Errc::kUnavailable, std::string(what) + " pages: the peer closed the connection");
+    return Error(Errc::kUnavailable, what + ": the peer closed the connection");
   }
-  return Error(Errc::kUnavailable, std::string(what) + " pages: " + std::strerror(error));
+  return Error(Errc::kUnavailable, what + ": " + std::strerror(error));
+}
+
+// The address of the other end, while it is connected to one.
+std::string peer_of(int socket) {
+  sockaddr_in address{};
+  socklen_t size = sizeof address;
+  char text[INET_ADDRSTRLEN] = "";
+  if (::getpeername(socket, reinterpret_cast<sockaddr*>(&address), &size) != 0 ||
+      address.sin_family != AF_INET ||
+      ::inet_ntop(AF_INET, &address.sin_addr, text, sizeof text) == nullptr) {
+    return "the peer";
+  }
+  return text;
 }
 
 Status send_all(int socket, std::vector<iovec>& parts) {
@@ -113,7 +127,7 @@ Status send_all(int socket, std::vector<iovec>& parts) {
     message.msg_iovlen = std::min<std::size_t>(parts.size() - first, IOV_MAX);
     ssize_t n = ::sendmsg(socket, &message, MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return tl::unexpected<Error>(stream_error(errno, "send"));
+    if (n < 0) return tl::unexpected<Error>(stream_error(errno, "send pages to " + peer_of(socket)));
     while (first < parts.size() && static_cast<std::size_t>(n) >= parts[first].iov_len) {
       n -= static_cast<ssize_t>(parts[first++].iov_len);
     }
@@ -191,7 +205,17 @@ void set_timeout(int socket, int option, int seconds) {
 
 }  // namespace
 
-PageSender::PageSender(Fd socket, Options options) : socket_(std::move(socket)), options_(options) {
+SendCounts& SendCounts::operator+=(const SendCounts& more) {
+  pages += more.pages;
+  zero_pages += more.zero_pages;
+  payload_bytes += more.payload_bytes;
+  raw_bytes += more.raw_bytes;
+  unread_pages += more.unread_pages;
+  return *this;
+}
+
+PageSender::PageSender(Fd socket, Options options)
+    : socket_(std::move(socket)), options_(std::move(options)) {
   set_timeout(socket_.get(), SO_SNDTIMEO, options_.timeout_s);
   set_timeout(socket_.get(), SO_RCVTIMEO, options_.timeout_s);
 }
@@ -303,9 +327,11 @@ Result<SendCounts> PageSender::send(const PageJob& job, std::vector<PageRun>& un
   std::size_t gathered = 0;
   const auto send_gathered = [&]() -> Status {
     if (pieces.empty()) return {};
-    const std::uint64_t before = counts.payload_bytes;
-    auto sent = batch.send(reader, pieces, counts, unread);
-    bytes_ += counts.payload_bytes - before;
+    SendCounts now;
+    auto sent = batch.send(reader, pieces, now, unread);
+    bytes_ += now.payload_bytes;
+    counts += now;
+    if (options_.on_sent) options_.on_sent(now);
     pieces.clear();
     gathered = 0;
     if (!sent && cancelled_) return fail(Errc::kCancelled, "cancelled");
@@ -351,7 +377,7 @@ Result<void> PageSender::flush() {
     const ssize_t n = ::recv(socket_.get(), bytes + have, sizeof bytes - have, 0);
     if (n < 0 && errno == EINTR) continue;
     if (cancelled_) return fail(Errc::kCancelled, "cancelled");
-    if (n <= 0) return tl::unexpected<Error>(stream_error(n == 0 ? 0 : errno, "acknowledge"));
+    if (n <= 0) return tl::unexpected<Error>(stream_error(n == 0 ? 0 : errno, "acknowledgement of pages from " + peer_of(socket_.get())));
     have += static_cast<std::size_t>(n);
   }
   TRY(const RecordHeader ack, decode(bytes));
@@ -384,7 +410,7 @@ class Input {
       const ssize_t n = ::recvmsg(socket_, &message, 0);
       if (n < 0 && errno == EINTR) continue;
       if (n == 0 && fresh && have == 0) return false;
-      if (n <= 0) return tl::unexpected<Error>(stream_error(n == 0 ? 0 : errno, "receive"));
+      if (n <= 0) return tl::unexpected<Error>(stream_error(n == 0 ? 0 : errno, "receive pages"));
       const auto got = static_cast<std::size_t>(n);
       const std::size_t wanted = std::min(got, size - have);
       have += wanted;
@@ -437,7 +463,7 @@ Status PageReceiver::run() {
     }
     TRY(unsigned char* const place, store_->place(header.pid, header.address, header.pages));
     TRY(const bool complete, input.read(place, header.length));
-    if (!complete) return tl::unexpected<Error>(stream_error(0, "receive"));
+    if (!complete) return tl::unexpected<Error>(stream_error(0, "receive pages"));
     if (XXH3_64bits(place, header.length) != header.hash) {
       return fail(Errc::kProtocol, "pages were damaged on the way (wrong hash)");
     }
@@ -465,7 +491,7 @@ Result<PageRequest> receive_request(int socket) {
     n = ::recv(socket, bytes, sizeof bytes, MSG_WAITALL);
   } while (n < 0 && errno == EINTR);
   if (n != static_cast<ssize_t>(sizeof bytes)) {
-    return tl::unexpected<Error>(stream_error(n < 0 ? errno : 0, "wait for requests for"));
+    return tl::unexpected<Error>(stream_error(n < 0 ? errno : 0, "wait for requests for pages"));
   }
   TRY(const RecordHeader header, decode(bytes));
   if (header.kind != Kind::kWant && header.kind != Kind::kLack && header.kind != Kind::kLackEnd) {

@@ -67,6 +67,8 @@ struct SendCounts {
   std::uint64_t payload_bytes = 0; // on the wire, headers included
   std::uint64_t raw_bytes = 0;     // of Data records, without headers
   std::uint64_t unread_pages = 0;  // were gone or not readable when their turn came
+
+  SendCounts& operator+=(const SendCounts& more);
 };
 
 class PageSender {
@@ -75,8 +77,10 @@ class PageSender {
     unsigned shard = 0;   // this connection's number
     unsigned shards = 1;
     int timeout_s = 30;   // without progress
+    // Called by send() every 512 KiB or less with what has gone out since the last time.
+    std::function<void(const SendCounts&)> on_sent;
   };
-  // Takes a connected stream socket (blocking). Progress is visible in `total` of any thread.
+  // Takes a connected stream socket (blocking).
   PageSender(Fd socket, Options options);
 
   // Reads and sends this shard's part. Pages that cannot be read (unmapped or PROT_NONE meanwhile:

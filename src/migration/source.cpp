@@ -84,7 +84,11 @@ awaitable<Status> send_memory(Connected& peer, Milliseconds idle) {
   }
   CO_CHECK_OK(co_await send_final_list(peer.link, rest.pages, idle));
   // The restore itself already touches pages.
-  if (peer.urgent) peer.server = peer.memory->serve_rest(std::move(peer.urgent));
+  if (peer.urgent) {
+    // What is left is no part of the node's shares: only the operator's own limit counts.
+    peer.memory->limit(peer.move.bytes_per_s);
+    peer.server = peer.memory->serve_rest(std::move(peer.urgent));
+  }
   memory.pages = rest.present_pages;
   memory.pages_frozen = rest.sent_pages;
   memory.pages_untracked = rest.untracked_pages;
@@ -271,13 +275,14 @@ awaitable<Result<Committed>> commit(Node& node, Staged staged) {
   }
   report.outcome = Outcome::kCommitted;
   report.phase = "committed";
+  // From here on it lives elsewhere, also for those who look for it.
+  (void)move.container->set_state(ContainerState::kDraining, report.id, move.target);
   if (running) {
     auto held = co_await source.container.end_held(source.peer.link, config.timeouts.request);
     if (!held) report.warnings.push_back("frames held last: " + held.error().message);
     move.container->net().end_hold();
   }
   if (source.peer.server) {
-    (void)move.container->set_state(ContainerState::kDraining, report.id, move.target);
     const auto start = SteadyClock::now();
     co_await drain(node, move.container, move.report, std::move(source.peer.server));
     report.times.drain = elapsed_ms(start);

@@ -18,6 +18,7 @@
 #include <mutex>
 #include <thread>
 
+#include "base/fd_passing.hpp"
 #include "base/file.hpp"
 #include "base/json.hpp"
 #include "criu_glue/fault_service.hpp"
@@ -51,32 +52,6 @@ Result<Fd> listen_at(const std::string& path, int type) {
     return fail_errno("listen at " + path);
   }
   return socket;
-}
-
-// One message or some bytes, and a descriptor if one came with it.
-ssize_t receive_with_fd(int socket, void* out, std::size_t size, Fd& fd) {
-  iovec part{out, size};
-  alignas(cmsghdr) char control[CMSG_SPACE(4 * sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  ssize_t n = 0;
-  do {
-    n = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  } while (n < 0 && errno == EINTR);
-  for (cmsghdr* at = CMSG_FIRSTHDR(&message); n >= 0 && at != nullptr; at = CMSG_NXTHDR(&message, at)) {
-    if (at->cmsg_level != SOL_SOCKET || at->cmsg_type != SCM_RIGHTS) continue;
-    const std::size_t count = (at->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < count; ++i) {
-      int number = -1;
-      std::memcpy(&number, CMSG_DATA(at) + i * sizeof(int), sizeof number);
-      Fd received(number);  // all but the first are closed
-      if (i == 0) fd = std::move(received);
-    }
-  }
-  return n;
 }
 
 // Ends the container, and waits until it has ended.

@@ -87,5 +87,14 @@ TEST(ArrivalGate, WhoHasGivenUpIsNotWaitedFor) {
   EXPECT_TRUE(gate.admit("b", 0, 4));
 }
 
+TEST(ArrivalGate, AFullNodeIsAskedForASecond) {
+  ArrivalGate gate(1);
+  EXPECT_TRUE(gate.ask_again("a", 10));
+  EXPECT_TRUE(gate.ask_again("a", 10.9));
+  EXPECT_TRUE(gate.ask_again("b", 11.5));  // each has a second of its own
+  EXPECT_FALSE(gate.ask_again("a", 11.5));
+  EXPECT_FALSE(gate.ask_again("b", 12.6));
+}
+
 }  // namespace
 }  // namespace lifeboat

@@ -174,7 +174,8 @@ awaitable<Result<PreparedRestore>> PreparedRestore::prepare(RestoreRequest wante
 
 PreparedRestore::~PreparedRestore() = default;
 
-awaitable<Result<HeldRestore>> PreparedRestore::start(RestoreMemory memory) && {
+awaitable<Result<HeldRestore>> PreparedRestore::start(RestoreMemory memory,
+                                                      std::function<Status()> pager_lives) && {
   criu::Request request = base_request(criu::RESTORE, request_.paths, directories_);
   criu::Options& opts = *request.mutable_opts();
   opts.set_root(request_.root);
@@ -185,6 +186,7 @@ awaitable<Result<HeldRestore>> PreparedRestore::start(RestoreMemory memory) && {
     opts.add_external("mnt[" + external_name(i) + "]:" + source);
   }
   std::unique_ptr<Swrk> swrk = std::move(swrk_);
+  if (memory == RestoreMemory::kPager) swrk->depends_on(std::move(pager_lives));
   CO_CHECK_OK(swrk->send(request));
   Arrived arrived;  // ends before `swrk`, of which it makes use
   CO_CHECK_OK(co_await advance_to(*swrk, "pre-resume", request_.paths, request_.limit, &arrived));
@@ -193,6 +195,7 @@ awaitable<Result<HeldRestore>> PreparedRestore::start(RestoreMemory memory) && {
   // CRIU has left the cgroup its tasks were born in; then the cgroup freezes (tasks stopped by
   // ptrace count as frozen).
   const Status left = arrived.left_cgroup.get();
+  swrk->depends_on({});
   HeldRestore held(std::move(swrk), std::move(*init));
   CO_CHECK_OK(left);
   CO_CHECK_OK(write_value(request_.cgroup + "/cgroup.freeze", "1"));

@@ -16,6 +16,7 @@
 // Dropping one of these ends CRIU; no task of the container is involved yet.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -138,7 +139,9 @@ class PreparedRestore {
   PreparedRestore& operator=(PreparedRestore&&) = delete;
   ~PreparedRestore();
   // The images are complete. On failure the caller kills the cgroup, as after any failed arrival.
-  awaitable<Result<HeldRestore>> start(RestoreMemory memory) &&;
+  // `pager_lives` (with kPager): asked now and then; its error ends the restore, for which CRIU would
+  // wait in vain.
+  awaitable<Result<HeldRestore>> start(RestoreMemory memory, std::function<Status()> pager_lives) &&;
 
  private:
   PreparedRestore(RestoreRequest request, CriuDirectories directories, Swrk swrk)

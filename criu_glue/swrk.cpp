@@ -90,6 +90,7 @@ awaitable<Result<criu::Response>> Swrk::receive(Milliseconds limit) {
     auto [error] = co_await socket_->async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
     readable = !error;
     if (!readable && !alive) co_return fail(Errc::kSystem, "criu was killed or crashed");
+    if (!readable && condition_) CO_CHECK_OK(condition_());
   }
   if (!readable) {
     co_return fail(Errc::kTimeout,

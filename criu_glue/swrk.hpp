@@ -32,6 +32,8 @@ class Swrk {
   awaitable<Status> warm_up(Milliseconds limit);
 
   [[nodiscard]] Status send(const criu::Request& request);
+  // receive() fails with its error as soon as it tells one: CRIU waits for ever for what will not come.
+  void depends_on(std::function<Status()> condition) { condition_ = std::move(condition); }
   // The next message; kTimeout after `limit`, kSystem when CRIU has died.
   awaitable<Result<criu::Response>> receive(Milliseconds limit);
   // Answers a notification: true lets CRIU go on, false makes it fail (what that means depends
@@ -55,6 +57,7 @@ class Swrk {
 
   Process process_;
   std::optional<asio::posix::stream_descriptor> socket_;
+  std::function<Status()> condition_;
 };
 
 }  // namespace lifeboat

@@ -6,7 +6,7 @@ left alone.
 """
 import time
 
-from benchlib import hpl, memory, systems
+from benchlib import hpl, systems
 from benchlib.harness import Failure
 
 BEFORE_S = 4   # of a writer's life in which its own speed is measured
@@ -24,21 +24,10 @@ class Writer:
   def run(self, cluster, mode, fabric):
     hot, share = WRITERS[self.name]
     dirty = max(1, int(share * cluster.rates[fabric] / 8 / 4096))
-    system = systems.Lifeboat(cluster, mode)
-    try:
-      system.start({'mb': self.size, 'hot': hot, 'dirty': dirty})
-      memory.wait_alive(system.text, time.time() + BEFORE_S)
-      began = time.time()
-      moved = system.move(cluster.nodes[-1], fabric)
-      ended = time.time()
-      memory.wait_alive(system.text, ended + 1)
-      system.stop()
-      before = memory.pages_per_s(system.text(), began - BEFORE_S + 1, began)
-      during = memory.pages_per_s(system.text(), began, ended)
-    finally:
-      system.remove()
+    report, before, during = systems.move_writer(
+      cluster, mode, {'mb': self.size, 'hot': hot, 'dirty': dirty}, fabric, BEFORE_S)
     slower = 100 * (1 - during / before) if before and during is not None else None
-    return {'report': moved['report'], 'slowdown_percent': slower}
+    return {'report': report, 'slowdown_percent': slower}
 
 
 class Hpl:

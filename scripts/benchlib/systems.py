@@ -162,3 +162,21 @@ class BenchCluster(harness.Cluster):
 def memory_free_mb():
   fields = dict(line.split(':') for line in read('/proc/meminfo').splitlines())
   return int(fields['MemAvailable'].split()[0]) * 1024 // MB
+
+
+def move_writer(cluster, mode, settings, fabric, before_s):
+  """Moves one writer of memory, alone, after so many seconds: (report of the migration, pages it wrote
+  per second before it, the same while it was moved); None where its own reports do not cover that."""
+  system = Lifeboat(cluster, mode)
+  try:
+    system.start(settings)
+    memory.wait_alive(system.text, time.time() + before_s)
+    began = time.time()
+    report = system.move(cluster.nodes[-1], fabric)['report']
+    ended = time.time()
+    memory.wait_alive(system.text, ended + 1)
+    system.stop()
+    return (report, memory.pages_per_s(system.text(), began - before_s + 1, began),
+            memory.pages_per_s(system.text(), began, ended))
+  finally:
+    system.remove()

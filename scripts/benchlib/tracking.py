@@ -2,7 +2,7 @@
 import itertools
 import time
 
-from benchlib import figures, hpl, memory, systems
+from benchlib import figures, hpl, systems
 from benchlib.harness import Failure, say
 
 FAULT_US = 1.1       # what the design says of one first write per page and round
@@ -62,19 +62,8 @@ def measure_hpl(args, cluster, fabric):
 
 def measure_writer(args, cluster, fabric, repetition):
   """A rank that rewrites all its memory as fast as it can, moved once."""
-  system = systems.Lifeboat(cluster, args.mode)
-  try:
-    system.start({'mb': args.size, 'hot': 100, 'dirty': 'max'})
-    memory.wait_alive(system.text, time.time() + BEFORE_S)
-    began = time.time()
-    report = system.move(cluster.nodes[-1], fabric)['report']
-    ended = time.time()
-    memory.wait_alive(system.text, ended + 1)
-    system.stop()
-    before = memory.pages_per_s(system.text(), began - BEFORE_S + 1, began)
-    during = memory.pages_per_s(system.text(), began, ended)
-  finally:
-    system.remove()
+  report, before, during = systems.move_writer(
+    cluster, args.mode, {'mb': args.size, 'hot': 100, 'dirty': 'max'}, fabric, BEFORE_S)
   if before is None or during is None:
     raise Failure('the reports of the writer do not cover the migration')
   # Every page found by a scan after the first had to be faulted on once; so had those of the last

@@ -10,6 +10,7 @@ namespace lifeboat {
 namespace {
 
 constexpr Milliseconds kLook{5};
+constexpr Milliseconds kPause{100};
 constexpr Milliseconds kRetry{500};
 
 // A server on new connections, over the first fabric that works. kNotFound when the target wants no
@@ -90,6 +91,7 @@ awaitable<void> drain(Node& node, std::shared_ptr<Container> container,
                {"container", container->spec().id},
                {"node", report->target},
                {"reason", result.error().message}});
+    co_await sleep_for(kPause);  // a pager that is ending takes connections for a moment longer
   }
 }
 

@@ -225,7 +225,18 @@ awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& lin
   if (!end) co_return failed_at("transfer", end.error());
   const RestoreMemory memory =
       prepared.pager ? RestoreMemory::kPager : RestoreMemory::kImages;
-  auto held = co_await std::move(*prepared.criu).start(memory);
+  std::function<Status()> pager_lives;
+  if (prepared.pager) {
+    pager_lives = [pager = prepared.pager->shared()]() -> Status {
+      if (pager->process().running()) return {};
+      return fail(Errc::kUnavailable, "the pager has ended; see pager.log");
+    };
+  }
+  auto held = co_await std::move(*prepared.criu).start(memory, pager_lives);
+  // Its guard ends CRIU, too, which then says nothing of the cause.
+  if (!held && pager_lives) {
+    if (auto lives = pager_lives(); !lives) co_return failed_at("restore", lives.error());
+  }
   if (!held) co_return failed_at("restore", held.error());
   std::vector<std::string> established;
   if (auto list = get_array(*end, "established")) {
@@ -254,27 +265,40 @@ awaitable<void> check_connections_later(std::weak_ptr<Container> weak,
   }
 }
 
+// A pager that has nothing more to do, or whose container has ended, ends with status 0; of one that an
+// earlier daemon started (not our child) nothing is known.
+awaitable<bool> ended_well(PagerClient& pager) {
+  constexpr Milliseconds kLimit{1000};
+  if (!pager.process().valid()) co_return false;
+  auto status = co_await pager.process().wait_for(kLimit);
+  co_return status && *status && !(*status)->signalled && (*status)->code == 0;
+}
+
 // Follows the pager until it has put every page in place.
 awaitable<void> watch_pager(std::shared_ptr<PagerClient> pager, std::weak_ptr<Container> weak) {
   const auto start = SteadyClock::now();
+  std::string id;
+  if (auto container = weak.lock()) id = container->spec().id;
   (void)co_await pager->push();  // what is wrong shows in its status
   for (;;) {
     co_await sleep_for(Milliseconds(20));
     auto status = co_await pager->status();
-    auto container = weak.lock();
-    if (!container) co_return;
     const std::string phase = status ? string_or(*status, "phase") : "";
     // Slow is not gone: while pages are missing it must not be moved on.
     if (status ? phase != "done" : status.error().code == Errc::kTimeout) continue;
-    container->set_filling(false);
-    // The source is not needed any more, should it ask.
-    if (!container->migration().empty()) (void)container->set_state(container->state());
-    const std::string& id = container->spec().id;
+    if (auto container = weak.lock()) {
+      container->set_filling(false);
+      // The source is not needed any more, should it ask.
+      if (!container->migration().empty()) (void)container->set_state(container->state());
+    }
     if (status) {
       log::info("memory is in place", {{"container", id},
                                        {"ms", std::to_string(static_cast<long>(elapsed_ms(start)))},
                                        {"faults", std::to_string(get_u64(*status, "faults").value_or(0))}});
-    } else if (container->state() == ContainerState::kRunning && container->init().running()) {
+      co_return;
+    }
+    const bool well = co_await ended_well(*pager);
+    if (!well) {
       log::error("the pager of a container has ended; if pages were missing the container ends too",
                  {{"container", id}, {"reason", status.error().message}});
     }

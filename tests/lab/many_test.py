@@ -20,12 +20,7 @@ from operator_test import Group, Job, wait_for
 
 operator_test.COMPUTE = ('n1', 'n2', 'n3', 'one', 'two', 'three', 'slow')
 # The last three of the compute nodes but one hold one container each.
-operator_test.LAB_YAML = '''
-fabrics:
-  - {name: 1g, subnet: 10.1.0.0/16, rate: 1Gbit, burst: 512kb}
-  - {name: 10g, subnet: 10.2.0.0/16, rate: 10Gbit, burst: 4mb}
-  - {name: 100m, subnet: 10.3.0.0/16, rate: 100Mbit, burst: 128kb}
-default_fabric: 10g
+operator_test.LAB_YAML = operator_test.FABRICS_YAML + '''
 nodes:
   - {name: head, role: head}
   - {name: n1, memory: 8GiB, slots: 8}

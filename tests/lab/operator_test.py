@@ -37,13 +37,17 @@ MODE = os.environ.get('LIFEBOAT_TEST_MODE')  # of every migration that does not 
 SEED = int(os.environ.get('LIFEBOAT_TEST_SEED') or random.randrange(10**6))
 COMPUTE = ('n1', 'n2', 'n3', 'small', 'full', 'old', 'dies', 'exits', 'slow')
 
-# Steps are bounded here by seconds, so that a failure is noticed within a test.
-LAB_YAML = '''
+# Of every lab that tests make.
+FABRICS_YAML = '''
 fabrics:
   - {name: 1g, subnet: 10.1.0.0/16, rate: 1Gbit, burst: 512kb}
   - {name: 10g, subnet: 10.2.0.0/16, rate: 10Gbit, burst: 4mb}
   - {name: 100m, subnet: 10.3.0.0/16, rate: 100Mbit, burst: 128kb}
 default_fabric: 10g
+'''
+
+# Steps are bounded here by seconds, so that a failure is noticed within a test.
+LAB_YAML = FABRICS_YAML + '''
 nodes:
   - {name: head, role: head}
   - {name: n1, memory: 8GiB, slots: 8}
@@ -769,6 +773,19 @@ class Failures(Group):
         said = self.refused('not moved, c-2 runs on at exits', 'migrate', 'c-2', '--to', 'n2')
         self.assertIn('failed in: prepare', said)
         self.runs_on('c-2', 'exits', job)
+
+  def test_pager(self):
+    with self.job('pg', tests=3) as job:
+      with self.subTest('the pager is killed during the restore: CRIU is not waited for'):
+        migration = self.lab.start_migration('pg-0', 'slow', mode='pre-copy')
+        self.in_phase(migration, ('restore',))
+        self.lab.must('exec', 'slow', 'pkill', '-9', '-x', 'lifeboat-pager')
+        report = self.over(migration, 4)
+        self.assertEqual((report['outcome'], report['phase']), ('aborted', 'restore'), report)
+        self.assertIn('the pager has ended', report['error'])
+        self.runs_on('pg-0', 'n1', job)
+      with self.subTest('and is moved the next time'):
+        self.moved('pg-0', 'n3')
 
   def test_criu_of_source_dies(self):
     # Ranks large enough that CRIU is still at it when the stand-in kills it.

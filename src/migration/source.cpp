@@ -401,6 +401,7 @@ awaitable<Status> migrate(Node& node, Move move) {
   (void)container->set_state(ContainerState::kRunning);
   report->error = report->cancellation.requested() ? report->cancellation.check().error().message
                                                    : committed.error().message;
+  if (!container->init().running()) report->error = "the container ended meanwhile (" + report->error + ")";
   report->outcome = Outcome::kAborted;
   tell(*report);
   co_return tl::unexpected<Error>(committed.error());

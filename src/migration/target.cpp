@@ -265,10 +265,10 @@ awaitable<void> check_connections_later(std::weak_ptr<Container> weak,
   }
 }
 
-// A pager that has nothing more to do, or whose container has ended, ends with status 0; of one that an
-// earlier daemon started (not our child) nothing is known.
+// Takes the pager's exit status: 0 when it has nothing more to do or its container has ended. Of one that
+// an earlier daemon started (not our child) nothing is known.
 awaitable<bool> ended_well(PagerClient& pager) {
-  constexpr Milliseconds kLimit{1000};
+  constexpr Milliseconds kLimit{5000};
   if (!pager.process().valid()) co_return false;
   auto status = co_await pager.process().wait_for(kLimit);
   co_return status && *status && !(*status)->signalled && (*status)->code == 0;
@@ -295,10 +295,9 @@ awaitable<void> watch_pager(std::shared_ptr<PagerClient> pager, std::weak_ptr<Co
       log::info("memory is in place", {{"container", id},
                                        {"ms", std::to_string(static_cast<long>(elapsed_ms(start)))},
                                        {"faults", std::to_string(get_u64(*status, "faults").value_or(0))}});
-      co_return;
     }
     const bool well = co_await ended_well(*pager);
-    if (!well) {
+    if (!status && !well) {
       log::error("the pager of a container has ended; if pages were missing the container ends too",
                  {{"container", id}, {"reason", status.error().message}});
     }

@@ -185,7 +185,7 @@ class Many(Group):
         self.assertEqual(self.lab.where('ca-0'), ['n2'])
 
   def test_wire(self):
-    with self.job('wi', n=6000, tests=1, containers=2, nodes=['n1']) as job:
+    with self.job('wi', n=6000, tests=4, containers=2, nodes=['n1']) as job:
       with self.subTest('two over the same fabric get the same'):
         both = [self.start(name, 'n2', '100m') for name in ('wi-0', 'wi-1')]
         for migration in both:

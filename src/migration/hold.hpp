@@ -1,7 +1,8 @@
 // hold.hpp - frames for a frozen container are kept and given to it after it has resumed.
 //
-// Without that the first segment a peer sends to a frozen container is lost, and the peer is silent
-// until its retransmission timer fires: 200 ms at least, however short the freeze was.
+// Without that the first segment a peer sends to a frozen container is lost, and comes again only when the
+// peer's retransmission timer fires (200 ms at least). For ranks that exchange messages in turn no gain
+// was measured: their silence outlasts the freeze by 85 ms with and without it.
 //
 // Who keeps them is the source, and nothing on the fabric changes before the commit: until then the
 // container's address belongs to the source, as the container does. What has arrived there goes to the
@@ -78,7 +79,7 @@ class HeldFrames {
   std::uint64_t dropped_ = 0;
 };
 
-// Where frames are kept in the kernel. Made in 0.5 ms; removing one takes the kernel 20 ms, which
+// Where frames are kept in the kernel. Made in 0.3 ms; removing one takes the kernel 17 ms, which
 // happens on a thread of its own.
 class HoldDevice {
  public:

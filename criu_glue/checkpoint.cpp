@@ -166,8 +166,13 @@ awaitable<Result<PreparedRestore>> PreparedRestore::prepare(RestoreRequest wante
   CO_TRY(CriuDirectories directories, open_directories(wanted.paths));
   SpawnOptions options = worker_options(wanted.netns_fd);
   options.cgroup_procs = wanted.cgroup + "/cgroup.procs";
-  options.bind_mounts.emplace_back(wanted.mounts.front().source, wanted.root);
+  // An overlay is mounted when nobody changes its layer any more.
+  if (!wanted.overlay) options.bind_mounts.emplace_back(wanted.mounts.front().source, wanted.root);
   CO_TRY(Swrk swrk, co_await Swrk::start(wanted.paths.criu, std::move(options)));
+  for (const auto& [source, root] : wanted.new_mounts) {
+    CO_CHECK_OK(attach_mount_in(swrk.pid(), root, source));
+    wanted.mounts.push_back({"", source});
+  }
   CO_CHECK_OK(co_await swrk.warm_up(kWarmUpLimit));
   co_return PreparedRestore(std::move(wanted), std::move(directories), std::move(swrk));
 }
@@ -187,6 +192,7 @@ awaitable<Result<HeldRestore>> PreparedRestore::start(RestoreMemory memory,
   }
   std::unique_ptr<Swrk> swrk = std::move(swrk_);
   if (memory == RestoreMemory::kPager) swrk->depends_on(std::move(pager_lives));
+  if (request_.overlay) CO_CHECK_OK(mount_overlay_in(swrk->pid(), *request_.overlay));
   CO_CHECK_OK(swrk->send(request));
   Arrived arrived;  // ends before `swrk`, of which it makes use
   CO_CHECK_OK(co_await advance_to(*swrk, "pre-resume", request_.paths, request_.limit, &arrived));

@@ -18,6 +18,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,12 @@ namespace lifeboat {
 struct ExternalMount {
   std::string mount_point;  // in the container: "/", "/work"
   std::string source;       // on the node
+};
+
+// One that was made for a restore and is mounted nowhere yet.
+struct NewMount {
+  std::string source;  // on the node: an empty directory, where it is mounted for CRIU alone
+  Fd root;             // its root directory
 };
 
 struct CriuPaths {
@@ -55,6 +62,10 @@ struct RestoreRequest {
   std::string cgroup;         // directory of the cgroup the tasks are born in
   std::string root;           // empty directory where the root image is bound, privately
   std::vector<ExternalMount> mounts;
+  // {NewMount::source, NewMount::root}; to CRIU they come after `mounts`.
+  std::vector<std::pair<std::string, int>> new_mounts;
+  // Mounted at `root` instead of the image when the layer is complete. Its mount_point is `root`.
+  std::optional<OverlayMount> overlay;
   Milliseconds limit{0};      // until every task is restored
 };
 

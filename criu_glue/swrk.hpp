@@ -47,6 +47,7 @@ class Swrk {
   // Moves CRIU out of the cgroup it was started in, into that of this daemon.
   [[nodiscard]] Status move_to_own_cgroup() const;
 
+  [[nodiscard]] pid_t pid() const { return process_.pid(); }
   // Ends CRIU now.
   void kill();
 

@@ -41,6 +41,13 @@ void read_job(yaml::Reader& m, const std::string& base, JobSpec& out) {
   m.required("containers", out.containers, yaml::Integer{1, 64});
   m.optional("ranks_per_container", out.ranks_per_container, yaml::Integer{1, 64});
   m.optional("memory", out.memory_bytes, yaml::Size{16ull << 20, 1ull << 44});
+  bool overlay = false;
+  m.optional("root", overlay, yaml::Choice<bool>{{{"read-only", false}, {"overlay", true}}});
+  if (overlay) out.writable_bytes = 1ull << 30;
+  if (m.has("writable") && !overlay) {
+    m.mistake("writable", "only a container with `root: overlay` has something to write to");
+  }
+  m.optional("writable", out.writable_bytes, yaml::Size{1ull << 20, 1ull << 44});
   m.optional("fabric", out.fabric, yaml::Name{8});
   m.table("env", out.env, {0, 1024}, Variable{}, yaml::Text{0, 32768});
   yaml::Seen targets;
@@ -92,6 +99,10 @@ std::string to_yaml(const JobSpec& job) {
   out << Key << "containers" << Value << job.containers;
   out << Key << "ranks_per_container" << Value << job.ranks_per_container;
   out << Key << "memory" << Value << yaml::size_text(job.memory_bytes);
+  if (job.writable_bytes > 0) {
+    out << Key << "root" << Value << "overlay";
+    out << Key << "writable" << Value << yaml::size_text(job.writable_bytes);
+  }
   if (!job.fabric.empty()) out << Key << "fabric" << Value << job.fabric;
   out << Key << "env" << Value << BeginMap;
   for (const auto& [variable, value] : job.env) out << Key << variable << Value << value;

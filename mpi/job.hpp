@@ -38,6 +38,7 @@ struct JobSpec {
   int containers = 1;                // 1 to 64
   int ranks_per_container = 1;       // 1 to 64
   std::uint64_t memory_bytes = 1ull << 30;  // of one container
+  std::uint64_t writable_bytes = 0;         // of its overlay root's layer; 0: the root is read-only
   std::string fabric;                       // the ranks talk on; empty: the cluster's default
   std::vector<std::pair<std::string, std::string>> env;
   std::vector<JobMount> mounts;

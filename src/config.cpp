@@ -123,6 +123,8 @@ void read_paths(yaml::Reader& m, PathsConfig& out) {
   m.optional("criu", out.criu, Program{});
   m.optional("crun", out.crun, Program{});
   m.optional("libexec", out.libexec, yaml::Path{});
+  m.optional("layers_dir", out.layers_dir, yaml::Path{});
+  if (out.layers_dir.empty()) out.layers_dir = out.state_dir + "/layers";
   m.optional("cgroup", out.cgroup, Cgroup{});
 }
 

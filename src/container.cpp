@@ -83,16 +83,28 @@ Result<std::unique_ptr<Container>> Container::prepare(ContainerSpec spec, const 
   const std::string directory = container_directory(config, spec.id);
   CHECK_OK(remove_tree(directory));
   CHECK_OK(make_directories(directory + "/root"));
-  TRY(Cgroup cgroup, Cgroup::create(config.paths.cgroup, spec.id));
+  std::optional<LayerDirectory> layer;
+  if (spec.writable_bytes > 0) {
+    TRY(const std::string root, bundle_root(spec));
+    TRY(layer, LayerDirectory::create(config.paths.layers_dir, spec.id, root));
+  }
+  auto cgroup = Cgroup::create(config.paths.cgroup, spec.id);
+  if (!cgroup) {
+    if (layer) layer->remove();
+    return tl::unexpected<Error>(cgroup.error());
+  }
   auto net = ContainerNet::create(spec.id, endpoints, tcp_settings(config), purpose);
   if (!net) {
-    (void)cgroup.remove(kRemoveLimit);
+    (void)cgroup->remove(kRemoveLimit);
     (void)remove_tree(directory);
+    if (layer) layer->remove();
     return tl::unexpected<Error>(net.error());
   }
-  cgroup.limit_memory(spec.memory_bytes);
-  return std::unique_ptr<Container>(
-      new Container(std::move(spec), std::move(cgroup), std::move(*net), directory));
+  cgroup->limit_memory(spec.memory_bytes);
+  std::unique_ptr<Container> container(
+      new Container(std::move(spec), std::move(*cgroup), std::move(*net), directory));
+  container->layer_ = std::move(layer);
+  return container;
 }
 
 awaitable<Result<std::unique_ptr<Container>>> Container::start(ContainerSpec spec,
@@ -101,8 +113,8 @@ awaitable<Result<std::unique_ptr<Container>>> Container::start(ContainerSpec spe
          prepare(std::move(spec), config, NetPurpose::kStart));
   const std::string netns = "/proc/" + std::to_string(::getpid()) + "/fd/" +
                             std::to_string(container->net().netns_fd());
-  CO_TRY(const std::string oci, oci_config(container->spec_, netns));
   const std::string& directory = container->directory_;
+  CO_TRY(const std::string oci, oci_config(container->spec_, netns, directory + "/root"));
   CO_CHECK_OK(replace_file(directory + "/config.json", oci));
   CO_CHECK_OK(container->net().plug());
 
@@ -117,6 +129,7 @@ awaitable<Result<std::unique_ptr<Container>>> Container::start(ContainerSpec spe
   // crun refuses hybrid systems, though it is told to leave cgroups alone: show it cgroup2 only.
   CO_TRY(const std::string cgroup2, Cgroup::mount_point());
   options.private_mounts = true;
+  if (container->layer_) options.overlay = container->layer_->overlay(directory + "/root");
   if (cgroup2 != "/sys/fs/cgroup") options.bind_mounts.emplace_back(cgroup2, "/sys/fs/cgroup");
   CO_TRY(Process runtime, spawn(options));
   auto status = co_await runtime.wait_for(kStartLimit);
@@ -160,6 +173,10 @@ Result<std::unique_ptr<Container>> Container::adopt(const std::string& directory
       new Container(std::move(spec), std::move(cgroup), std::move(net), directory));
   container->set_init(std::move(init));
   container->state_ = state;
+  if (container->spec_.writable_bytes > 0) {
+    // Its root is mounted already: what is below it does not matter any more.
+    container->layer_.emplace(config.paths.layers_dir, container->spec_.id, "");
+  }
   container->migration_ = string_or(record, "migration");
   container->migration_peer_ = string_or(record, "migration_peer");
   return container;
@@ -181,6 +198,7 @@ void Container::destroy() {
   if (init_.valid()) init_.kill_and_reap();
   net_.reset();
   (void)remove_tree(directory_);
+  if (layer_) layer_->remove();
 }
 
 Status Container::set_state(ContainerState state, const std::string& migration,

@@ -14,6 +14,7 @@
 #include "base/process.hpp"
 #include "config.hpp"
 #include "container_spec.hpp"
+#include "layer_directory.hpp"
 
 namespace lifeboat {
 
@@ -71,6 +72,9 @@ class Container {
   // What the container's command printed, from `offset` on; works for a while after its exit.
   [[nodiscard]] Result<std::string> output(std::uint64_t offset) const;
 
+  // Its writable root; none: the root is read-only.
+  [[nodiscard]] const std::optional<LayerDirectory>& layer() const { return layer_; }
+
   // Leaves everything as it is on destruction.
   void release() { released_ = true; }
   // Removes everything that is there of it now: processes, network, cgroup, record.
@@ -84,6 +88,7 @@ class Container {
   Cgroup cgroup_;
   std::optional<ContainerNet> net_;  // empty once destroyed
   std::string directory_;
+  std::optional<LayerDirectory> layer_;
   Process init_;
   Fd output_directory_;  // the container's /run: pins its tmpfs
   ContainerState state_ = ContainerState::kStarting;

@@ -85,6 +85,7 @@ json::object to_json(const ContainerSpec& spec) {
                    {"mounts", std::move(mounts)},
                    {"memory_bytes", spec.memory_bytes},
                    {"endpoints", std::move(endpoints)}};
+  if (spec.writable_bytes > 0) out["writable_bytes"] = spec.writable_bytes;
   if (spec.user) out["user"] = json::array{spec.user->first, spec.user->second};
   return out;
 }
@@ -96,6 +97,9 @@ Result<ContainerSpec> container_spec_from(const json::object& object) {
   TRY(spec.bundle, get_string(object, "bundle"));
   TRY(spec.cwd, get_string(object, "cwd"));
   TRY(spec.memory_bytes, get_u64(object, "memory_bytes"));
+  if (object.contains("writable_bytes")) {
+    TRY(spec.writable_bytes, get_u64(object, "writable_bytes"));
+  }
   const bool id_ok = !spec.id.empty() && spec.id.size() <= 48 &&
                      std::all_of(spec.id.begin(), spec.id.end(), [](unsigned char c) {
                        return std::islower(c) != 0 || std::isdigit(c) != 0 || c == '-';
@@ -196,13 +200,15 @@ json::array& array_at(json::object& parent, const char* key) {
 
 }  // namespace
 
-Result<std::string> oci_config(const ContainerSpec& spec, const std::string& netns_path) {
+Result<std::string> oci_config(const ContainerSpec& spec, const std::string& netns_path,
+                               const std::string& overlay_root) {
   TRY(const std::string root, bundle_root(spec));
   TRY(const std::string text, read_file(spec.bundle + "/config.json"));
   TRY(json::object config, parse_object(text));
 
   config["hostname"] = spec.id;
-  config["root"] = json::object{{"path", root}, {"readonly", true}};
+  const bool writable = spec.writable_bytes > 0;
+  config["root"] = json::object{{"path", writable ? overlay_root : root}, {"readonly", !writable}};
 
   json::object& process = object_at(config, "process");
   process["terminal"] = false;

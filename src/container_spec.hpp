@@ -30,6 +30,8 @@ struct ContainerSpec {
   std::string cwd;
   std::vector<BindMount> mounts;
   std::uint64_t memory_bytes = 0;
+  // Its root is an overlay, of whose private layer so much may move with it; 0: read-only.
+  std::uint64_t writable_bytes = 0;
   std::optional<std::pair<unsigned, unsigned>> user;  // uid, gid; absent: as the bundle says
   std::vector<Endpoint> endpoints;                    // one per fabric
 };
@@ -39,8 +41,10 @@ json::object to_json(const ContainerSpec& spec);
 Result<ContainerSpec> container_spec_from(const json::object& object);
 
 // The OCI configuration for crun: the bundle's config.json with this container's command,
-// namespaces and mounts. `netns_path` is the prepared network namespace.
-Result<std::string> oci_config(const ContainerSpec& spec, const std::string& netns_path);
+// namespaces and mounts. `netns_path` is the prepared network namespace; `overlay_root` is where an
+// overlay is mounted, if the root is writable.
+Result<std::string> oci_config(const ContainerSpec& spec, const std::string& netns_path,
+                               const std::string& overlay_root = "");
 
 // kRefused, naming what is missing, unless the bundle and every bind source are on this node.
 Status check_sources(const ContainerSpec& spec);

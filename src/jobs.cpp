@@ -134,6 +134,7 @@ awaitable<Result<std::vector<ContainerSpec>>> Jobs::plan_containers(
     spec.bundle = job.spec.bundle;
     spec.cwd = job.spec.cwd;
     spec.memory_bytes = job.spec.memory_bytes;
+    spec.writable_bytes = job.spec.writable_bytes;
     for (const auto& mount : job.spec.mounts) {
       spec.mounts.push_back({mount.source, mount.target, mount.readonly});
     }

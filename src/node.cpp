@@ -326,6 +326,11 @@ void Node::sweep() {
     }
   }
   (void)remove_tree(config_.paths.run_dir + "/images");
+  for (const std::string& id : layers_present(config_.paths.layers_dir)) {
+    if (containers_.contains(id)) continue;
+    LayerDirectory(config_.paths.layers_dir, id, "").remove();
+    log::warn("removed a writable layer that was left behind", {{"container", id}});
+  }
 }
 
 awaitable<void> Node::adopt_all() {

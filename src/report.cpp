@@ -67,6 +67,13 @@ json::object memory_json(const MemoryReport& memory) {
           {"untracked_reason", memory.untracked_reason}};
 }
 
+json::object layer_json(const LayerReport& layer) {
+  return {{"files", layer.files},
+          {"bytes_running", layer.bytes_running},
+          {"bytes_frozen", layer.bytes_frozen},
+          {"frozen_ms", rounded(layer.frozen_ms)}};
+}
+
 json::array rounds_json(const std::vector<RoundReport>& rounds) {
   json::array out;
   for (const RoundReport& round : rounds) {
@@ -145,6 +152,7 @@ json::object to_json(const MigrationReport& report) {
           {"round_pages_sent", report.progress->pages_sent.load()},
           {"memory", memory_json(report.memory)},
           {"held", std::move(held)},
+          {"layer", layer_json(report.layer)},
           {"rounds", rounds_json(report.rounds)},
           {"queued_ms", rounded(times.queued)},
           {"preflight_ms", rounded(times.preflight)},

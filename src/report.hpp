@@ -99,6 +99,14 @@ struct HoldReport {
   std::uint64_t dropped = 0;    // beyond the bounds
 };
 
+// What became of the container's writable layer; all zero when its root is read-only.
+struct LayerReport {
+  std::uint64_t files = 0;          // in the end, directories not counted
+  std::uint64_t bytes_running = 0;  // on the wire while it ran
+  std::uint64_t bytes_frozen = 0;   // on the wire while it was frozen
+  double frozen_ms = 0;             // looking for these and sending them, beside the dump
+};
+
 struct MigrationReport {
   std::string id;
   std::string container;
@@ -118,6 +126,7 @@ struct MigrationReport {
   std::vector<RoundReport> rounds;
   MemoryReport memory;
   HoldReport hold;
+  LayerReport layer;
   std::shared_ptr<MemoryProgress> progress = std::make_shared<MemoryProgress>();
   Cancellation cancellation;
   std::size_t queue_position = 0;  // 1: next; 0: it does not wait

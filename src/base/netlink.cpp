@@ -208,12 +208,12 @@ void Netlink::Free::operator()(nl_sock* socket) const {
   nl_socket_free(socket);
 }
 
-Result<Netlink> Netlink::open() {
+Result<Netlink> Netlink::open(int family) {
   nl_sock* socket = nl_socket_alloc();
   if (socket == nullptr) throw std::bad_alloc();
   Netlink netlink(socket);
   errno = 0;
-  if (const int status = nl_connect(socket, NETLINK_ROUTE); status < 0) {
+  if (const int status = nl_connect(socket, family); status < 0) {
     if (errno != 0) return fail_errno("open a netlink socket");  // says more than libnl's code
     return fail(Errc::kSystem, std::string("open a netlink socket: ") + nl_geterror(status));
   }

@@ -11,6 +11,8 @@
 // Errors: kNotFound no such link, kConflict it exists already, kSystem anything else.
 #pragma once
 
+#include <linux/netlink.h>
+
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -80,7 +82,8 @@ struct VethPair {
 
 class Netlink {
  public:
-  static Result<Netlink> open();
+  // NETLINK_ROUTE for the requests below, or another family for request() alone.
+  static Result<Netlink> open(int family = NETLINK_ROUTE);
 
   Result<NetDevice> link(const std::string& name);
   Result<NetDevice> link(int index);

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <set>
 #include <sstream>
+#include <thread>
 
 #include "base/file.hpp"
 
@@ -32,10 +33,10 @@ std::optional<ExitStatus> reap(int pidfd) {
 }
 
 // What the child could not do before exec: step number and errno go through the error pipe.
-enum Step : int { kSession, kCgroup, kNetns, kMountns, kBind, kFds, kExec };
+enum Step : int { kSession, kCgroup, kNetns, kMountns, kBind, kOverlay, kFds, kExec };
 constexpr const char* kStepNames[] = {"setsid",      "enter the cgroup", "enter the network namespace",
-                                      "unshare mounts", "bind mount",    "pass descriptors",
-                                      "exec"};
+                                      "unshare mounts", "bind mount",    "mount the overlay",
+                                      "pass descriptors", "exec"};
 
 [[noreturn]] void child_fails(int error_pipe, Step step) {
   const int report[2] = {step, errno};
@@ -48,9 +49,16 @@ struct Prepared {
   std::vector<char*> argv;
   std::vector<std::string> env_text;
   std::vector<char*> env;
+  std::string overlay;
   Fd cgroup;
   Fd null;
 };
+
+int mount_overlay(const OverlayMount& overlay, const std::string& options) {
+  const char* at = overlay.mount_point.c_str();
+  if (::mount("overlay", at, "overlay", MS_NOSUID | MS_NODEV, options.c_str()) != 0) return -1;
+  return ::mount("none", at, nullptr, MS_PRIVATE, nullptr);
+}
 
 void enter_namespaces(const SpawnOptions& options, const Prepared& prepared, int error_pipe) {
   if (options.new_session && ::setsid() < 0) child_fails(error_pipe, kSession);
@@ -71,6 +79,9 @@ void enter_namespaces(const SpawnOptions& options, const Prepared& prepared, int
     if (::mount("none", target.c_str(), nullptr, MS_PRIVATE, nullptr) != 0) {
       child_fails(error_pipe, kBind);
     }
+  }
+  if (options.overlay && mount_overlay(*options.overlay, prepared.overlay) != 0) {
+    child_fails(error_pipe, kOverlay);
   }
 }
 
@@ -116,6 +127,7 @@ Result<Prepared> prepare(const SpawnOptions& options) {
   }
   for (std::string& entry : prepared.env_text) prepared.env.push_back(entry.data());
   prepared.env.push_back(nullptr);
+  if (options.overlay) prepared.overlay = overlay_options(*options.overlay);
   if (!options.cgroup_procs.empty()) {
     prepared.cgroup = Fd(::open(options.cgroup_procs.c_str(), O_WRONLY | O_CLOEXEC));
     if (!prepared.cgroup) return fail_errno("open " + options.cgroup_procs);
@@ -126,6 +138,49 @@ Result<Prepared> prepare(const SpawnOptions& options) {
 }
 
 }  // namespace
+
+std::string overlay_options(const OverlayMount& overlay) {
+  const auto escaped = [](const std::string& path) {
+    std::string out;
+    for (const char c : path) {
+      if (c == '\\' || c == ':' || c == ',') out += '\\';
+      out += c;
+    }
+    return out;
+  };
+  return "index=off,metacopy=off,redirect_dir=off,lowerdir=" + escaped(overlay.lower) +
+         ",upperdir=" + escaped(overlay.upper) + ",workdir=" + escaped(overlay.work);
+}
+
+Status in_mount_namespace(pid_t pid, const std::function<Status()>& work) {
+  const std::string path = "/proc/" + std::to_string(pid) + "/ns/mnt";
+  const Fd space(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!space) return fail_errno("open " + path);
+  Status done;
+  std::thread([&] {
+    if (::unshare(CLONE_FS) != 0 || ::setns(space.get(), CLONE_NEWNS) != 0) {
+      done = fail_errno("enter the mount namespace of process " + std::to_string(pid));
+      return;
+    }
+    done = work();
+  }).join();
+  return done;
+}
+
+Status mount_overlay_in(pid_t pid, const OverlayMount& overlay) {
+  const std::string options = overlay_options(overlay);
+  return in_mount_namespace(pid, [&]() -> Status {
+    if (mount_overlay(overlay, options) == 0) return {};
+    return fail_errno("mount the overlay of " + overlay.upper);
+  });
+}
+
+Status attach_mount_in(pid_t pid, int root_fd, const std::string& mount_point) {
+  return in_mount_namespace(pid, [&]() -> Status {
+    if (::move_mount(root_fd, "", AT_FDCWD, mount_point.c_str(), MOVE_MOUNT_F_EMPTY_PATH) == 0) return {};
+    return fail_errno("mount a file system at " + mount_point);
+  });
+}
 
 Result<Process> Process::open(pid_t pid) {
   Fd fd(pidfd_open(pid));

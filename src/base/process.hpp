@@ -52,6 +52,19 @@ class Process {
   Fd pidfd_;
 };
 
+// Where an overlay file system is to be mounted: reads from `lower`, writes to `upper`; `work` is an
+// empty directory beside `upper`.
+struct OverlayMount {
+  std::string lower;
+  std::string upper;
+  std::string work;
+  std::string mount_point;
+};
+
+// What mount(2) is to be told about it. Nothing of it depends on the node but the paths: no inode
+// index, no metadata-only copies, no redirected directories.
+std::string overlay_options(const OverlayMount& overlay);
+
 struct SpawnOptions {
   std::vector<std::string> argv;
   std::vector<std::pair<std::string, std::string>> env;  // added to ours
@@ -64,6 +77,7 @@ struct SpawnOptions {
   bool private_mounts = false;  // own mount namespace; what is mounted there dies with it
   // {source, mount point}: bind mounts made in that private mount namespace.
   std::vector<std::pair<std::string, std::string>> bind_mounts;
+  std::optional<OverlayMount> overlay;  // the same
 };
 
 // Forks and execs. An error in the child before exec comes back as the error of this call.
@@ -80,6 +94,14 @@ struct ToolOutput {
   std::string text;
 };
 awaitable<Result<ToolOutput>> run_tool(SpawnOptions options, Milliseconds limit);
+
+// Runs `work` in the mount namespace of another process, whose root is then its root. On a thread of
+// its own: the caller stays where it is.
+Status in_mount_namespace(pid_t pid, const std::function<Status()>& work);
+// Mounts it in the mount namespace of another process, which must not be shared with this one.
+Status mount_overlay_in(pid_t pid, const OverlayMount& overlay);
+// Mounts a file system that fsmount() has made, and that is mounted nowhere, in such a namespace.
+Status attach_mount_in(pid_t pid, int root_fd, const std::string& mount_point);
 
 // True while another process (CRIU, a debugger) traces this one.
 bool is_traced(pid_t pid);

@@ -157,6 +157,7 @@ Status ContainerNet::build_namespace(const TcpSettings& tcp) {
         has_rto_max_ = limited.has_value();
         if (has_rto_max_) CHECK_OK(apply(rto_max_settings(tcp)));
         TRY(inner_, Netlink::open());
+        TRY(diag_, Netlink::open(NETLINK_SOCK_DIAG));
         TRY(arp_, open_sending_socket());
         TRY(const NetDevice loopback, inner_->link("lo"));
         return inner_->set_up(loopback.index);
@@ -223,6 +224,7 @@ Result<ContainerNet> ContainerNet::adopt(const std::string& container_id,
   Status entered = in_netns(net.netns_.get(), [&]() -> Status {
     net.has_rto_max_ = read_sysctl("net/ipv4/tcp_rto_max_ms").has_value();
     TRY(net.inner_, Netlink::open());
+    TRY(net.diag_, Netlink::open(NETLINK_SOCK_DIAG));
     TRY(net.arp_, open_sending_socket());
     return {};
   });
@@ -268,6 +270,8 @@ ContainerNet& ContainerNet::operator=(ContainerNet&& other) noexcept {
   remove();
   container_id_ = std::move(other.container_id_);
   node_ = std::move(other.node_);
+  inner_ = std::move(other.inner_);
+  diag_ = std::move(other.diag_);
   netns_ = std::move(other.netns_);
   arp_ = std::move(other.arp_);
   wire_ = std::move(other.wire_);

@@ -18,7 +18,7 @@ std::string seconds_text(double ms) {
 
 // Connections that would not survive the freeze: their own timers would end them.
 Status check_sockets(const Move& move, const Node& node) {
-  auto sockets = tcp_sockets(move.container->init().pid());
+  auto sockets = move.container->net().tcp_sockets();
   if (!sockets) return {};
   const double downtime = predicted_downtime_ms(move, node);
   std::erase_if(*sockets, [&](const TcpSocket& socket) {
@@ -80,6 +80,7 @@ awaitable<Result<Connected>> connect(Node& node, Move move) {
   CO_CHECK_OK(check_user(move.container->init_uid()));
   CO_CHECK_OK(check_sources(move.container->spec()));
   CO_CHECK_OK(check_sockets(move, node));
+  CO_TRY(std::unique_ptr<LayerSender> layers, co_await LayerSender::open(*move.container));
   const Config& config = node.config();
   const std::string address = config.find_node(move.target)->addresses.at(move.fabric);
   auto link = co_await Link::connect(address, config.peer_port, node.peer_name(),
@@ -92,6 +93,8 @@ awaitable<Result<Connected>> connect(Node& node, Move move) {
                      {"source", node.name()},
                      {"spec", to_json(move.container->spec())},
                      {"resident_bytes", move.container->resident_bytes()},
+                     {"tmpfs", to_json(layers->tmpfs())},
+                     {"layer_bytes", layers->bytes()},
                      {"pages", move.report->mode != MigrationMode::kCriuImages},
                      {"post_copy", is_post_copy(move.report->mode)},
                      {"facts", to_json(node.facts())}};
@@ -122,6 +125,7 @@ awaitable<Result<Connected>> connect(Node& node, Move move) {
     set_limit = [pages = connected.memory.get()](std::uint64_t rate) { pages->limit(rate); };
   }
   connected.stream = node.wire().join(std::move(use), std::move(set_limit));
+  connected.layers = std::move(layers);
   co_return connected;
 }
 

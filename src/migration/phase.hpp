@@ -26,9 +26,10 @@
 #include "criu_glue/checkpoint.hpp"
 #include "criu_glue/images.hpp"
 #include "migration/hold.hpp"
+#include "migration/layer_transfer.hpp"
 #include "migration/link.hpp"
 #include "migration/memory_source.hpp"
-#include "migration/sockets.hpp"
+#include "migration/network_state.hpp"
 #include "migration/wire.hpp"
 #include "node.hpp"
 #include "report.hpp"
@@ -52,6 +53,7 @@ struct Connected {
   Fd urgent;                             // in post-copy, until the server has it
   std::unique_ptr<PageServer> server;    // in post-copy, from the freeze on
   Wire::Stream stream;                   // its part of the wire
+  std::unique_ptr<LayerSender> layers;   // its writable files
 };
 
 struct PreCopied {
@@ -91,7 +93,7 @@ class FrozenContainer {
 
 struct Frozen {
   Connected peer;
-  std::vector<TcpSocket> sockets;  // as they were when the tasks stopped
+  NetworkState network;  // when the tasks had stopped
   std::unique_ptr<ImageDirectory> images;
   std::unique_ptr<ImageReader> reader;
   FrozenContainer container;

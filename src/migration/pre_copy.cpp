@@ -97,17 +97,24 @@ awaitable<Result<PreCopied>> pre_copy(Node& node, Connected peer) {
         link->close();
         if (memory != nullptr) memory->cancel();
       });
+  // CRIU is started and has looked at the kernel long before the freeze.
+  report.phase = "prepare";
+  CO_TRY(ImageDirectory images, ImageDirectory::create(config.paths.run_dir + "/images", report.id));
+  CO_TRY(std::vector<ExternalMount> mounts, external_mounts(peer.move.container->spec()));
+  for (const TmpfsMount& mount : peer.layers->tmpfs()) mounts.push_back({mount.target, ""});
+  DumpRequest request = dump_request(node, *peer.move.container, images, std::move(mounts));
+  if (peer.memory) request.hide_library = node.libexec() + "/liblifeboat-criu.so";
+  CO_TRY(PreparedDump dump, co_await PreparedDump::prepare(std::move(request)));
+  report.phase = "layer";
+  report.layer = LayerReport();
+  CO_CHECK_OK(co_await peer.layers->send_running(peer.link, report.layer, config.timeouts.idle));
   if (report.mode == MigrationMode::kPreCopy || report.mode == MigrationMode::kHybrid) {
     CO_CHECK_OK(co_await send_rounds(node, peer));
     report.memory.untracked_reason = peer.memory->untracked_reason();
   }
-  // CRIU is started and has looked at the kernel before the freeze.
-  report.phase = "prepare";
-  CO_TRY(ImageDirectory images, ImageDirectory::create(config.paths.run_dir + "/images", report.id));
-  CO_TRY(std::vector<ExternalMount> mounts, external_mounts(peer.move.container->spec()));
-  DumpRequest request = dump_request(node, *peer.move.container, images, std::move(mounts));
-  if (peer.memory) request.hide_library = node.libexec() + "/liblifeboat-criu.so";
-  CO_TRY(PreparedDump dump, co_await PreparedDump::prepare(std::move(request)));
+  // What was written meanwhile, so that little is left for the freeze.
+  report.phase = "layer";
+  CO_CHECK_OK(co_await peer.layers->send_running(peer.link, report.layer, config.timeouts.idle));
   PreCopied result{std::move(peer), std::make_unique<ImageDirectory>(std::move(images)),
                    std::move(dump)};
   co_return result;
@@ -132,10 +139,14 @@ awaitable<Result<json::object>> watch_and_predict(Node& node, Move move, Migrati
   const double rest_ms = std::min(dirty_bytes * interval_s, bytes) / rate * 1000;
   const bool live = mode == MigrationMode::kPreCopy;
   const double downtime_ms = live ? kFixedLiveMs + rest_ms : stopped_ms;
-  const double running_ms = live ? (bytes + dirty_bytes) / rate * 1000 : 0;
+  const std::uint64_t layer_bytes = connected.layers->bytes();
+  const double running_ms = (live ? (bytes + dirty_bytes) / rate * 1000 : 0) +
+                            static_cast<double>(layer_bytes) / rate * 1000;
   json::object answer{{"container", container->spec().id}, {"fabric", fabric},
                       {"mode", to_string(mode)},           {"resident_bytes", resident},
                       {"dirty_bytes_per_s", dirty_bytes},  {"downtime_ms", downtime_ms},
+                      {"layer_bytes", layer_bytes},
+                      {"layer_files", connected.layers->files()},
                       {"total_ms", running_ms + downtime_ms}};
   co_return answer;
 }

@@ -16,6 +16,7 @@ std::size_t limit_of(Kind kind) {
       return kDataHeaderBytes + kDataBytesMax;
     case Kind::kFinalPages:
     case Kind::kHeldFrames:
+    case Kind::kLayer:
       return kDataBytesMax;
     case Kind::kRequest:
     case Kind::kResponse:
@@ -30,6 +31,8 @@ std::size_t limit_of(Kind kind) {
     case Kind::kPages:
     case Kind::kMemoryEnd:
     case Kind::kHeldEnd:
+    case Kind::kLayerEnd:
+    case Kind::kLayersTaken:
       return kJsonBytesMax;
     case Kind::kInvalid:
       return 0;

@@ -15,6 +15,8 @@
 //     [with pages: for each page connection, on a connection of its own, after the Hellos]
 //     Pages {migration, shard, shards}  ->   given to the pager
 //                                       <-   Response {} | Failed; then page_stream.hpp
+//     [with a writable layer, once or more, the last time while the container is frozen]
+//     Layer ..., LayerEnd {last}        ->   written to the layer's directory
 //     [rounds of pre-copy on the page connections; from here on the container is frozen]
 //     FinalPages ... (FinalPage[])      ->   every page there is
 //     MemoryEnd {pages, hash}           ->   the pager checks that it has them all
@@ -46,7 +48,7 @@
 namespace lifeboat::protocol {
 
 inline constexpr std::uint32_t kMagic = 0x3154424c;  // "LBT1"
-inline constexpr unsigned kVersion = 3;
+inline constexpr unsigned kVersion = 4;
 
 enum class Kind : std::uint16_t {
   kInvalid = 0,
@@ -67,6 +69,9 @@ enum class Kind : std::uint16_t {
   kMemoryEnd = 26,  // {pages, hash}
   kHeldFrames = 27,  // what arrived for the frozen container; see hold.hpp
   kHeldEnd = 28,
+  kLayer = 40,      // records of layer.hpp
+  kLayerEnd = 41,   // {layer, pass}: the end of a pass over one of them
+  kLayersTaken = 42,  // the target has written what a pass brought while the container ran
 };
 
 [[nodiscard]] constexpr std::string_view to_string(Kind kind) {
@@ -107,6 +112,12 @@ enum class Kind : std::uint16_t {
       return "HeldFrames";
     case Kind::kHeldEnd:
       return "HeldEnd";
+    case Kind::kLayer:
+      return "Layer";
+    case Kind::kLayerEnd:
+      return "LayerEnd";
+    case Kind::kLayersTaken:
+      return "LayersTaken";
   }
   return "unknown";
 }

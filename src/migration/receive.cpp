@@ -91,7 +91,7 @@ awaitable<Result<json::object>> receive_images(const Config& config, ReceiveRequ
   Milliseconds silence = config.timeouts.dump + config.timeouts.idle + config.timeouts.queue;
   if (request.pager) silence += config.engine.precopy_limit;
   for (;;) {
-    CO_TRY(const Frame frame, co_await link.receive(silence));
+    CO_TRY(Frame frame, co_await link.receive(silence));
     if (frame.kind == Kind::kImageData) {
       CO_CHECK_OK(store_chunk(writer, frame));
       continue;
@@ -104,13 +104,18 @@ awaitable<Result<json::object>> receive_images(const Config& config, ReceiveRequ
       CO_CHECK_OK(request.held->decode(frame.payload));
       continue;
     }
+    if (frame.kind == Kind::kLayer || frame.kind == Kind::kLayerEnd) {
+      CO_CHECK_OK(co_await request.layers->take(link, std::move(frame), config.timeouts.request));
+      continue;
+    }
     CO_TRY(json::object body, parse_object(frame.text()));
     if (frame.kind == Kind::kMemoryEnd && !memory_complete) {
       CO_TRY(Fd list, final_list.finish(body));
       auto checked = co_await request.pager->set_final(std::move(list));
       if (!checked) co_return tl::unexpected<Error>(checked.error().context("pager"));
       memory_complete = true;
-    } else if (frame.kind == Kind::kImageEnd && memory_complete) {
+    } else if (frame.kind == Kind::kImageEnd && memory_complete &&
+               request.layers->complete()) {
       CO_CHECK_OK(check_complete(writer, body));
       co_return body;
     } else if (frame.kind == Kind::kImageOpen) {

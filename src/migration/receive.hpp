@@ -7,6 +7,7 @@
 #include "config.hpp"
 #include "criu_glue/pager.hpp"
 #include "migration/hold.hpp"
+#include "migration/layer_transfer.hpp"
 #include "migration/link.hpp"
 
 namespace lifeboat {
@@ -16,6 +17,7 @@ struct ReceiveRequest {
   std::uint64_t bytes_max = 0;  // of images, and of what the list of pages may stand for
   std::shared_ptr<PagerClient> pager;  // null: all memory comes in the images
   HeldFrames* held = nullptr;          // where frames for the container are kept
+  LayerReceiver* layers = nullptr;     // where its writable files go
 };
 
 // Receives the images, and with a pager the list of all pages, which it is given to check. Returns

@@ -117,14 +117,18 @@ Status check_dump(const Connected& peer, const ImageDirectory& images) {
 awaitable<Result<FrozenContainer>> freeze_between_connects(std::shared_ptr<Container> container,
                                                            Milliseconds limit,
                                                            SteadyClock::time_point& frozen_at,
-                                                           std::vector<TcpSocket>& sockets) {
+                                                           NetworkState& network) {
   const auto deadline = SteadyClock::now() + limit;
   for (;;) {
     frozen_at = SteadyClock::now();
     CO_TRY(FrozenContainer frozen, co_await FrozenContainer::freeze(container, limit));
-    CO_TRY(sockets, tcp_sockets(container->init().pid()));
+    CO_TRY(const std::vector<TcpSocket> sockets, container->net().tcp_sockets());
     const auto found = std::find_if(sockets.begin(), sockets.end(), is_in_flight);
-    if (found == sockets.end()) co_return frozen;
+    if (found == sockets.end()) {
+      network.established = established_pairs(sockets);
+      CO_TRY(network.neighbours, container->net().neighbours());
+      co_return frozen;
+    }
     if (SteadyClock::now() > deadline) {
       co_return fail(Errc::kTimeout, "connection " + to_string(*found) + " is never accepted or made;"
                                      " it cannot be moved like that");
@@ -161,10 +165,10 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
   report.phase = "freeze";
   peer.stream.set_frozen();
   SteadyClock::time_point frozen_at;
-  std::vector<TcpSocket> sockets;
+  NetworkState network;
   prepare_hold(config.network.hold, *container, report);
   CO_TRY(FrozenContainer frozen,
-         co_await freeze_between_connects(container, config.timeouts.freeze, frozen_at, sockets));
+         co_await freeze_between_connects(container, config.timeouts.freeze, frozen_at, network));
   frozen.count_held_in(peer.move.report);
   CO_CHECK_OK(hide_owned(peer, source.dump));
   report.times.freeze = elapsed_ms(frozen_at);
@@ -181,10 +185,11 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
     peer.link.close();
     if (peer.memory) peer.memory->cancel();
   });
-  auto [held, memory_sent, images_sent] =
+  auto [held, memory_sent, images_sent, layers_sent] =
       co_await (dump_then(std::move(source.dump), container->cgroup(), dump_ended, dumped_at) &&
                 send_memory(peer, config.timeouts.idle) &&
-                send_images(*reader, peer.link, dump_ended, config.timeouts.idle, *report.progress));
+                send_images(*reader, peer.link, dump_ended, config.timeouts.idle, *report.progress) &&
+                peer.layers->send_frozen(peer.link, report.layer, config.timeouts.idle));
   if (!held) co_return tl::unexpected<Error>(held.error());
   report.memory.criu_dump_ms = elapsed_ms(stopped_at, dumped_at);
   auto checked = check_dump(peer, *source.images);
@@ -192,16 +197,17 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
     report.retry_without_pages = true;
     co_return tl::unexpected<Error>(checked.error());
   }
-  for (const Status& sent : {memory_sent, images_sent}) {
+  for (const Status& sent : {memory_sent, images_sent, layers_sent}) {
     if (sent) continue;
     report.phase = "transfer";
     co_return tl::unexpected<Error>(sent.error());
   }
+  CO_CHECK_OK(co_await peer.layers->send_rest(peer.link, report.layer, config.timeouts.idle));
   report.memory.bytes_frozen += peer.link.bytes_sent() - link_bytes;
   dumped_at = SteadyClock::now();
   report.times.dump = elapsed_ms(stopped_at, dumped_at);
   Frozen result{std::move(peer),
-                std::move(sockets),
+                std::move(network),
                 std::move(source.images),
                 std::move(reader),
                 std::move(frozen),
@@ -217,10 +223,9 @@ awaitable<Result<Staged>> stage(Node& node, Frozen source) {
   report.phase = "restore";
   json::object sizes;
   for (const ImageReader::File& file : source.reader->files()) sizes[file.name] = file.sent;
-  json::array established;
-  for (const std::string& line : established_pairs(source.sockets)) established.emplace_back(line);
   CO_CHECK_OK(co_await source.container.send_held(source.peer.link, config.timeouts.idle));
-  json::object end{{"files", std::move(sizes)}, {"established", std::move(established)}};
+  json::object end{{"files", std::move(sizes)}};
+  add_to(end, source.network);
   CO_CHECK_OK(co_await source.peer.link.send(Kind::kImageEnd, std::move(end), config.timeouts.idle));
   const auto hook =
       report.cancellation.on_request([link = &source.peer.link] { link->close(); });

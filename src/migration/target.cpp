@@ -5,8 +5,8 @@
 #include "criu_glue/images.hpp"
 #include "criu_glue/pager.hpp"
 #include "migration/hold_link.hpp"
+#include "migration/network_state.hpp"
 #include "migration/receive.hpp"
-#include "migration/sockets.hpp"
 
 namespace lifeboat {
 
@@ -89,6 +89,7 @@ struct Prepared {
   bool post_copy;                      // pages come after the commit, too
   std::optional<ArrivingPager> pager;  // when memory does not come in CRIU's images
   std::unique_ptr<PreparedRestore> criu;
+  std::unique_ptr<LayerReceiver> layers;
   HeldFrames held = {};
   std::size_t delivered = 0;  // of these
 };
@@ -96,7 +97,7 @@ struct Prepared {
 struct Restored {
   Prepared prepared;
   HeldRestore held;
-  std::vector<std::string> established;  // connections at the moment of the freeze
+  NetworkState network;  // at the moment of the freeze
   double restore_ms;
 };
 
@@ -135,6 +136,13 @@ StepResult<Prepared> prepare(Node& node, const json::object& offer) {
   auto spec = container_spec_from(**spec_json);
   if (!spec) return failed_at(step, spec.error());
 
+  auto tmpfs_json = get_array(offer, "tmpfs");
+  if (!tmpfs_json) return failed_at(step, tmpfs_json.error());
+  auto tmpfs = tmpfs_mounts_from(**tmpfs_json);
+  if (!tmpfs) return failed_at(step, tmpfs.error());
+  auto layer_bytes = get_u64(offer, "layer_bytes");
+  if (!layer_bytes) return failed_at(step, layer_bytes.error());
+
   if (auto ok = check_compatible(*facts, node.facts()); !ok) return failed_at(step, ok.error());
   if (std::string why = node.why_wait(*migration, *spec); !why.empty()) {
     return failed_at(kBusyStep, Error(Errc::kConflict, std::move(why)));
@@ -149,13 +157,16 @@ StepResult<Prepared> prepare(Node& node, const json::object& offer) {
   }
   auto images = ImageDirectory::create(node.config().paths.run_dir + "/images", *migration);
   if (!images) return failed_at(step, images.error());
+  auto layers = LayerReceiver::open(*shared, std::move(*tmpfs), *layer_bytes);
+  if (!layers) return failed_at(step, layers.error());
   node.add(shared);
   return Prepared{*migration, *source, Arrival(node, *migration, shared),
                   std::make_unique<ImageDirectory>(std::move(*images)),
                   *resident + *resident / 4 + kImageSlackBytes,
                   flag(offer, "post_copy"),
                   std::nullopt,
-                  nullptr};
+                  nullptr,
+                  std::move(*layers)};
 }
 
 RestoreRequest restore_request(const Node& node, const Prepared& prepared,
@@ -170,6 +181,10 @@ RestoreRequest restore_request(const Node& node, const Prepared& prepared,
   request.root = container.directory() + "/root";
   request.limit = node.config().timeouts.restore;
   request.mounts = std::move(mounts);
+  for (const NewMount& mount : prepared.layers->mounts()) {
+    request.new_mounts.emplace_back(mount.source, mount.root.get());
+  }
+  if (container.layer()) request.overlay = container.layer()->overlay(request.root);
   return request;
 }
 
@@ -194,35 +209,20 @@ awaitable<Status> start_helpers(Node& node, Prepared& prepared, bool pages) {
   co_return Status{};
 }
 
-std::vector<std::string> missing_connections(const std::vector<std::string>& before, pid_t init) {
-  auto now = tcp_sockets(init);
-  if (!now) return {};
-  const std::vector<std::string> present = established_pairs(*now);
-  std::vector<std::string> missing;
-  for (const std::string& pair : before) {
-    if (std::find(present.begin(), present.end(), pair) == present.end()) missing.push_back(pair);
-  }
-  return missing;
-}
-
-// What CRIU restored is what was dumped, as far as the peers can tell: looked at while nothing runs
-// yet and everything can still be undone.
-Status check_connections(const std::vector<std::string>& before, pid_t init) {
-  const std::vector<std::string> missing = missing_connections(before, init);
-  if (missing.empty()) return {};
-  return fail(Errc::kSystem, "criu did not restore " + std::to_string(missing.size()) +
-                                 " connection(s), first " + missing.front());
-}
-
 awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& link) {
   ReceiveRequest request;
   request.images = prepared.images->path();
   request.bytes_max = prepared.image_bytes_max;
   request.held = &prepared.held;
   if (prepared.pager) request.pager = prepared.pager->shared();
+  request.layers = prepared.layers.get();
   auto end = co_await receive_images(node.config(), std::move(request), link);
   const auto start = SteadyClock::now();
   if (!end) co_return failed_at("transfer", end.error());
+  auto network = network_state_from(*end);
+  if (!network) co_return failed_at("transfer", network.error());
+  ContainerNet& net = prepared.arrival.container()->net();
+  if (auto ok = net.learn(network->neighbours); !ok) co_return failed_at("restore", ok.error());
   const RestoreMemory memory =
       prepared.pager ? RestoreMemory::kPager : RestoreMemory::kImages;
   std::function<Status()> pager_lives;
@@ -238,31 +238,11 @@ awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& lin
     if (auto lives = pager_lives(); !lives) co_return failed_at("restore", lives.error());
   }
   if (!held) co_return failed_at("restore", held.error());
-  std::vector<std::string> established;
-  if (auto list = get_array(*end, "established")) {
-    for (const json::value& item : **list) {
-      if (item.is_string()) established.emplace_back(item.get_string());
-    }
-  }
-  if (auto ok = check_connections(established, held->init_pid()); !ok) {
-    co_return failed_at("restore", ok.error());
-  }
-  Restored restored{std::move(prepared), std::move(*held), std::move(established),
+  if (auto ok = check_connections(*network, net); !ok) co_return failed_at("restore", ok.error());
+  co_await prepared.layers->settle();
+  Restored restored{std::move(prepared), std::move(*held), std::move(*network),
                     elapsed_ms(start)};
   co_return restored;
-}
-
-// A peer may have given a connection up during the freeze; it says so when it hears from us.
-awaitable<void> check_connections_later(std::weak_ptr<Container> weak,
-                                        std::vector<std::string> before) {
-  constexpr Milliseconds kAfter{3000};
-  co_await sleep_for(kAfter);
-  auto container = weak.lock();
-  if (!container || container->state() != ContainerState::kRunning) co_return;
-  for (const std::string& pair : missing_connections(before, container->init().pid())) {
-    log::warn("a connection is gone since the migration (closed by the job, or lost)",
-              {{"container", container->spec().id}, {"connection", pair}});
-  }
 }
 
 // Takes the pager's exit status: 0 when it has nothing more to do or its container has ended. Of one that
@@ -387,7 +367,7 @@ awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& o
   (void)co_await deliver_rest(link, container, std::move(held), restored->prepared.delivered,
                               timeouts.request);
   asio::co_spawn(node.executor(),
-                 check_connections_later(container, restored->established), asio::detached);
+                 check_connections_later(container, restored->network), asio::detached);
   log::info("container arrived",
             {{"migration", migration}, {"container", container->spec().id}});
   co_return true;

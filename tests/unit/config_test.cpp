@@ -55,6 +55,8 @@ TEST(Config, ShippedFileShowsTheDefaults) {
   EXPECT_EQ(shipped->paths.run_dir, bare->paths.run_dir);
   EXPECT_EQ(shipped->paths.criu, bare->paths.criu);
   EXPECT_EQ(shipped->paths.crun, bare->paths.crun);
+  EXPECT_EQ(bare->paths.layers_dir, "/var/lib/lifeboat/layers");
+  EXPECT_EQ(shipped->paths.layers_dir, bare->paths.layers_dir);
   EXPECT_EQ(shipped->paths.cgroup, bare->paths.cgroup);
   EXPECT_EQ(shipped->peer_port, bare->peer_port);
   EXPECT_EQ(shipped->nodes[1].slots, bare->nodes[0].slots);

@@ -116,6 +116,17 @@ class Bundle : public ::testing::Test {
   ContainerSpec spec_;
 };
 
+TEST_F(Bundle, WritableRootIsTheOverlay) {
+  spec_.writable_bytes = 1 << 20;
+  const auto text = oci_config(spec_, "/n", "/run/root");
+  ASSERT_TRUE(text.has_value()) << text.error().message;
+  EXPECT_EQ(json::parse(*text).at("root"),
+            (json::value{{"path", "/run/root"}, {"readonly", false}}));
+  const auto again = container_spec_from(to_json(spec_));
+  ASSERT_TRUE(again.has_value()) << again.error().message;
+  EXPECT_EQ(again->writable_bytes, spec_.writable_bytes);
+}
+
 TEST_F(Bundle, OciConfig) {
   const auto text = oci_config(spec_, "/proc/1/ns/net");
   ASSERT_TRUE(text.has_value()) << text.error().message;

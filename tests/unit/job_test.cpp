@@ -109,6 +109,20 @@ TEST(Job, EveryMistakeInOneRun) {
           "job.yaml:16:1: image: unknown key");
 }
 
+TEST(Job, WritableRoot) {
+  const std::string minimal = kMinimal;
+  EXPECT_EQ(parse_job(minimal, "job.yaml")->writable_bytes, 0u);
+  EXPECT_EQ(parse_job(minimal + "root: read-only\n", "job.yaml")->writable_bytes, 0u);
+  EXPECT_EQ(parse_job(minimal + "root: overlay\n", "job.yaml")->writable_bytes, 1ull << 30);
+  const auto job = parse_job(minimal + "root: overlay\nwritable: 3MiB\n", "job.yaml");
+  ASSERT_TRUE(job.has_value()) << job.error().message;
+  EXPECT_EQ(job->writable_bytes, 3u << 20);
+  EXPECT_EQ(*parse_job(to_yaml(*job), "again.yaml"), *job);
+  EXPECT_NE(told(minimal + "writable: 3MiB\n").find("only a container with `root: overlay`"),
+            std::string::npos);
+  EXPECT_NE(told(minimal + "root: tmpfs\n").find("one of read-only, overlay"), std::string::npos);
+}
+
 TEST(Job, WhatIsRequired) {
   EXPECT_EQ(told("cwd: /\n"),
             "job.yaml:1:1: name: required key is missing\n"

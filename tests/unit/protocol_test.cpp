@@ -14,7 +14,8 @@ constexpr Kind kKinds[] = {Kind::kHello,     Kind::kRequest,   Kind::kResponse, 
                            Kind::kOffer,     Kind::kAccepted,  Kind::kImageOpen, Kind::kImageData,
                            Kind::kImageEnd,  Kind::kStaged,    Kind::kCommit,   Kind::kRunning,
                            Kind::kPages,     Kind::kFinalPages, Kind::kMemoryEnd,
-                           Kind::kHeldFrames, Kind::kHeldEnd};
+                           Kind::kHeldFrames, Kind::kHeldEnd,
+                           Kind::kLayer,      Kind::kLayerEnd,   Kind::kLayersTaken};
 
 struct Raw {
   unsigned char bytes[kHeaderBytes] = {};
@@ -36,7 +37,8 @@ std::string refused(const Raw& header) {
 
 std::size_t limit(Kind kind) {
   if (kind == Kind::kHello) return kHelloBytesMax;
-  if (kind == Kind::kFinalPages || kind == Kind::kHeldFrames) return kDataBytesMax;
+  if (kind == Kind::kFinalPages || kind == Kind::kHeldFrames ||
+      kind == Kind::kLayer) return kDataBytesMax;
   return kind == Kind::kImageData ? kDataHeaderBytes + kDataBytesMax : kJsonBytesMax;
 }
 

@@ -39,6 +39,7 @@ TEST(Report, Json) {
   report.hold.bytes = 14;
   report.hold.delivered = 15;
   report.hold.dropped = 16;
+  report.layer = {11, 12, 13, 14};
   report.progress->pages_to_send = 12;
   report.progress->pages_sent = 11;
   EXPECT_EQ(json::serialize(to_json(report)),
@@ -49,7 +50,8 @@ TEST(Report, Json) {
             R"("memory":{"pages":9,"pages_frozen":0,"pages_untracked":0,"pages_zero":0,)"
             R"("pages_later":0,"pages_wanted":0,"bytes_raw":0,"survey_ms":0E0,"send_ms":0E0,"criu_dump_ms":0E0,)"
             R"("untracked_reason":""},)"
-            R"("held":{"frames":13,"bytes":14,"delivered":15,"dropped":16},"rounds":[],)"
+            R"("held":{"frames":13,"bytes":14,"delivered":15,"dropped":16},"layer":{"files":11,"bytes_running":12,)"
+            R"("bytes_frozen":13,"frozen_ms":1.4E1},"rounds":[],)"
             R"("queued_ms":9E0,"preflight_ms":1E0,"pre_copy_ms":8E0,)"
             R"("downtime_ms":2.7001E1,"downtime_parts_ms":)"
             R"({"freeze":2E0,"dump":3E0,"transfer":4E0,"restore":5E0,"network":6E0,"resume":7E0},)"

@@ -2,158 +2,103 @@
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <linux/inet_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+
+#include <cstring>
 
 #include "base/fd.hpp"
 
 namespace lifeboat {
 namespace {
 
-// As Linux 6.18 prints them: a listener, both ends of a connection (one with keepalive, one with
-// data in flight), a TIME_WAIT, a zero-window probe and a listener's half-open request.
-constexpr const char* kTcp =
-    "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout "
-    "inode                                                     \n"
-    "   0: 0500020A:1F90 00000000:0000 0A 00000000:00000002 00:00000000 00000000     0        0 "
-    "21301 1 ffff8881037e1a00 100 0 0 10 0                     \n"
-    "   1: 0500020A:9C40 0600020A:1388 01 00000000:00000000 02:000003E8 00000000  1000        0 "
-    "21302 2 ffff8881037e2340 20 4 30 10 -1                    \n"
-    "   2: 0500020A:9C41 0600020A:1388 01 000005A8:00000010 01:00000015 00000003     0        0 "
-    "21303 3 ffff8881037e2c80 21 4 30 10 -1                    \n"
-    "   3: 0500020A:9C42 0600020A:1388 06 00000000:00000000 03:00001770 00000000     0        0 0 "
-    "3 ffff8881037e3000                                      \n"
-    "   4: 0500020A:9C43 0600020A:1388 01 00001000:00000000 04:00000190 00000000     0        5 "
-    "21305 2 ffff8881037e35c0 20 0 0 10 7                      \n"
-    "  15: 0500020A:1F90 0700020A:D431 03 00000000:00000000 01:00000064 00000001     0        0 0 "
-    "1 ffff8881037e4000                                      \n";
-
-constexpr const char* kTcp6 =
-    "  sl  local_address                         remote_address                        st tx_queue "
-    "rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-    "   0: 00000000000000000000000001000000:0016 00000000000000000000000000000000:0000 0A "
-    "00000000:00000000 00:00000000 00000000     0        0 17290 1 ffff88810 100 0 0 10 0\n"
-    "   1: 0000000000000000FFFF00000500020A:C350 0000000000000000FFFF00000600020A:1388 01 "
-    "00000000:00000000 00:00000000 00000000     0        0 17291 1 ffff88811 20 4 1 10 -1\n";
-
-std::vector<TcpSocket> parsed(std::string_view text) {
-  auto sockets = parse_proc_net_tcp(text);
-  EXPECT_TRUE(sockets.has_value()) << sockets.error().message;
-  return sockets.value_or(std::vector<TcpSocket>{});
+TcpSocket connection(std::uint16_t port, TcpState state = TcpState::kEstablished) {
+  TcpSocket socket;
+  socket.local = {"10.2.0.5", port};
+  socket.remote = {"10.2.0.6", 5000};
+  socket.state = state;
+  return socket;
 }
 
-std::string refused(std::string_view text) {
-  auto sockets = parse_proc_net_tcp(text);
-  EXPECT_FALSE(sockets.has_value());
-  if (sockets) return {};
-  EXPECT_EQ(sockets.error().code, Errc::kProtocol);
-  return sockets.error().message;
+// A listener, and connections: with keepalive, with data in flight, closing, with a closed window.
+std::vector<TcpSocket> some_sockets() {
+  TcpSocket listener;
+  listener.local = {"10.2.0.5", 8080};
+  listener.remote = {"0.0.0.0", 0};
+  listener.state = TcpState::kListen;
+  std::vector<TcpSocket> sockets{listener, connection(40000), connection(40001),
+                                 connection(40002, TcpState::kTimeWait), connection(40003)};
+  sockets[1].timer = TcpTimer::kKeepalive;
+  sockets[1].expires = std::chrono::seconds(10);
+  sockets[2].timer = TcpTimer::kRetransmit;
+  sockets[4].timer = TcpTimer::kZeroWindowProbe;
+  return sockets;
 }
 
-TEST(ParseProcNetTcp, ReadsEveryKindOfLine) {
-  const auto sockets = parsed(kTcp);
-  ASSERT_EQ(sockets.size(), 6u);
-  EXPECT_EQ(sockets[0].state, TcpState::kListen);
-  EXPECT_EQ(sockets[0].local, (TcpEnd{"10.2.0.5", 8080}));
-  EXPECT_EQ(sockets[0].remote, (TcpEnd{"0.0.0.0", 0}));
-  EXPECT_EQ(sockets[0].rx_queue, 2u);
-  EXPECT_EQ(to_string(sockets[1]), "10.2.0.5:40000 -> 10.2.0.6:5000");
-  EXPECT_EQ(sockets[1].timer, TcpTimer::kKeepalive);
-  EXPECT_EQ(sockets[1].expires, std::chrono::seconds(10));
-  EXPECT_EQ(sockets[1].inode, 21302u);
-  EXPECT_EQ(sockets[2].timer, TcpTimer::kRetransmit);
-  EXPECT_EQ(sockets[2].expires, std::chrono::milliseconds(210));
-  EXPECT_EQ(sockets[2].tx_queue, 0x5a8u);
-  EXPECT_EQ(sockets[2].rx_queue, 16u);
-  EXPECT_EQ(sockets[3].state, TcpState::kTimeWait);
-  EXPECT_EQ(sockets[3].timer, TcpTimer::kTimeWait);
-  EXPECT_EQ(sockets[3].inode, 0u);
-  EXPECT_EQ(sockets[4].timer, TcpTimer::kZeroWindowProbe);
-  EXPECT_EQ(sockets[5].state, TcpState::kSynReceived);
+std::vector<unsigned char> bytes_of(const inet_diag_msg& message) {
+  std::vector<unsigned char> bytes(sizeof message);
+  std::memcpy(bytes.data(), &message, sizeof message);
+  return bytes;
 }
 
-TEST(ParseProcNetTcp, ReadsIpv6) {
-  const auto sockets = parsed(kTcp6);
-  ASSERT_EQ(sockets.size(), 2u);
-  EXPECT_EQ(sockets[0].local, (TcpEnd{"::1", 22}));
-  EXPECT_EQ(to_string(sockets[1]), "[::ffff:10.2.0.5]:50000 -> [::ffff:10.2.0.6]:5000");
+inet_diag_msg message_of_a_connection() {
+  inet_diag_msg message{};
+  message.idiag_family = AF_INET;
+  message.idiag_state = 1;
+  message.idiag_timer = 2;
+  message.idiag_expires = 7250;
+  message.id.idiag_sport = htons(40000);
+  message.id.idiag_dport = htons(5000);
+  ::inet_pton(AF_INET, "10.2.0.5", message.id.idiag_src);
+  ::inet_pton(AF_INET, "10.2.0.6", message.id.idiag_dst);
+  message.idiag_wqueue = 3;
+  message.idiag_rqueue = 4;
+  message.idiag_inode = 21302;
+  return message;
 }
 
-TEST(ParseProcNetTcp, EmptyIsEmpty) {
-  EXPECT_TRUE(parsed("").empty());
-  const std::string text = kTcp;
-  EXPECT_TRUE(parsed(text.substr(0, text.find('\n') + 1)).empty());
-  EXPECT_TRUE(parsed(text.substr(0, text.find('\n'))).empty());
+TEST(ParseTcpSocket, ReadsAConnection) {
+  const auto socket = parse_tcp_socket(bytes_of(message_of_a_connection()));
+  ASSERT_TRUE(socket.has_value());
+  EXPECT_EQ(to_string(*socket), "10.2.0.5:40000 -> 10.2.0.6:5000");
+  EXPECT_EQ(socket->state, TcpState::kEstablished);
+  EXPECT_EQ(socket->timer, TcpTimer::kKeepalive);
+  EXPECT_EQ(socket->expires, std::chrono::milliseconds(7250));
+  EXPECT_EQ(socket->tx_queue, 3u);
+  EXPECT_EQ(socket->rx_queue, 4u);
+  EXPECT_EQ(socket->inode, 21302u);
 }
 
-TEST(ParseProcNetTcp, RefusesGarbageAndSaysWhere) {
-  const std::string header = "  sl  local_address rem_address st\n";
-  EXPECT_EQ(refused("hello\n"), "line 1: not a line of the kernel's socket table: 'hello'");
-  EXPECT_EQ(refused(header + "hello\n"),
-            "line 2: not a line of the kernel's socket table: 'hello'");
-  EXPECT_EQ(refused(header + "\n"), "line 2: not a line of the kernel's socket table: ''");
-  refused(header + std::string(1000, ' ') + "\n");
-  refused(header + std::string(100, '\0') + "\n");
+TEST(ParseTcpSocket, ReadsIpv6) {
+  inet_diag_msg message = message_of_a_connection();
+  message.idiag_family = AF_INET6;
+  ::inet_pton(AF_INET6, "::ffff:10.2.0.5", message.id.idiag_src);
+  ::inet_pton(AF_INET6, "fe80::1", message.id.idiag_dst);
+  const auto socket = parse_tcp_socket(bytes_of(message));
+  ASSERT_TRUE(socket.has_value());
+  EXPECT_EQ(to_string(*socket), "[::ffff:10.2.0.5]:40000 -> [fe80::1]:5000");
 }
 
-// Every way to damage one field of a good line.
-TEST(ParseProcNetTcp, RefusesDamagedFields) {
-  const std::string header = "  sl  local_address rem_address st\n";
-  const std::vector<std::string> good = {"1:",
-                                         "0500020A:9C40",
-                                         "0600020A:1388",
-                                         "01",
-                                         "00000000:00000000",
-                                         "02:000003E8",
-                                         "00000000",
-                                         "0",
-                                         "0",
-                                         "21302"};
-  const auto line = [&](std::size_t changed, const std::string& to) {
-    std::string text = header;
-    for (std::size_t i = 0; i < good.size(); ++i) text += " " + (i == changed ? to : good[i]);
-    return text + "\n";
+TEST(ParseTcpSocket, RefusesWhatIsNone) {
+  const auto refused = [](auto change) {
+    inet_diag_msg message = message_of_a_connection();
+    change(message);
+    return !parse_tcp_socket(bytes_of(message)).has_value();
   };
-  ASSERT_EQ(parsed(line(99, "")).size(), 1u);
-  const std::vector<std::pair<std::size_t, std::string>> damage = {{0, "1"},
-                                                                   {1, "0500020A"},
-                                                                   {1, "0500020A:19C40"},
-                                                                   {1, "0500020:9C40"},
-                                                                   {1, "G500020A:1"},
-                                                                   {1, ":"},
-                                                                   {2, "0600020A:"},
-                                                                   {2, "-600020A:1388"},
-                                                                   {3, "00"},
-                                                                   {3, "0D"},
-                                                                   {3, "1FF"},
-                                                                   {3, "x"},
-                                                                   {4, "00000000"},
-                                                                   {4, "100000000:0"},
-                                                                   {4, "0:"},
-                                                                   {5, "05:0"},
-                                                                   {5, "02"},
-                                                                   {5, "02:FFFFFFFFFF"},
-                                                                   {9, "-1"},
-                                                                   {9, "0x10"},
-                                                                   {9, ""},
-                                                                   {9, "99999999999999999999999"}};
-  for (const auto& [field, value] : damage) refused(line(field, value));
-}
-
-// Whatever bytes come, the parser answers; nothing is read outside the text.
-TEST(ParseProcNetTcp, SurvivesEveryTruncationAndFlippedByte) {
-  const std::string text = kTcp;
-  for (std::size_t size = 0; size < text.size(); ++size) {
-    (void)parse_proc_net_tcp(std::string_view(text).substr(0, size));
-    std::string flipped = text;
-    flipped[size] = static_cast<char>(flipped[size] ^ 0x55);
-    (void)parse_proc_net_tcp(flipped);
-  }
+  EXPECT_TRUE(refused([](inet_diag_msg& m) { m.idiag_family = AF_UNIX; }));
+  EXPECT_TRUE(refused([](inet_diag_msg& m) { m.idiag_state = 0; }));
+  EXPECT_TRUE(refused([](inet_diag_msg& m) { m.idiag_state = 13; }));
+  EXPECT_TRUE(refused([](inet_diag_msg& m) { m.idiag_timer = 5; }));
+  auto bytes = bytes_of(message_of_a_connection());
+  bytes.pop_back();
+  EXPECT_FALSE(parse_tcp_socket(bytes).has_value());
+  EXPECT_FALSE(parse_tcp_socket({}).has_value());
 }
 
 TEST(KeepaliveRisks, NamesOnlyOpenConnectionsWithTheTimer) {
-  auto sockets = parsed(kTcp);
+  auto sockets = some_sockets();
   TcpSocket closing = sockets[1];
   closing.state = TcpState::kFinWait2;  // its time limit runs on the same timer
   sockets.push_back(closing);
@@ -165,7 +110,7 @@ TEST(KeepaliveRisks, NamesOnlyOpenConnectionsWithTheTimer) {
 }
 
 TEST(LostConnections, AreThoseThatVanished) {
-  const auto before = parsed(kTcp);
+  const auto before = some_sockets();
   auto after = before;
   EXPECT_TRUE(lost_connections(before, after).empty());
   after[2].state = TcpState::kCloseWait;  // the peer closed: that is no loss
@@ -175,6 +120,16 @@ TEST(LostConnections, AreThoseThatVanished) {
   ASSERT_EQ(lost.size(), 1u);
   EXPECT_EQ(lost[0], before[1]);
   EXPECT_EQ(lost_connections(before, {}).size(), 3u);
+}
+
+TEST(IsInFlight, IsWhatCriuCannotDump) {
+  EXPECT_TRUE(is_in_flight(connection(1, TcpState::kSynSent)));
+  EXPECT_TRUE(is_in_flight(connection(1, TcpState::kSynReceived)));
+  EXPECT_FALSE(is_in_flight(connection(1)));
+  TcpSocket listener = some_sockets()[0];
+  EXPECT_FALSE(is_in_flight(listener));
+  listener.rx_queue = 1;
+  EXPECT_TRUE(is_in_flight(listener));
 }
 
 TEST(TcpSockets, SeesThisProcess) {
@@ -193,25 +148,24 @@ TEST(TcpSockets, SeesThisProcess) {
   ::setsockopt(client.get(), IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
   ASSERT_EQ(::connect(client.get(), generic, size), 0);
 
-  const auto sockets = tcp_sockets(::getpid());
+  auto diag = Netlink::open(NETLINK_SOCK_DIAG);
+  ASSERT_TRUE(diag.has_value()) << diag.error().message;
+  const auto sockets = tcp_sockets(*diag);
   ASSERT_TRUE(sockets.has_value()) << sockets.error().message;
   const std::uint16_t port = ntohs(address.sin_port);
-  bool listening = false, kept_alive = false;
+  bool listening = false, waiting = false, kept_alive = false;
   for (const TcpSocket& socket : *sockets) {
     listening |= socket.state == TcpState::kListen && socket.local == TcpEnd{"127.0.0.1", port};
+    // Nobody has accepted the connection.
+    waiting |= socket.state == TcpState::kListen && socket.local.port == port && is_in_flight(socket);
     const bool ours = socket.state == TcpState::kEstablished && socket.remote.port == port;
     kept_alive |= ours && socket.timer == TcpTimer::kKeepalive &&
                   socket.expires > std::chrono::seconds(30) &&
                   socket.expires <= std::chrono::seconds(33);
   }
   EXPECT_TRUE(listening);
+  EXPECT_TRUE(waiting);
   EXPECT_TRUE(kept_alive);
-}
-
-TEST(TcpSockets, NoSuchProcess) {
-  const auto sockets = tcp_sockets(0x7fffffff);
-  ASSERT_FALSE(sockets.has_value());
-  EXPECT_EQ(sockets.error().code, Errc::kNotFound);
 }
 
 }  // namespace

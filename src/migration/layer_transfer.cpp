@@ -1,0 +1,243 @@
+#include "migration/layer_transfer.hpp"
+
+#include <fcntl.h>
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <boost/asio/experimental/awaitable_operators.hpp>
+
+#include "base/file.hpp"
+
+namespace lifeboat {
+
+using protocol::Kind;
+
+namespace {
+
+constexpr std::uint64_t kMiB = 1 << 20;
+
+constexpr const char* kPassNames[] = {"running", "frozen", "rest"};  // by LayerPass
+
+Error with_name(const Error& error, const std::string& id) {
+  return error.context("the writable files of container " + id);
+}
+
+awaitable<Status> send_payload(Link& link, const std::vector<unsigned char>& payload,
+                               Milliseconds idle) {
+  if (payload.empty()) co_return Status{};
+  co_return co_await link.send_bytes(Kind::kLayer, payload.data(), payload.size(), idle);
+}
+
+// What one pass may write: files without blocks of their own, and what was written since somebody
+// looked, come on top.
+std::uint64_t pass_max(std::uint64_t bytes) { return bytes + bytes / 4 + 16 * kMiB; }
+
+Status check_room(const LayerDirectory& directory, std::uint64_t announced, std::uint64_t writable) {
+  if (announced > writable) {
+    return fail(Errc::kRefused, "its writable layer is larger than its limit");
+  }
+  TRY(const std::uint64_t free, directory.free_bytes());
+  if (free >= announced + announced / 16 + kMiB) return {};
+  return fail(Errc::kRefused, "no room for its writable layer: " + std::to_string(announced / kMiB) +
+                                  " MiB needed, " + std::to_string(free / kMiB) +
+                                  " MiB are free where " + directory.upper() +
+                                  " is (paths.layers_dir); make room, or choose another node");
+}
+
+}  // namespace
+
+awaitable<Result<std::unique_ptr<LayerSender>>> LayerSender::open(const Container& container) {
+  std::unique_ptr<LayerSender> sender(new LayerSender(container));
+  std::function<Status()> work = [&sender]() -> Status {
+    CHECK_OK(sender->add_layers());
+    return sender->look();
+  };
+  const Status done = co_await run_blocking(sender->pool_, std::move(work));
+  if (!done) co_return tl::unexpected<Error>(with_name(done.error(), container.spec().id));
+  co_return sender;
+}
+
+Status LayerSender::add_layers() {
+  if (container_->layer()) {
+    TRY(LayerSource upper,
+        LayerSource::open(container_->layer()->upper(), container_->spec().writable_bytes));
+    sources_.push_back(std::move(upper));
+  }
+  const pid_t init = container_->init().pid();
+  TRY(tmpfs_, tmpfs_mounts(init));
+  for (const TmpfsMount& mount : tmpfs_) {
+    TRY(Fd root, open_tmpfs(init, mount));
+    sources_.emplace_back(std::move(root), UINT64_MAX);  // the file system has its own limit
+  }
+  return {};
+}
+
+Status LayerSender::look() {
+  const std::size_t own = sources_.size() - tmpfs_.size();
+  for (std::size_t i = 0; i < sources_.size(); ++i) {
+    TRY(const LayerListing listing, sources_[i].look());
+    files_ += listing.files;
+    if (i < own) bytes_ += listing.allocated;  // tmpfs counts as memory
+  }
+  return {};
+}
+
+MappedFiles LayerSender::mapped_files() const {
+  // First who has what mapped: what is mapped later sets the file's time, which is looked at later.
+  MappedFiles mapped;
+  for (const pid_t pid : container_->cgroup().pids()) {
+    constexpr std::size_t kMapsBytesMax = 64U << 20;
+    auto maps = read_file("/proc/" + std::to_string(pid) + "/maps", kMapsBytesMax);
+    if (maps) add_mapped_files(*maps, mapped);  // else it has ended
+  }
+  return mapped;
+}
+
+Status LayerSender::check_mounts() const {
+  TRY(const std::vector<TmpfsMount> now, tmpfs_mounts(container_->init().pid()));
+  for (const TmpfsMount& mount : tmpfs_) {
+    if (std::find(now.begin(), now.end(), mount) != now.end()) continue;
+    return fail(Errc::kConflict, "the container has mounted something else at " + mount.target +
+                                     " during the migration; start it again");
+  }
+  return {};
+}
+
+// Reads the next payload while the last one is on its way.
+awaitable<Status> LayerSender::send(Link& link, LayerSource& source, bool running, Milliseconds idle) {
+  using namespace asio::experimental::awaitable_operators;
+  std::vector<unsigned char> payload;
+  std::vector<unsigned char> next;
+  const std::function<Status()> fill = [&] { return source.fill(next, running); };
+  CO_CHECK_OK(fill());  // nearly always there is nothing to send
+  while (!next.empty()) {
+    std::swap(payload, next);
+    auto [sent, filled] = co_await (send_payload(link, payload, idle) && run_blocking(pool_, fill));
+    CO_CHECK_OK(filled);
+    CO_CHECK_OK(sent);
+  }
+  co_return Status{};
+}
+
+awaitable<Status> LayerSender::pass(Link& link, LayerPass kind, Milliseconds idle) {
+  std::function<Status()> begin = [this, kind]() -> Status {
+    if (kind == LayerPass::kFrozen) CHECK_OK(check_mounts());
+    const MappedFiles mapped = kind == LayerPass::kRest ? MappedFiles() : mapped_files();
+    for (LayerSource& source : sources_) {
+      CHECK_OK(kind == LayerPass::kRest ? source.begin_rest() : source.begin(mapped));
+    }
+    return {};
+  };
+  CO_CHECK_OK(co_await run_blocking(pool_, std::move(begin)));
+  for (std::size_t i = 0; i < sources_.size(); ++i) {
+    CO_CHECK_OK(co_await send(link, sources_[i], kind == LayerPass::kRunning, idle));
+    json::object end{{"layer", i}, {"pass", kPassNames[static_cast<int>(kind)]}};
+    CO_CHECK_OK(co_await link.send(Kind::kLayerEnd, std::move(end), idle));
+  }
+  co_return Status{};
+}
+
+std::uint64_t LayerSender::sent() const {
+  std::uint64_t bytes = 0;
+  for (const LayerSource& source : sources_) bytes += source.counts().sent;
+  return bytes;
+}
+
+std::uint64_t LayerSender::files_now() const {
+  std::uint64_t files = 0;
+  for (const LayerSource& source : sources_) files += source.counts().files;
+  return files;
+}
+
+awaitable<Status> LayerSender::send_running(Link& link, LayerReport& report, Milliseconds idle) {
+  const std::uint64_t before = sent();
+  if (sources_.empty()) co_return Status{};
+  CO_CHECK_OK(co_await pass(link, LayerPass::kRunning, idle));
+  // Else it would still be writing when the container is frozen.
+  auto taken = co_await link.expect(Kind::kLayersTaken, idle);
+  if (!taken) co_return tl::unexpected<Error>(taken.error());
+  report.files = files_now();
+  report.bytes_running += sent() - before;
+  co_return Status{};
+}
+
+awaitable<Status> LayerSender::send_frozen(Link& link, LayerReport& report, Milliseconds idle) {
+  const auto start = SteadyClock::now();
+  const std::uint64_t before = sent();
+  CO_CHECK_OK(co_await pass(link, LayerPass::kFrozen, idle));
+  report.files = files_now();
+  report.bytes_frozen += sent() - before;
+  report.frozen_ms += elapsed_ms(start);
+  co_return Status{};
+}
+
+awaitable<Status> LayerSender::send_rest(Link& link, LayerReport& report, Milliseconds idle) {
+  const auto start = SteadyClock::now();
+  const std::uint64_t before = sent();
+  CO_CHECK_OK(co_await pass(link, LayerPass::kRest, idle));
+  report.bytes_frozen += sent() - before;
+  report.frozen_ms += elapsed_ms(start);
+  co_return Status{};
+}
+
+Result<std::unique_ptr<LayerReceiver>> LayerReceiver::open(const Container& container,
+                                                           std::vector<TmpfsMount> tmpfs,
+                                                           std::uint64_t announced) {
+  std::unique_ptr<LayerReceiver> receiver(new LayerReceiver);
+  if (container.layer()) {
+    const std::uint64_t writable = container.spec().writable_bytes;
+    CHECK_OK(check_room(*container.layer(), announced, writable));
+    TRY(LayerSink upper, LayerSink::open(container.layer()->upper(), pass_max(writable)));
+    receiver->sinks_.push_back(std::move(upper));
+  }
+  for (const TmpfsMount& mount : tmpfs) {
+    NewMount made;
+    TRY(made.root, make_tmpfs(mount));
+    made.source = container.directory() + "/tmpfs/" + std::to_string(receiver->mounts_.size());
+    CHECK_OK(make_directories(made.source));
+    struct statvfs size {};
+    if (::fstatvfs(made.root.get(), &size) != 0) return fail_errno("look at the tmpfs of " + mount.target);
+    Fd root(::fcntl(made.root.get(), F_DUPFD_CLOEXEC, 0));
+    if (!root) return fail_errno("duplicate a descriptor");
+    // One without a limit of its own has the container's.
+    const std::uint64_t own = size.f_blocks * size.f_frsize;
+    receiver->sinks_.emplace_back(std::move(root), pass_max(own > 0 ? own : container.spec().memory_bytes));
+    receiver->mounts_.push_back(std::move(made));
+  }
+  if (receiver->sinks_.empty()) receiver->complete_ = true;
+  return receiver;
+}
+
+awaitable<Status> LayerReceiver::take(Link& link, Frame frame, Milliseconds limit) {
+  if (complete_) co_return fail(Errc::kProtocol, "more writable files after their end");
+  std::function<Status()> work = [this, &frame]() -> Status {
+    if (frame.kind == Kind::kLayer) return sinks_[at_].apply(frame.payload);
+    TRY(const json::object end, parse_object(frame.text()));
+    return end_of_layer(end);
+  };
+  CO_CHECK_OK(co_await run_blocking(pool_, std::move(work)));
+  if (!std::exchange(taken_, false)) co_return Status{};
+  json::object nothing;
+  co_return co_await link.send(Kind::kLayersTaken, std::move(nothing), limit);
+}
+
+Status LayerReceiver::end_of_layer(const json::object& end) {
+  TRY(const std::uint64_t layer, get_u64(end, "layer"));
+  if (layer != at_) return fail(Errc::kProtocol, "the end of another layer");
+  CHECK_OK(sinks_[at_].finish_pass());
+  at_ = (at_ + 1) % sinks_.size();
+  TRY(const std::string pass, get_string(end, "pass"));
+  complete_ = at_ == 0 && pass == kPassNames[static_cast<int>(LayerPass::kRest)];
+  taken_ = at_ == 0 && pass == kPassNames[static_cast<int>(LayerPass::kRunning)];
+  return {};
+}
+
+awaitable<void> LayerReceiver::settle() {
+  std::function<bool()> work = [this] {
+    for (LayerSink& sink : sinks_) sink.settle();
+    return true;
+  };
+  (void)co_await run_blocking(pool_, std::move(work));
+}
+
+}  // namespace lifeboat

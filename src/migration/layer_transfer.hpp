@@ -1,0 +1,85 @@
+// layer_transfer.hpp - the passes of layer.hpp over a migration's connection, kept off the event loop.
+//
+// A container has several layers: the upper one of its root if that is writable, and its tmpfs mounts.
+// Every pass goes over all of them, in this order, with a kLayerEnd after each.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/blocking.hpp"
+#include "container.hpp"
+#include "migration/layer.hpp"
+#include "migration/link.hpp"
+#include "report.hpp"
+#include "tmpfs.hpp"
+
+namespace lifeboat {
+
+enum class LayerPass { kRunning, kFrozen, kRest };
+
+// At the source. What it is asked to do must have ended before it goes.
+class LayerSender {
+ public:
+  // kRefused when one holds more than it may. Looks at all of it.
+  static awaitable<Result<std::unique_ptr<LayerSender>>> open(const Container& container);
+
+  [[nodiscard]] const std::vector<TmpfsMount>& tmpfs() const { return tmpfs_; }
+  [[nodiscard]] std::uint64_t files() const { return files_; }
+  [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+
+  // A pass while the container runs.
+  awaitable<Status> send_running(Link& link, LayerReport& report, Milliseconds idle);
+  // The pass while it is frozen, beside the dump; then, the dump being complete, what CRIU has made.
+  // kConflict when its mounts are not those that there were.
+  awaitable<Status> send_frozen(Link& link, LayerReport& report, Milliseconds idle);
+  awaitable<Status> send_rest(Link& link, LayerReport& report, Milliseconds idle);
+
+ private:
+  explicit LayerSender(const Container& container) : container_(&container) {}
+  Status add_layers();
+  Status look();
+  [[nodiscard]] MappedFiles mapped_files() const;
+  Status check_mounts() const;
+  awaitable<Status> pass(Link& link, LayerPass kind, Milliseconds idle);
+  awaitable<Status> send(Link& link, LayerSource& source, bool running, Milliseconds idle);
+  [[nodiscard]] std::uint64_t sent() const;
+  [[nodiscard]] std::uint64_t files_now() const;
+
+  const Container* container_;
+  std::vector<TmpfsMount> tmpfs_;
+  std::vector<LayerSource> sources_;
+  std::uint64_t files_ = 0;
+  std::uint64_t bytes_ = 0;
+  asio::thread_pool pool_{1};  // last: its thread ends first
+};
+
+// At the target.
+class LayerReceiver {
+ public:
+  // Makes the tmpfs mounts. kRefused when there is no room for `announced` bytes.
+  static Result<std::unique_ptr<LayerReceiver>> open(const Container& container,
+                                                     std::vector<TmpfsMount> tmpfs,
+                                                     std::uint64_t announced);
+  // For CRIU: the new mounts, in their order, as {mount point, root directory}.
+  [[nodiscard]] const std::vector<NewMount>& mounts() const { return mounts_; }
+  // A kLayer or kLayerEnd frame. Answers the end of a pass made while the container runs.
+  awaitable<Status> take(Link& link, Frame frame, Milliseconds limit);
+  // The end of the last pass has come.
+  [[nodiscard]] bool complete() const { return complete_; }
+  // CRIU has restored: it made and removed files.
+  awaitable<void> settle();
+
+ private:
+  LayerReceiver() = default;
+  Status end_of_layer(const json::object& end);
+
+  std::vector<NewMount> mounts_;
+  std::vector<LayerSink> sinks_;
+  std::size_t at_ = 0;  // the layer that frames are for
+  bool taken_ = false;  // a pass made while it runs is over
+  bool complete_ = false;
+  asio::thread_pool pool_{1};
+};
+
+}  // namespace lifeboat

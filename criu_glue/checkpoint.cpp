@@ -131,6 +131,10 @@ awaitable<Result<PreparedDump>> PreparedDump::prepare(DumpRequest wanted) {
 
 PreparedDump::~PreparedDump() = default;
 
+void PreparedDump::read_ahead(const std::vector<pid_t>& pids) {
+  if (hidden_) smaps_ = std::make_unique<SmapsAhead>(*hidden_, pids);
+}
+
 awaitable<Result<HeldDump>> PreparedDump::start() && {
   criu::Request request = base_request(criu::DUMP, request_.paths, directories_);
   criu::Options& opts = *request.mutable_opts();

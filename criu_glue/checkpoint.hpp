@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "criu_glue/hide_list.hpp"
+#include "criu_glue/smaps_ahead.hpp"
 #include "criu_glue/swrk.hpp"
 
 namespace lifeboat {
@@ -98,6 +99,8 @@ class PreparedDump {
   ~PreparedDump();
   // What CRIU is not to see, to be set at any time before start(); null without a library.
   [[nodiscard]] HideList* hidden() { return hidden_.get(); }
+  // These processes are frozen, and CRIU will ask for their mappings: reads them, with a library.
+  void read_ahead(const std::vector<pid_t>& pids);
   // The container's cgroup is frozen: dumps; returns when CRIU holds finished images. On failure
   // the tasks are as before.
   awaitable<Result<HeldDump>> start() &&;
@@ -112,6 +115,7 @@ class PreparedDump {
   DumpRequest request_;
   CriuDirectories directories_;
   std::unique_ptr<HideList> hidden_;
+  std::unique_ptr<SmapsAhead> smaps_;  // ends before the list
   std::unique_ptr<Swrk> swrk_;  // null once started
 };
 

@@ -79,6 +79,32 @@ Status HideList::set(std::vector<HiddenRange> ranges) {
   return {};
 }
 
+std::optional<std::size_t> HideList::add_text(std::uint32_t pid, const std::string& path) {
+  for (std::size_t slot = 0; slot < LIFEBOAT_TEXTS_MAX; ++slot) {
+    lifeboat_text& text = list_->texts[slot];
+    if (text.state != LIFEBOAT_TEXT_NONE) continue;
+    if (path.size() >= sizeof text.path) return std::nullopt;
+    path.copy(text.path, path.size());
+    text.path[path.size()] = '\0';
+    text.pid = pid;
+    __atomic_store_n(&text.state, LIFEBOAT_TEXT_READING, __ATOMIC_RELEASE);
+    return slot;
+  }
+  return std::nullopt;
+}
+
+void HideList::set_text(std::size_t slot, bool ready) {
+  lifeboat_text& text = list_->texts[slot];
+  if (!ready) text.pid = 0;  // whoever waits for it reads it himself
+  __atomic_store_n(&text.state, LIFEBOAT_TEXT_READY, __ATOMIC_RELEASE);
+}
+
+void HideList::clear_texts() {
+  for (lifeboat_text& text : list_->texts) {
+    __atomic_store_n(&text.state, LIFEBOAT_TEXT_NONE, __ATOMIC_RELEASE);
+  }
+}
+
 HideCounters HideList::counters() const {
   HideCounters counters;
   counters.loads = value_of(list_->loads);
@@ -86,6 +112,7 @@ HideCounters HideList::counters() const {
   counters.hidden_scans = value_of(list_->hidden_scans);
   counters.hidden_ranges = value_of(list_->hidden_ranges);
   counters.unknown_scans = value_of(list_->unknown_scans);
+  counters.texts_used = value_of(list_->texts_used);
   return counters;
 }
 

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "base/fd.hpp"
@@ -28,6 +30,7 @@ struct HideCounters {
   std::uint64_t hidden_scans = 0;   // of these: some or all of the area was hidden
   std::uint64_t hidden_ranges = 0;  // ranges left out, summed over all scans
   std::uint64_t unknown_scans = 0;  // of a process that could not be told: nothing hidden
+  std::uint64_t texts_used = 0;     // smaps that CRIU got from here
 };
 
 class HideList {
@@ -40,6 +43,10 @@ class HideList {
   // Replaces the list, in any order; not while CRIU works on a request. kInvalid: a range is empty,
   // not aligned or overlaps another; kRefused: too many.
   [[nodiscard]] Status set(std::vector<HiddenRange> ranges);
+  // For smaps_ahead.hpp. A text that is not ready yet is waited for. Nothing: there are too many.
+  [[nodiscard]] std::optional<std::size_t> add_text(std::uint32_t pid, const std::string& path);
+  void set_text(std::size_t slot, bool ready);
+  void clear_texts();
   [[nodiscard]] HideCounters counters() const;
   // What the library gets.
   [[nodiscard]] int fd() const { return fd_.get(); }

@@ -6,7 +6,8 @@
  * ranges; in those, no page seems to be there. Nothing else changes: the mappings themselves come
  * from smaps, and a scan for guard regions (criu/mem.c, collect_madv_guards) must see all.
  *
- * Besides, it makes CRIU read smaps in pieces. The kernel composes the text mapping by mapping
+ * Besides, it gives CRIU the text of smaps that has been read for it (smaps_ahead.hpp). Where there is
+ * none it makes CRIU read smaps in pieces. The kernel composes the text mapping by mapping
  * in one page; what does not fit any more is thrown away and composed again by the next read, and
  * to compose it means to walk all its page tables: 11 ms for 1 GB. A read that is shorter than the
  * text of one mapping ends before that happens.
@@ -28,6 +29,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 /* From <linux/fs.h>, which older systems have without these. */
@@ -90,19 +92,9 @@ static void keep_to_ourselves(void) {
   (void)unsetenv("LD_PRELOAD");
 }
 
-/* "/proc/1234/pagemap", where /proc may be mounted elsewhere, or of a thread,
- * "/proc/1234/task/1235/pagemap". CRIU opens it below an O_PATH descriptor of /proc/1234; the link
- * names the place all the same. 0: not such a file. */
-static uint32_t pid_of(int fd) {
-  char link[64];
-  char path[256];
-  (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-  const ssize_t size = readlink(link, path, sizeof path - 1);
-  if (size <= 0 || size >= (ssize_t)sizeof path - 1) return 0;
-  path[size] = '\0';
-  char *name = strrchr(path, '/');
-  if (name == NULL || strcmp(name, "/pagemap") != 0) return 0;
-  *name = '\0';
+/* The process of "/proc/1234" or "/proc/1234/task/1235", where /proc may be mounted elsewhere. 0: it is
+ * no such path. */
+static uint32_t pid_of_directory(char *path) {
   char *number = strrchr(path, '/');
   if (number == NULL) return 0;
   if (number - path > 5 && memcmp(number - 5, "/task", 5) == 0) {
@@ -116,6 +108,22 @@ static uint32_t pid_of(int fd) {
   const unsigned long pid = strtoul(number, &end, 10);
   if (errno != 0 || *number < '1' || *number > '9' || *end != '\0' || pid > INT32_MAX) return 0;
   return (uint32_t)pid;
+}
+
+/* The process that a file "pagemap" or "smaps", called `name` with its slash, is of; 0: it is no such
+ * file. CRIU opens it below an O_PATH descriptor of /proc/1234; the link names the place all the
+ * same. */
+static uint32_t pid_of(int fd, const char *name) {
+  char link[64];
+  char path[256];
+  (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  const ssize_t size = readlink(link, path, sizeof path - 1);
+  if (size <= 0 || size >= (ssize_t)sizeof path - 1) return 0;
+  path[size] = '\0';
+  char *last = strrchr(path, '/');
+  if (last == NULL || strcmp(last, name) != 0) return 0;
+  *last = '\0';
+  return pid_of_directory(path);
 }
 
 /* The first entry of `pid` that ends after `address`, or what comes behind it. */
@@ -209,7 +217,7 @@ __attribute__((visibility("default"))) int ioctl(int fd, unsigned long request, 
     keep_to_ourselves();
     count(&list->scans, 1);
     const int saved = errno;
-    const uint32_t pid = pid_of(fd);
+    const uint32_t pid = pid_of(fd, "/pagemap");
     errno = saved;
     if (pid == 0) count(&list->unknown_scans, 1);
     uint64_t ranges = __atomic_load_n(&list->count, __ATOMIC_ACQUIRE);
@@ -223,6 +231,38 @@ __attribute__((visibility("default"))) int ioctl(int fd, unsigned long request, 
   return (int)syscall(SYS_ioctl, fd, request, argument);
 }
 
+/* A descriptor of the text of these smaps that has been read ahead; -1: there is none. */
+static int text_of(uint32_t pid) {
+  const struct timespec pause = {0, 100 * 1000};
+  for (uint32_t i = 0; pid != 0 && i < LIFEBOAT_TEXTS_MAX; ++i) {
+    struct lifeboat_text *text = &list->texts[i];
+    uint32_t state = __atomic_load_n(&text->state, __ATOMIC_ACQUIRE);
+    if (state == LIFEBOAT_TEXT_NONE || text->pid != pid) continue;
+    /* Reading it here would take as long. */
+    while (state == LIFEBOAT_TEXT_READING) {
+      (void)nanosleep(&pause, NULL);
+      state = __atomic_load_n(&text->state, __ATOMIC_ACQUIRE);
+    }
+    if (state != LIFEBOAT_TEXT_READY || text->pid != pid) return -1;
+    return (int)syscall(SYS_openat, AT_FDCWD, text->path, O_RDONLY | O_CLOEXEC, 0);
+  }
+  return -1;
+}
+
+/* CRIU has opened the smaps of a process. */
+static int replace_smaps(int fd) {
+  const int saved = errno;
+  const int text = text_of(pid_of(fd, "/smaps"));
+  errno = saved;
+  if (text < 0) {
+    smaps_fd = fd;
+    return fd;
+  }
+  (void)syscall(SYS_close, fd);
+  count(&list->texts_used, 1);
+  return text;
+}
+
 __attribute__((visibility("default"))) int openat64(int directory, const char *path, int flags,
                                                     ...) {
   mode_t mode = 0;
@@ -233,8 +273,8 @@ __attribute__((visibility("default"))) int openat64(int directory, const char *p
     va_end(arguments);
   }
   const int fd = (int)syscall(SYS_openat, directory, path, flags, mode);
-  if (list != NULL && fd >= 0 && strcmp(path, "smaps") == 0) smaps_fd = fd;
-  return fd;
+  const bool smaps = list != NULL && fd >= 0 && strcmp(path, "smaps") == 0;
+  return smaps ? replace_smaps(fd) : fd;
 }
 
 __attribute__((visibility("default"))) int close(int fd) {

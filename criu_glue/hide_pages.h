@@ -1,5 +1,5 @@
 /* hide_pages.h - the list through which Lifeboat tells liblifeboat-criu.so which memory CRIU shall
- * not see. It lies in a memfd that both sides map: the daemon fills it, at the latest before
+ * not see, and where the text of a process's smaps is that has been read already. It lies in a memfd that both sides map: the daemon fills it, at the latest before
  * it sends the request to CRIU; the library counts what it did, so that the daemon can check.
  *
  * Plain C, as the library must load into any CRIU without a C++ runtime. */
@@ -9,7 +9,7 @@
 
 #define LIFEBOAT_HIDE_VARIABLE "LIFEBOAT_HIDE_FD" /* decimal number of the memfd */
 #define LIFEBOAT_HIDE_MAGIC UINT64_C(0x4c42484944453031)
-#define LIFEBOAT_HIDE_VERSION 1u
+#define LIFEBOAT_HIDE_VERSION 2u
 
 /* Addresses of one process, multiples of the page size, `end` excluded. */
 struct lifeboat_hidden_range {
@@ -17,6 +17,15 @@ struct lifeboat_hidden_range {
   uint32_t reserved;
   uint64_t start;
   uint64_t end;
+};
+
+/* The text of /proc/PID/smaps of a frozen process. */
+#define LIFEBOAT_TEXTS_MAX 1024u
+enum { LIFEBOAT_TEXT_NONE, LIFEBOAT_TEXT_READING, LIFEBOAT_TEXT_READY };
+struct lifeboat_text {
+  uint32_t pid;
+  uint32_t state;
+  char path[56]; /* of the file that has it once it is ready; in the /proc that CRIU reads */
 };
 
 /* Fixed-width fields only: the two sides are built by different compilers. */
@@ -31,5 +40,7 @@ struct lifeboat_hide_list {
   uint64_t hidden_scans;  /* of these: part or all of the area was hidden */
   uint64_t hidden_ranges; /* ranges left out, summed over all scans */
   uint64_t unknown_scans; /* of a file whose process could not be told: passed through */
+  uint64_t texts_used;    /* smaps that CRIU got from here */
+  struct lifeboat_text texts[LIFEBOAT_TEXTS_MAX];
   struct lifeboat_hidden_range ranges[];
 };

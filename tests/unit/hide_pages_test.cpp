@@ -2,17 +2,21 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
+#include <sstream>
 
 #include "base/fd.hpp"
 #include "criu_glue/hide_list.hpp"
 #include "criu_glue/hide_pages.h"
 #include "criu_glue/memory.hpp"
+#include "criu_glue/smaps_ahead.hpp"
 
 namespace lifeboat {
 namespace {
@@ -249,6 +253,81 @@ TEST_F(HidePages, MalformedListsAreRefused) {
   HiddenRange nobody = range(0, 8);
   nobody.pid = 0;
   EXPECT_FALSE(list_->set({nobody}).has_value());
+}
+
+// Without the amounts of memory: what other processes share changes them.
+std::string all_of(const Library& library, int fd) {
+  std::string text;
+  char piece[4096];
+  for (ssize_t size; (size = library.read(fd, piece, sizeof piece)) > 0;) {
+    text.append(piece, static_cast<std::size_t>(size));
+  }
+  std::istringstream lines(text);
+  std::string kept;
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.ends_with(" kB")) kept += line + "\n";
+  }
+  return kept;
+}
+
+// Stopped, so that its mappings stay as they are.
+class StoppedChild {
+ public:
+  StoppedChild() : pid_(::fork()) {
+    if (pid_ == 0) {
+      ::raise(SIGSTOP);
+      ::_exit(0);
+    }
+    ::waitpid(pid_, nullptr, WUNTRACED);
+  }
+  ~StoppedChild() {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+  [[nodiscard]] pid_t pid() const { return pid_; }
+
+ private:
+  pid_t pid_;
+};
+
+TEST_F(HidePages, SmapsReadAheadAreWhatCriuWouldRead) {
+  const StoppedChild child;
+  const Library library(list_.get());
+  const std::string directory = "/proc/" + std::to_string(child.pid());
+  const Fd process(::open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  const int plain = library.openat(process.get(), "smaps", O_RDONLY);
+  const std::string expected = all_of(library, plain);
+  EXPECT_EQ(library.close(plain), 0);
+  EXPECT_EQ(list_->counters().texts_used, 0u);
+  {
+    const SmapsAhead ahead(*list_, {child.pid()});
+    const int fd = library.openat(process.get(), "smaps", O_RDONLY);
+    ASSERT_GE(fd, 0);
+    EXPECT_EQ(all_of(library, fd), expected);
+    EXPECT_EQ(library.close(fd), 0);
+    EXPECT_EQ(list_->counters().texts_used, 1u);
+    // Of another process nothing has been read.
+    const Fd self(::open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    const int other = library.openat(self.get(), "smaps", O_RDONLY);
+    ASSERT_GE(other, 0);
+    EXPECT_EQ(library.close(other), 0);
+    EXPECT_EQ(list_->counters().texts_used, 1u);
+  }
+  const int after = library.openat(process.get(), "smaps", O_RDONLY);
+  EXPECT_EQ(all_of(library, after), expected);
+  EXPECT_EQ(library.close(after), 0);
+  EXPECT_EQ(list_->counters().texts_used, 1u) << "forgotten with the object";
+}
+
+TEST_F(HidePages, SmapsThatCannotBeReadAheadAreLeftToCriu) {
+  constexpr pid_t kNobody = 0x3ffffff;
+  const Library library(list_.get());
+  const SmapsAhead ahead(*list_, {kNobody});
+  const Fd self(::open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  const int fd = library.openat(self.get(), "smaps", O_RDONLY);
+  EXPECT_GT(all_of(library, fd).size(), 512u);
+  EXPECT_EQ(library.close(fd), 0);
+  EXPECT_EQ(list_->counters().texts_used, 0u);
 }
 
 }  // namespace

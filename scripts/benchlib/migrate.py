@@ -5,7 +5,7 @@ import time
 
 from benchlib import figures, memory, systems
 from benchlib.harness import MB, Failure, Interrupted, say
-from benchlib.host import Host
+from benchlib.host import Host, warm_memory
 
 SETTLE_S = 1.2        # before a migration: the program reports once a second
 BUDGET_MS = 50        # of downtime, beside the wire
@@ -14,6 +14,7 @@ TOTAL_FACTOR_FAST = 1.25
 # What each system needs of a rank's size at the worst moment: the rank and its copy, or its images on
 # both ends.
 COPIES = 2.2
+WARM_EXTRA_MB = 500
 MEASURES = ('downtime_ms', 'total_ms', 'bytes', 'frozen_bytes', 'gap_ms', 'stall_ms', 'cpu_seconds',
             'cpu_share')
 
@@ -29,6 +30,8 @@ def once(cluster, system, load, fabric):
     at, cpu = time.monotonic(), spent()
     time.sleep(SETTLE_S)
     idle = (spent() - cpu) / (time.monotonic() - at)
+    # At most three copies of it at a time: images at both ends, and the restored memory.
+    warm_memory(3 * load['mb'] + WARM_EXTRA_MB)
     began, at, cpu, wire = time.time(), time.monotonic(), spent(), hosts[source].sent(fabric)
     moved = system.move(target, fabric)
     seconds, cpu = time.monotonic() - at, spent() - cpu

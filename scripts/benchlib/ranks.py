@@ -4,6 +4,7 @@ import time
 
 from benchlib import figures, memory, systems
 from benchlib.harness import MB, say
+from benchlib.host import warm_memory
 
 AIM_MS = 150
 
@@ -22,6 +23,7 @@ def measure(args, cluster, fabrics, mode):
     job.start(load)
     for repetition, fabric in itertools.product(range(args.repetitions), fabrics):
       memory.wait_alive(job.text, time.time(), everybody)
+      warm_memory(2 * args.ranks * (args.size + 64))
       began = time.time()
       row = {'system': 'lifeboat', 'mode': mode, 'ranks': args.ranks, 'fabric': fabric,
              'rss_mb': args.size * args.ranks, 'hot_percent': args.hot,

@@ -4,6 +4,7 @@ import time
 
 from benchlib import figures, memory, systems
 from benchlib.harness import say
+from benchlib.host import warm_memory
 
 TOTAL_AIM, DOWNTIME_AIM = 1.0, 2.0
 WAYS = ('at once', 'in turn')
@@ -22,9 +23,10 @@ def move_all(job, target, fabric, way):
   return 1000 * (time.monotonic() - began), moves
 
 
-def one(job, way, target, fabric, repetition):
+def one(job, way, target, fabric, repetition, megabytes):
   ranks = range(job.ranks)
   memory.wait_alive(job.text, time.time(), ranks)
+  warm_memory(megabytes)
   began = time.time()
   total, moves = move_all(job, target, fabric, way)
   memory.wait_alive(job.text, time.time(), ranks)
@@ -51,7 +53,7 @@ def measure(args, cluster, fabric):
     for repetition in range(1, args.repetitions + 1):
       # Both ways go there and back equally often.
       for way in WAYS if repetition % 2 else WAYS[::-1]:
-        rows.append(one(job, way, there, fabric, repetition))
+        rows.append(one(job, way, there, fabric, repetition, 2 * count * (args.size + 64)))
         here, there = there, here
     job.stop()
     text = job.text()

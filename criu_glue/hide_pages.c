@@ -2,8 +2,9 @@
  * Lifeboat moves by itself out of CRIU's sight, so that CRIU neither reads nor writes them.
  *
  * CRIU asks the kernel which pages of a mapping are there by ioctl(PAGEMAP_SCAN) on
- * /proc/PID/pagemap (criu/pagemap-cache.c). That call is answered here for everything but listed
- * ranges; in those, no page seems to be there. Nothing else changes: the mappings themselves come
+ * /proc/PID/pagemap, or reads that file where the kernel has no such call (before Linux 6.7;
+ * criu/pagemap-cache.c). Both are answered here for everything but listed ranges; in those, no page
+ * seems to be there. Nothing else changes: the mappings themselves come
  * from smaps, and a scan for guard regions (criu/mem.c, collect_madv_guards) must see all.
  *
  * Besides, it makes CRIU read smaps in pieces. The kernel composes the text mapping by mapping
@@ -221,6 +222,57 @@ __attribute__((visibility("default"))) int ioctl(int fd, unsigned long request, 
     }
   }
   return (int)syscall(SYS_ioctl, fd, request, argument);
+}
+
+/* What was read of the file, without the hidden pages. `got` bytes from the entry of `start` on. */
+static void blank(uint64_t *entries, uint64_t start, uint64_t got, uint32_t pid, uint64_t index,
+                  uint64_t ranges) {
+  const uint64_t end = start + got / sizeof *entries * PAGE_BYTES;
+  uint64_t hidden = 0;
+  for (; index < ranges; ++index, ++hidden) {
+    const struct lifeboat_hidden_range *range = &list->ranges[index];
+    if (range->pid != pid || range->start >= end) break;
+    const uint64_t from = range->start > start ? range->start : start;
+    const uint64_t to = range->end < end ? range->end : end;
+    memset(entries + (from - start) / PAGE_BYTES, 0,
+           (size_t)((to - from) / PAGE_BYTES * sizeof *entries));
+  }
+  count(&list->hidden_scans, 1);
+  count(&list->hidden_ranges, hidden);
+}
+
+/* Whole entries only; CRIU reads no others. */
+static bool asks_for_entries(size_t size, off64_t offset) {
+  return size != 0 && size % sizeof(uint64_t) == 0 && offset >= 0 &&
+         (uint64_t)offset % sizeof(uint64_t) == 0;
+}
+
+__attribute__((visibility("default"))) ssize_t pread64(int fd, void *buffer, size_t size,
+                                                       off64_t offset) {
+  const int saved = errno;
+  const uint32_t pid = list != NULL && asks_for_entries(size, offset) ? pid_of(fd) : 0;
+  errno = saved;
+  if (pid == 0) {
+    return (ssize_t)syscall(SYS_pread64, fd, buffer, size, offset);
+  }
+  keep_to_ourselves();
+  count(&list->scans, 1);
+  uint64_t ranges = __atomic_load_n(&list->count, __ATOMIC_ACQUIRE);
+  if (ranges > list->capacity) ranges = 0;
+  const uint64_t start = (uint64_t)offset / sizeof(uint64_t) * PAGE_BYTES;
+  const uint64_t end = start + size / sizeof(uint64_t) * PAGE_BYTES;
+  const uint64_t index = first_range(pid, start, ranges);
+  if (index < ranges && list->ranges[index].pid == pid && list->ranges[index].start <= start &&
+      list->ranges[index].end >= end) {
+    blank(buffer, start, size, pid, index, ranges); /* no need to look at all */
+    return (ssize_t)size;
+  }
+  const ssize_t got = (ssize_t)syscall(SYS_pread64, fd, buffer, size, offset);
+  if (got > 0 && index < ranges && list->ranges[index].pid == pid &&
+      list->ranges[index].start < end) {
+    blank(buffer, start, (uint64_t)got, pid, index, ranges);
+  }
+  return got;
 }
 
 __attribute__((visibility("default"))) int openat64(int directory, const char *path, int flags,

@@ -352,6 +352,44 @@ TEST(DirtyTracker, AZombieIsRefusedWithAReason) {
   }
 }
 
+// The child of a vfork() has its parent's memory and the parent waits in the kernel: neither can be
+// tracked now, and neither comes to harm.
+TEST(DirtyTracker, AVforkIsLeftAlone) {
+  int go[2];
+  int answer[2];
+  ASSERT_EQ(::pipe(go), 0);
+  ASSERT_EQ(::pipe(answer), 0);
+  auto* const memory = some_memory();
+  const Child parent([&] {
+    const pid_t child = ::vfork();
+    if (child == 0) {
+      const pid_t own = ::getpid();
+      char byte = 0;
+      (void)!::write(answer[1], &own, sizeof own);
+      (void)!::read(go[0], &byte, 1);
+      ::_exit(0);
+    }
+    write_and_count(memory, answer[1]);
+  });
+  pid_t child = 0;
+  ASSERT_EQ(::read(answer[0], &child, sizeof child), static_cast<ssize_t>(sizeof child));
+  for (const Tracking kind : {Tracking::kUserfaultfd, Tracking::kSoftDirty}) {
+    if (!can_track_writes(kind)) continue;
+    const auto tracker = DirtyTracker::attach(child, kind);
+    ASSERT_FALSE(tracker.has_value());
+    EXPECT_NE(tracker.error().message.find("its parent's memory"), std::string::npos)
+        << tracker.error().message;
+  }
+  if (can_track_writes(Tracking::kUserfaultfd)) {
+    const auto tracker = DirtyTracker::attach(parent.pid(), Tracking::kUserfaultfd);
+    ASSERT_FALSE(tracker.has_value());
+    EXPECT_NE(tracker.error().message.find("waits in the kernel"), std::string::npos)
+        << tracker.error().message;
+  }
+  ASSERT_EQ(::write(go[1], "x", 1), 1);
+  expect_alive(answer[0]);
+}
+
 TEST(DirtyTracker, AProcessStoppedByASignalStaysStopped) {
   if (!can_track_writes()) GTEST_SKIP() << "this kernel cannot track writes";
   int answer[2];

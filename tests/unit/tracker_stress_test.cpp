@@ -1,7 +1,7 @@
 // A copy of a process's memory, kept by rounds as a migration keeps it, while the process does to its
 // memory whatever a process can do: in the end, byte by byte, it must be the memory.
 //
-// LIFEBOAT_STRESS_S: seconds per backend (default 5); LIFEBOAT_STRESS_SEED: the first seed.
+// LIFEBOAT_STRESS_S: seconds per backend (default 2); LIFEBOAT_STRESS_SEED: the first seed.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -288,11 +288,11 @@ class TrackerStress : public ::testing::TestWithParam<Tracking> {};
 
 TEST_P(TrackerStress, TheCopyIsTheMemory) {
   if (!can_track_writes(GetParam())) GTEST_SKIP() << "this kernel cannot track by " << to_string(GetParam());
-  const auto end = Clock::now() + std::chrono::seconds(number_from("LIFEBOAT_STRESS_S", 5));
+  const auto end = Clock::now() + std::chrono::seconds(number_from("LIFEBOAT_STRESS_S", 2));
   std::uint64_t seed = number_from("LIFEBOAT_STRESS_SEED", 1);
   std::uint64_t clean = 0;
   std::uint64_t trials = 0;
-  for (; trials < 2 || Clock::now() < end; ++trials, ++seed) {
+  for (; trials < 1 || Clock::now() < end; ++trials, ++seed) {
     keep_copy(GetParam(), seed, clean);
     if (HasFailure()) return;
   }

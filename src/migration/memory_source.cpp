@@ -9,6 +9,7 @@
 #include "base/blocking.hpp"
 #include "base/file.hpp"
 #include "base/process.hpp"
+#include "preflight_memory.hpp"
 
 namespace lifeboat {
 
@@ -16,6 +17,8 @@ namespace {
 
 // Less memory than this is sent whole while frozen: cheaper than tracking it.
 constexpr std::uint64_t kTrackBytesMin = 8U << 20;
+
+constexpr int kRefusalsMax = 3;  // then a process stays untracked
 
 // Its pid in the innermost pid namespace: the last number of "NSpid: 4711 12".
 Result<std::uint32_t> pid_in_container(pid_t pid) {
@@ -151,7 +154,6 @@ Status MemorySource::follow_processes(bool track) {
 
 // In every round anew: it may have been too small, or have been refused for a passing reason.
 void MemorySource::track(pid_t pid, Process& process) {
-  constexpr int kRefusalsMax = 3;
   if (process.tracker->tracking() || process.refusals == kRefusalsMax) return;
   const auto mappings = owned_mappings(pid);
   if (!mappings || bytes_of(*mappings) < kTrackBytesMin) return;
@@ -163,6 +165,18 @@ void MemorySource::track(pid_t pid, Process& process) {
     ++process.refusals;
     process.refusal = tracker.error().message;
   }
+}
+
+Result<std::vector<PageRun>> MemorySource::look_at(pid_t pid, Process& process) {
+  TRY(std::vector<PageRun> found, process.tracker->collect());
+  // Asked after the look: a read that was going on then still has its file open.
+  if (!process.tracker->tracking() || !uses_direct_io(pid)) return found;
+  TRY(process.tracker, DirtyTracker::untracked(pid));
+  process.carried.clear();
+  process.refusals = kRefusalsMax;
+  process.refusal = "process " + std::to_string(pid) +
+                    " has a file open with O_DIRECT: devices write to its memory unseen";
+  return std::vector<PageRun>{};
 }
 
 std::string MemorySource::untracked_reason() const {
@@ -286,7 +300,7 @@ Result<RoundMeasurement> MemorySource::run_round(bool hold_back) {
   CHECK_OK(refresh_frozen());
   for (auto& [pid, process] : processes_) {
     process.to_send.clear();
-    auto found = process.tracker->collect();
+    const auto found = look_at(pid, process);
     if (!found) {
       if (is_gone(*process.tracker, found.error())) continue;
       return tl::unexpected<Error>(found.error());

@@ -107,7 +107,10 @@ class MemorySource {
   Result<FinalMemory> survey_rest(bool later);
   // Brings the list of processes up to date, attaching trackers if `track`.
   Status follow_processes(bool track);
+  // Attaches a tracker, if it is worth it and has not been refused too often.
   void track(pid_t pid, Process& process);
+  // What was written since the last look. Ends the tracking of a process that does direct I/O.
+  Result<std::vector<PageRun>> look_at(pid_t pid, Process& process);
   Status refresh_frozen();
   // What was written in `process` since the last look, and what of it to send now; the rest of it is
   // hot and held back.

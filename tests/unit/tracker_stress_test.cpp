@@ -53,6 +53,7 @@ class Mess {
 
   std::size_t below(std::size_t limit) { return random_() % limit; }
   char* page(std::size_t bytes) { return arena_ + below((kArenaBytes - bytes) / kPageBytes) * kPageBytes; }
+  char* huge_page() { return arena_ + below(kHuges) * kHuge; }
   std::size_t size() { return (1 + below(below(2) == 0 ? 16 : 300)) * kPageBytes; }
 
   // Only by the kernel's hand: a page may be read-only or not be there.
@@ -82,7 +83,8 @@ class Mess {
   void move() {
     const bool huge = below(2) == 0;
     const std::size_t bytes = huge ? kHuge : size();
-    char* from = huge ? arena_ + below(kHuges / 2) * kHuge : arena_ + below(kArenaBytes / 2 / kPageBytes - 300) * kPageBytes;
+    char* from = huge ? arena_ + below(kHuges / 2) * kHuge
+                      : arena_ + below(kArenaBytes / 2 / kPageBytes - 300) * kPageBytes;
     char* to = from + kArenaBytes / 2;
     if (below(2) == 0) std::swap(from, to);
     if (::mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED) return;
@@ -104,18 +106,19 @@ class Mess {
   void change() {
     const std::size_t bytes = size();
     char* const at = page(bytes);
-    switch (below(12)) {
+    switch (below(13)) {
       case 0: ::munmap(at, bytes); ::mmap(at, bytes, kRw, kFixed, -1, 0); break;
       case 1: ::mmap(at, bytes, kRw, kFixed, -1, 0); fill(at, bytes); break;
       case 2: ::madvise(at, bytes, MADV_DONTNEED); break;
       case 3: ::madvise(at, bytes, MADV_FREE); break;
-      case 4: ::madvise(arena_ + below(kHuges) * kHuge, kHuge, below(3) == 0 ? MADV_NOHUGEPAGE : MADV_HUGEPAGE); break;
-      case 5: ::madvise(arena_ + below(kHuges) * kHuge, kHuge, 25 /* MADV_COLLAPSE */); break;
+      case 4: ::madvise(huge_page(), kHuge, below(3) == 0 ? MADV_NOHUGEPAGE : MADV_HUGEPAGE); break;
+      case 5: ::madvise(huge_page(), kHuge, 25 /* MADV_COLLAPSE */); break;
       case 6: ::mprotect(at, bytes, below(2) == 0 ? PROT_READ : PROT_NONE); break;
       case 7: ::mprotect(arena_, kArenaBytes, kRw); break;
       case 8: if (below(4) == 0) fork_child(); break;
       case 9: ::madvise(at, bytes, 21 /* MADV_PAGEOUT */); break;
       case 10: grow(); break;
+      case 11: grow_and_move(); break;
       default: move();
     }
   }
@@ -136,8 +139,24 @@ class Mess {
     return levels == 0 ? frame[0] : deeper(levels - 1) + frame[1];
   }
 
+  // To wherever the kernel finds room; what comes next may lie where it was.
+  void grow_and_move() {
+    constexpr std::size_t kStep = 16 * kPageBytes;
+    if (wanderer_ == nullptr || wanderer_bytes_ > kHuge) {
+      if (wanderer_ != nullptr) ::munmap(wanderer_, wanderer_bytes_);
+      wanderer_bytes_ = 8 * kStep;
+      wanderer_ = ::mmap(nullptr, wanderer_bytes_, kRw, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    } else {
+      wanderer_ = ::mremap(wanderer_, wanderer_bytes_, wanderer_bytes_ + kStep, MREMAP_MAYMOVE);
+      wanderer_bytes_ += kStep;
+    }
+    fill(static_cast<char*>(wanderer_) + wanderer_bytes_ - 2 * kStep, 2 * kStep);
+  }
+
   std::mt19937_64 random_;
   char* arena_;
+  void* wanderer_ = nullptr;
+  std::size_t wanderer_bytes_ = 0;
 };
 
 class Victim {

@@ -52,15 +52,20 @@ class Child {
 TEST(DirtyTracker, MemoryInManyPiecesIsReportedOnce) {
   if (!can_track_writes()) GTEST_SKIP() << "this kernel cannot track writes";
   constexpr std::size_t kPieces = 1250;
-  const Child child([] {
+  int done[2];
+  ASSERT_EQ(::pipe(done), 0);
+  const Child child([&] {
     constexpr std::size_t kBytes = 2 * kPieces * kPageBytes;
     void* memory = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     ::madvise(memory, kBytes, MADV_NOHUGEPAGE);
     for (std::size_t i = 0; i < kPieces; ++i) {
       static_cast<volatile char*>(memory)[2 * i * kPageBytes] = 1;
     }
+    (void)!::write(done[1], "x", 1);
     for (;;) ::pause();
   });
+  char byte = 0;
+  ASSERT_EQ(::read(done[0], &byte, 1), 1);
   auto tracker = DirtyTracker::attach(child.pid());
   ASSERT_TRUE(tracker.has_value()) << tracker.error().message;
   const auto check = [&](const Result<std::vector<PageRun>>& runs) {

@@ -1,74 +1,77 @@
 // dirty_tracker.hpp - which pages of a process were written since they were last looked at.
 //
-// Only memory that Lifeboat carries itself is of interest: the private anonymous mappings that CRIU
-// restores lazily (owned_mappings()). Everything else is CRIU's.
+// Only memory that Lifeboat carries itself is of interest (owned_mappings()). Everything else is CRIU's.
 //
-// Backend: userfaultfd in asynchronous write-protect mode and PAGEMAP_SCAN (Linux 6.7). The
-// userfaultfd is made inside the process (one system call injected by ptrace, through the vDSO)
-// and taken over with pidfd_getfd; the process goes on at once. It costs the process about 1.1
-// microseconds for the first write to a page after each collect().
+// Two backends; what the kernel has decides, or the operator (engine.tracking):
+//   userfaultfd  asynchronous write-protect and PAGEMAP_SCAN (Linux 6.7): userfaultfd_tracker.hpp
+//   soft-dirty   /proc/PID/clear_refs and pagemap (any kernel with CONFIG_MEM_SOFT_DIRTY):
+//                soft_dirty_tracker.hpp
 //
-// What cannot be tracked (new mappings, forked children, a process that refuses the injection) is
-// reported as written, never as clean.
+// What cannot be tracked (new mappings, forked children, a process that refuses) is reported as
+// written, never as clean.
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
-#include "base/fd.hpp"
 #include "base/result.hpp"
+#include "criu_glue/mappings.hpp"
 #include "criu_glue/memory.hpp"
+#include "criu_glue/pagemap.hpp"
+#include "criu_glue/tracking.hpp"
 
 namespace lifeboat {
 
-// The mappings of a process that CRIU's restore registers for lazy pages: private and anonymous, not
-// locked, not huge-TLB, none of the kernel's own ([vdso], [vvar], [vsyscall]). Sorted, one by one: the
-// pager must not copy across their borders. kNotFound when the process is gone. See
-// vma_entry_can_be_lazy() in CRIU's sources.
-Result<std::vector<AddressRange>> owned_mappings(pid_t pid);
-
-// True when this kernel can track (PAGEMAP_SCAN with write-protect, userfaultfd WP_ASYNC).
-bool can_track_writes();
+// True when this kernel can track writes this way; kAuto: in any way.
+bool can_track_writes(Tracking tracking = Tracking::kAuto);
 
 class DirtyTracker {
  public:
-  // Injects the userfaultfd. kUnavailable when the kernel or the process does not allow it; then
-  // the process is as before and its pages must be taken as written. The process must not be
-  // frozen. Takes 0.3 ms; one thread of the process stands still meanwhile.
-  static Result<std::unique_ptr<DirtyTracker>> attach(pid_t pid);
+  // kUnavailable when the kernel or the process does not allow it; then the process is as before and
+  // its pages must be taken as written. The process must not be frozen. kAuto takes userfaultfd,
+  // and soft-dirty where that is not to be had.
+  static Result<std::unique_ptr<DirtyTracker>> attach(pid_t pid, Tracking tracking = Tracking::kAuto);
 
-  // Follows a process without tracking: collect() and survey() report all its pages as written.
+  // Follows a process without tracking: collect() finds nothing, survey() reports all its pages as
+  // written.
   static Result<std::unique_ptr<DirtyTracker>> untracked(pid_t pid);
 
-  // Ends tracking: closing the userfaultfd costs up to 22 ms per GB of the process's page tables.
-  ~DirtyTracker();
+  virtual ~DirtyTracker() = default;
   DirtyTracker(const DirtyTracker&) = delete;
   DirtyTracker& operator=(const DirtyTracker&) = delete;
 
-  // Reads the mappings and registers those that are new. Every thread of the process must be frozen:
-  // registering while it changes its mappings can split a mapping that it then fails to move. 0.3 ms.
-  Status refresh();
+  // Before each collect(): takes new mappings into account. Every thread of the process must be
+  // frozen. 0.3 ms; with soft-dirty it grows with the memory.
+  virtual Status refresh() = 0;
 
-  // Pages written since the last call (all that are there, the first time), write-protected again
-  // in the same step. The process may run. Only within mappings seen by the last refresh(), and
+  // Pages written since the last call (all that are there, the first time); from now on, writes to
+  // them count as new. The process may run. Only within mappings seen by the last refresh(), and
   // only tracked ones: the others come with survey().
-  Result<std::vector<PageRun>> collect();
+  virtual Result<std::vector<PageRun>> collect() = 0;
 
   // All pages that are there within `mappings` (owned_mappings() of now), those not tracked or
-  // written since collect() with `written` set. Protects nothing. For a frozen process: this and
+  // written since collect() with `written` set. Changes nothing. For a frozen process: this and
   // the pages sent before are its whole memory.
-  Result<std::vector<PageRun>> survey(const std::vector<AddressRange>& mappings) const;
+  [[nodiscard]] virtual Result<std::vector<PageRun>> survey(
+      const std::vector<AddressRange>& mappings) const = 0;
 
+  [[nodiscard]] virtual Tracking kind() const = 0;
+  [[nodiscard]] bool tracking() const { return kind() != Tracking::kNone; }
   [[nodiscard]] pid_t pid() const { return pid_; }
-  [[nodiscard]] bool tracking() const { return uffd_.valid(); }
+
+  // False when the process has ended or begun another program (exec): then this tracker is of no
+  // use any more, and nothing of what it said holds for the new memory.
+  [[nodiscard]] bool current() const;
+
+ protected:
+  DirtyTracker(pid_t pid, Pagemap pagemap);
+
+  Pagemap pagemap_;
 
  private:
-  explicit DirtyTracker(pid_t pid) : pid_(pid) {}
-
   pid_t pid_;
-  Fd pagemap_;
-  Fd uffd_;
-  std::vector<AddressRange> tracked_;  // registered by the last refresh(), sorted
+  std::string program_;
 };
 
 }  // namespace lifeboat

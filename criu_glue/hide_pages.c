@@ -2,8 +2,9 @@
  * Lifeboat moves by itself out of CRIU's sight, so that CRIU neither reads nor writes them.
  *
  * CRIU asks the kernel which pages of a mapping are there by ioctl(PAGEMAP_SCAN) on
- * /proc/PID/pagemap (criu/pagemap-cache.c). That call is answered here for everything but listed
- * ranges; in those, no page seems to be there. Nothing else changes: the mappings themselves come
+ * /proc/PID/pagemap, or reads that file where the kernel has no such call (before Linux 6.7;
+ * criu/pagemap-cache.c). Both are answered here for everything but listed ranges; in those, no page
+ * seems to be there. Nothing else changes: the mappings themselves come
  * from smaps, and a scan for guard regions (criu/mem.c, collect_madv_guards) must see all.
  *
  * Besides, it gives CRIU the text of smaps that has been read for it (smaps_ahead.hpp). Where there is
@@ -238,8 +239,8 @@ static int text_of(uint32_t pid) {
     struct lifeboat_text *text = &list->texts[i];
     uint32_t state = __atomic_load_n(&text->state, __ATOMIC_ACQUIRE);
     if (state == LIFEBOAT_TEXT_NONE || text->pid != pid) continue;
-    /* Reading it here would take as long. */
-    while (state == LIFEBOAT_TEXT_READING) {
+    /* Reading it here would take as long. Whoever reads it may die over it. */
+    while (state == LIFEBOAT_TEXT_READING && access(text->path, F_OK) == 0) {
       (void)nanosleep(&pause, NULL);
       state = __atomic_load_n(&text->state, __ATOMIC_ACQUIRE);
     }
@@ -261,6 +262,57 @@ static int replace_smaps(int fd) {
   (void)syscall(SYS_close, fd);
   count(&list->texts_used, 1);
   return text;
+}
+
+/* What was read of the file, without the hidden pages. `got` bytes from the entry of `start` on. */
+static void blank(uint64_t *entries, uint64_t start, uint64_t got, uint32_t pid, uint64_t index,
+                  uint64_t ranges) {
+  const uint64_t end = start + got / sizeof *entries * PAGE_BYTES;
+  uint64_t hidden = 0;
+  for (; index < ranges; ++index, ++hidden) {
+    const struct lifeboat_hidden_range *range = &list->ranges[index];
+    if (range->pid != pid || range->start >= end) break;
+    const uint64_t from = range->start > start ? range->start : start;
+    const uint64_t to = range->end < end ? range->end : end;
+    memset(entries + (from - start) / PAGE_BYTES, 0,
+           (size_t)((to - from) / PAGE_BYTES * sizeof *entries));
+  }
+  count(&list->hidden_scans, 1);
+  count(&list->hidden_ranges, hidden);
+}
+
+/* Whole entries only; CRIU reads no others. */
+static bool asks_for_entries(size_t size, off64_t offset) {
+  return size != 0 && size % sizeof(uint64_t) == 0 && offset >= 0 &&
+         (uint64_t)offset % sizeof(uint64_t) == 0;
+}
+
+__attribute__((visibility("default"))) ssize_t pread64(int fd, void *buffer, size_t size,
+                                                       off64_t offset) {
+  const int saved = errno;
+  const uint32_t pid = list != NULL && asks_for_entries(size, offset) ? pid_of(fd, "/pagemap") : 0;
+  errno = saved;
+  if (pid == 0) {
+    return (ssize_t)syscall(SYS_pread64, fd, buffer, size, offset);
+  }
+  keep_to_ourselves();
+  count(&list->scans, 1);
+  uint64_t ranges = __atomic_load_n(&list->count, __ATOMIC_ACQUIRE);
+  if (ranges > list->capacity) ranges = 0;
+  const uint64_t start = (uint64_t)offset / sizeof(uint64_t) * PAGE_BYTES;
+  const uint64_t end = start + size / sizeof(uint64_t) * PAGE_BYTES;
+  const uint64_t index = first_range(pid, start, ranges);
+  if (index < ranges && list->ranges[index].pid == pid && list->ranges[index].start <= start &&
+      list->ranges[index].end >= end) {
+    blank(buffer, start, size, pid, index, ranges); /* no need to look at all */
+    return (ssize_t)size;
+  }
+  const ssize_t got = (ssize_t)syscall(SYS_pread64, fd, buffer, size, offset);
+  if (got > 0 && index < ranges && list->ranges[index].pid == pid &&
+      list->ranges[index].start < end) {
+    blank(buffer, start, (uint64_t)got, pid, index, ranges);
+  }
+  return got;
 }
 
 __attribute__((visibility("default"))) int openat64(int directory, const char *path, int flags,

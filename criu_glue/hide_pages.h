@@ -36,7 +36,7 @@ struct lifeboat_hide_list {
   uint64_t count;    /* entries in use: sorted by {pid, start}, not overlapping */
   /* Written by the library. */
   uint64_t loads;         /* it has been loaded and sees this list */
-  uint64_t scans;         /* PAGEMAP_SCAN calls for present pages */
+  uint64_t scans;         /* looks for present pages: PAGEMAP_SCAN, reads of pagemap */
   uint64_t hidden_scans;  /* of these: part or all of the area was hidden */
   uint64_t hidden_ranges; /* ranges left out, summed over all scans */
   uint64_t unknown_scans; /* of a file whose process could not be told: passed through */

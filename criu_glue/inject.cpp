@@ -11,7 +11,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -46,19 +49,55 @@ Result<std::uint64_t> find_syscall(pid_t pid) {
   return fail(Errc::kUnavailable, "no system call instruction found in its vDSO");
 }
 
+// How long the threads of a process may take to stop: those that wait for a disk or in vfork() do not.
+constexpr std::chrono::milliseconds kStopLimit{1000};
+using Clock = std::chrono::steady_clock;
+
+struct ThreadState {
+  pid_t tid = 0;
+  char run = '?';         // R, S, D, T, t, Z, X
+  pid_t tracer = 0;       // who has it under ptrace already
+  bool filtered = false;  // by seccomp: it might be killed for a system call that we make in it
+};
+
+ThreadState state_of(pid_t pid, pid_t tid) {
+  ThreadState state;
+  state.tid = tid;
+  std::ifstream status("/proc/" + std::to_string(pid) + "/task/" + std::to_string(tid) + "/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind("State:", 0) == 0) (void)std::sscanf(line.c_str(), "State: %c", &state.run);
+    if (line.rfind("TracerPid:", 0) == 0) state.tracer = std::atoi(line.c_str() + 10);
+    if (line.rfind("Seccomp:", 0) == 0) state.filtered = std::atoi(line.c_str() + 8) != 0;
+  }
+  return state;
+}
+
 // One thread under ptrace; let go on destruction with the registers it had.
 class StoppedThread {
  public:
-  static Result<StoppedThread> stop(pid_t tid) {
-    if (::ptrace(PTRACE_SEIZE, tid, 0, PTRACE_O_TRACESYSGOOD) != 0) return fail_errno("ptrace");
-    StoppedThread thread(tid);
+  static Result<StoppedThread> stop(const ThreadState& state, Clock::time_point until) {
+    const pid_t tid = state.tid;
+    unsigned long options = PTRACE_O_TRACESYSGOOD;
+    if (state.filtered) options |= PTRACE_O_SUSPEND_SECCOMP;
+    if (::ptrace(PTRACE_SEIZE, tid, 0, options) != 0) {
+      if (state.tracer > 0) {
+        return fail(Errc::kUnavailable, "process " + std::to_string(state.tracer) + " is tracing it");
+      }
+      return fail_errno(state.filtered ? "ptrace, its seccomp filter suspended" : "ptrace");
+    }
+    StoppedThread thread(tid, until);
     CHECK_OK(thread.interrupt());
     if (::ptrace(PTRACE_GETREGS, tid, 0, &thread.saved_) != 0) return fail_errno("ptrace registers");
+    constexpr unsigned long long kUserCode64 = 0x33;
+    if (thread.saved_.cs != kUserCode64) {
+      return fail(Errc::kUnavailable, "it is in 32-bit code, whose system calls are others");
+    }
     thread.have_registers_ = true;
     return thread;
   }
   StoppedThread(StoppedThread&& other) noexcept
       : tid_(std::exchange(other.tid_, -1)),
+        until_(other.until_),
         saved_(other.saved_),
         have_registers_(other.have_registers_),
         signals_(std::move(other.signals_)) {}
@@ -93,11 +132,21 @@ class StoppedThread {
   }
 
  private:
-  explicit StoppedThread(pid_t tid) : tid_(tid) {}
+  StoppedThread(pid_t tid, Clock::time_point until) : tid_(tid), until_(until) {}
 
+  // Without a limit once the thread has our registers: let go with them it would crash.
   Result<int> wait_stop() {
     int status = 0;
-    if (::waitpid(tid_, &status, __WALL) != tid_) return fail_errno("wait for a traced thread");
+    for (;;) {
+      const pid_t which = ::waitpid(tid_, &status, ran_ ? __WALL : __WALL | WNOHANG);
+      if (which == tid_) break;
+      if (which < 0) return fail_errno("wait for a traced thread");
+      if (Clock::now() > until_) {
+        tid_ = -1;  // the kernel lets it go when this process ends
+        return fail(Errc::kUnavailable, "its thread does not stop: it waits in the kernel");
+      }
+      ::usleep(20);
+    }
     if (!WIFSTOPPED(status)) {
       tid_ = -1;
       return fail(Errc::kNotFound, "the process has ended");
@@ -127,6 +176,7 @@ class StoppedThread {
   }
 
   pid_t tid_;
+  Clock::time_point until_;  // it has to have stopped
   pid_t group_ = -1;
   user_regs_struct saved_{};
   bool have_registers_ = false;
@@ -134,10 +184,11 @@ class StoppedThread {
   std::vector<int> signals_;
 };
 
-Result<Fd> inject_into(pid_t pid, pid_t tid, std::uint64_t instruction) {
-  TRY(StoppedThread thread, StoppedThread::stop(tid));
+Result<Fd> inject_into(pid_t pid, const ThreadState& state, std::uint64_t instruction,
+                       Clock::time_point until) {
+  TRY(StoppedThread thread, StoppedThread::stop(state, until));
   thread.set_group(pid);
-  const HeldThreads others(pid, tid);  // a fork now would leave the descriptor in the child for good
+  const HeldThreads others(pid, state.tid);  // a fork now would leave the descriptor in the child for good
   TRY(const long made, thread.call(instruction, SYS_userfaultfd,
                                    O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY, 0, 0));
   if (made < 0) return fail_errno("userfaultfd in the process", static_cast<int>(-made));
@@ -150,18 +201,31 @@ Result<Fd> inject_into(pid_t pid, pid_t tid, std::uint64_t instruction) {
   return uffd;
 }
 
-Result<Fd> inject_into_any(pid_t pid) {
-  TRY(const std::uint64_t instruction, find_syscall(pid));
-  Error last(Errc::kNotFound, "it has no thread");
+// Those that have not ended; last those that wait in the kernel.
+std::vector<ThreadState> threads_of(pid_t pid) {
+  std::vector<ThreadState> threads;
   std::error_code error;
-  const std::string tasks = "/proc/" + std::to_string(pid) + "/task";
-  for (const auto& entry : std::filesystem::directory_iterator(tasks, error)) {
-    const pid_t tid = static_cast<pid_t>(std::strtol(entry.path().filename().c_str(), nullptr, 10));
-    auto uffd = inject_into(pid, tid, instruction);
-    if (uffd) return uffd;
-    last = uffd.error();
+  std::filesystem::directory_iterator at("/proc/" + std::to_string(pid) + "/task", error);
+  for (; !error && at != std::filesystem::directory_iterator(); at.increment(error)) {
+    const ThreadState state = state_of(pid, std::atoi(at->path().filename().c_str()));
+    if (std::strchr("ZX?", state.run) == nullptr) threads.push_back(state);
   }
-  return tl::unexpected<Error>(last);
+  std::stable_partition(threads.begin(), threads.end(),
+                        [](const ThreadState& state) { return state.run != 'D'; });
+  return threads;
+}
+
+Result<Fd> inject_into_any(pid_t pid) {
+  const auto until = Clock::now() + kStopLimit;
+  const std::vector<ThreadState> threads = threads_of(pid);
+  if (threads.empty()) return fail(Errc::kNotFound, "it has ended");
+  TRY(const std::uint64_t instruction, find_syscall(pid));
+  Result<Fd> uffd;
+  for (const ThreadState& thread : threads) {
+    uffd = inject_into(pid, thread, instruction, until);
+    if (uffd) break;
+  }
+  return uffd;
 }
 
 // What the helper process tells; the descriptor, if there is one, comes with it.

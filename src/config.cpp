@@ -210,6 +210,11 @@ void read_engine(yaml::Reader& m, EngineConfig& out) {
   m.optional("rounds_max", out.rounds_max, yaml::Integer{1, 1000});
   m.optional("precopy_limit", out.precopy_limit, yaml::Duration{1s, 24h});
   m.optional("patterns", out.patterns, yaml::Boolean{});
+  const yaml::Choice<Tracking> tracking{{{"auto", Tracking::kAuto},
+                                         {"userfaultfd", Tracking::kUserfaultfd},
+                                         {"soft-dirty", Tracking::kSoftDirty},
+                                         {"none", Tracking::kNone}}};
+  m.optional("tracking", out.tracking, tracking);
 }
 
 void read_network(yaml::Reader& m, NetworkConfig& out) {

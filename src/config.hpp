@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "criu_glue/tracking.hpp"
 
 namespace lifeboat {
 
@@ -73,6 +74,7 @@ struct EngineConfig {
   std::chrono::milliseconds round_interval{300};   // least time between two rounds of pre-copy
   int rounds_max = 30;
   bool patterns = true;  // false: only the budget and the limits end the rounds
+  Tracking tracking = Tracking::kAuto;             // of the pages written meanwhile
   std::chrono::milliseconds precopy_limit{600'000};  // then the container is frozen as it is
 };
 

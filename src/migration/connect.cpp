@@ -3,6 +3,7 @@
 #include "base/file.hpp"
 #include "migration/page_connections.hpp"
 #include "migration/phase.hpp"
+#include "preflight_memory.hpp"
 
 namespace lifeboat {
 
@@ -40,6 +41,7 @@ awaitable<Status> open_memory(Node& node, Connected& connected, std::string addr
                                         is_post_copy(move.report->mode)));
   MemoryOptions options;
   options.bytes_per_s = move.bytes_per_s;
+  options.tracking = node.config().engine.tracking;
   options.timeout_s = static_cast<int>(node.config().timeouts.idle.count() / 1000 + 1);
   connected.memory = std::make_unique<MemorySource>(
       move.container->cgroup(), std::move(opened.shards), options, move.report->progress);
@@ -78,6 +80,7 @@ awaitable<Result<Connected>> connect(Node& node, Move move) {
   CO_CHECK_OK(co_await wait_until_filled(move, node.config().timeouts.idle));
   CO_CHECK_OK(check_compatible(node.facts(), node.facts()));  // is there a working CRIU here?
   CO_CHECK_OK(check_user(move.container->init_uid()));
+  CO_CHECK_OK(check_memory_use(move.container->cgroup().pids()));
   CO_CHECK_OK(check_sources(move.container->spec()));
   CO_CHECK_OK(check_sockets(move, node));
   CO_TRY(std::unique_ptr<LayerSender> layers, co_await LayerSender::open(*move.container));

@@ -9,6 +9,7 @@
 #include "base/blocking.hpp"
 #include "base/file.hpp"
 #include "base/process.hpp"
+#include "preflight_memory.hpp"
 
 namespace lifeboat {
 
@@ -16,6 +17,8 @@ namespace {
 
 // Less memory than this is sent whole while frozen: cheaper than tracking it.
 constexpr std::uint64_t kTrackBytesMin = 8U << 20;
+
+constexpr int kRefusalsMax = 3;  // then a process stays untracked
 
 // Its pid in the innermost pid namespace: the last number of "NSpid: 4711 12".
 Result<std::uint32_t> pid_in_container(pid_t pid) {
@@ -38,9 +41,10 @@ std::uint64_t bytes_of(const std::vector<AddressRange>& ranges) {
   return bytes;
 }
 
-// Of a running container: a process that has ended is none of ours, and a zombie has no memory.
-bool is_gone(pid_t pid, const Error& error) {
-  return error.code == Errc::kNotFound || process_start_time(pid) == 0;
+// Of a running container: a process that has ended is none of ours, a zombie has no memory, and one that
+// has begun another program gets a new tracker in the next round.
+bool is_gone(const DirtyTracker& tracker, const Error& error) {
+  return error.code == Errc::kNotFound || !tracker.current();
 }
 
 double seconds_since(SteadyClock::time_point start) { return elapsed_ms(start) / 1000; }
@@ -49,7 +53,10 @@ double seconds_since(SteadyClock::time_point start) { return elapsed_ms(start) /
 
 MemorySource::MemorySource(Cgroup cgroup, std::vector<Fd> connections, MemoryOptions options,
                            std::shared_ptr<MemoryProgress> progress)
-    : cgroup_(std::move(cgroup)), timeout_s_(options.timeout_s), progress_(std::move(progress)) {
+    : cgroup_(std::move(cgroup)),
+      timeout_s_(options.timeout_s),
+      tracking_(options.tracking),
+      progress_(std::move(progress)) {
   PageSender::Options sender;
   sender.shards = static_cast<unsigned>(connections.size());
   sender.timeout_s = options.timeout_s;
@@ -117,39 +124,64 @@ Status MemorySource::follow_processes(bool track) {
   const std::vector<pid_t> pids = cgroup_.pids();
   std::erase_if(processes_, [&](const auto& item) {
     return std::find(pids.begin(), pids.end(), item.first) == pids.end() ||
-           process_start_time(item.first) != item.second.start_time;
+           process_start_time(item.first) != item.second.start_time ||
+           !item.second.tracker->current();
   });
   for (const pid_t pid : pids) {
     if (processes_.contains(pid)) continue;
-    auto inner = pid_in_container(pid);
-    auto mappings = owned_mappings(pid);
-    if (!inner || !mappings) {
+    const auto inner = pid_in_container(pid);
+    if (!inner) {
       // It ended in this moment; or, when all are frozen, we must not go on without it.
-      if (!track && process_start_time(pid) != 0) {
-        return tl::unexpected<Error>(!inner ? inner.error() : mappings.error());
-      }
+      if (!track && process_start_time(pid) != 0) return tl::unexpected<Error>(inner.error());
       continue;
     }
     Process process;
     process.pid = *inner;
     process.start_time = process_start_time(pid);
-    if (track && bytes_of(*mappings) >= kTrackBytesMin) {
-      auto tracker = DirtyTracker::attach(pid);
-      if (tracker) {
-        process.tracker = std::move(*tracker);
-      } else {
-        untracked_reason_ = tracker.error().message;
-      }
+    auto tracker = DirtyTracker::untracked(pid);
+    if (!tracker) {
+      if (track) continue;
+      return tl::unexpected<Error>(tracker.error());
     }
-    if (!process.tracker) {
-      auto tracker = DirtyTracker::untracked(pid);
-      if (!tracker) {
-        if (track) continue;
-        return tl::unexpected<Error>(tracker.error());
-      }
-      process.tracker = std::move(*tracker);
-    }
+    process.tracker = std::move(*tracker);
     processes_.emplace(pid, std::move(process));
+  }
+  if (track) {
+    for (auto& [pid, process] : processes_) this->track(pid, process);
+  }
+  return {};
+}
+
+// In every round anew: it may have been too small, or have been refused for a passing reason.
+void MemorySource::track(pid_t pid, Process& process) {
+  if (process.tracker->tracking() || process.refusals == kRefusalsMax) return;
+  const auto mappings = owned_mappings(pid);
+  if (!mappings || bytes_of(*mappings) < kTrackBytesMin) return;
+  auto tracker = DirtyTracker::attach(pid, tracking_);
+  if (tracker) {
+    process.tracker = std::move(*tracker);
+    process.refusal.clear();
+  } else {
+    ++process.refusals;
+    process.refusal = tracker.error().message;
+  }
+}
+
+Result<std::vector<PageRun>> MemorySource::look_at(pid_t pid, Process& process) {
+  TRY(std::vector<PageRun> found, process.tracker->collect());
+  // Asked after the look: a read that was going on then still has its file open.
+  if (!process.tracker->tracking() || !uses_direct_io(pid)) return found;
+  TRY(process.tracker, DirtyTracker::untracked(pid));
+  process.carried.clear();
+  process.refusals = kRefusalsMax;
+  process.refusal = "process " + std::to_string(pid) +
+                    " has a file open with O_DIRECT: devices write to its memory unseen";
+  return std::vector<PageRun>{};
+}
+
+std::string MemorySource::untracked_reason() const {
+  for (const auto& [pid, process] : processes_) {
+    if (!process.refusal.empty()) return process.refusal;
   }
   return {};
 }
@@ -161,7 +193,7 @@ Status MemorySource::refresh_frozen() {
   Status status;
   for (auto& [pid, process] : processes_) {
     auto refreshed = process.tracker->refresh();
-    if (!refreshed && !is_gone(pid, refreshed.error())) status = refreshed;
+    if (!refreshed && !is_gone(*process.tracker, refreshed.error())) status = refreshed;
   }
   CHECK_OK(cgroup_.thaw());
   return status;
@@ -268,9 +300,9 @@ Result<RoundMeasurement> MemorySource::run_round(bool hold_back) {
   CHECK_OK(refresh_frozen());
   for (auto& [pid, process] : processes_) {
     process.to_send.clear();
-    auto found = process.tracker->collect();
+    const auto found = look_at(pid, process);
     if (!found) {
-      if (is_gone(pid, found.error())) continue;
+      if (is_gone(*process.tracker, found.error())) continue;
       return tl::unexpected<Error>(found.error());
     }
     choose(process, *found, hold_back, measured);

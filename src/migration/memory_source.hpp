@@ -27,6 +27,7 @@ namespace lifeboat {
 struct MemoryOptions {
   std::uint64_t bytes_per_s = 0;  // over all connections; 0: no limit
   int timeout_s = 30;             // without progress on a connection
+  Tracking tracking = Tracking::kAuto;
 };
 
 // The result of the last pass, made while the container was frozen.
@@ -82,13 +83,15 @@ class MemorySource {
   // Compression, zeros and the like, over all so far.
   [[nodiscard]] const SendCounts& counts() const { return counts_; }
   // Why processes are not tracked; empty if all worth it are.
-  [[nodiscard]] const std::string& untracked_reason() const { return untracked_reason_; }
+  [[nodiscard]] std::string untracked_reason() const;
 
  private:
   struct Process {
     std::uint32_t pid = 0;  // in the container
     std::uint64_t start_time = 0;
     std::unique_ptr<DirtyTracker> tracker;
+    int refusals = 0;
+    std::string refusal;       // why it is not tracked, if it is worth it
     PageSet carried;           // the target has the newest version, as far as the tracker knows
     PageSet written_before[2]; // in the last round, in the one before
     std::vector<AddressRange> mappings;  // of the frozen process
@@ -104,6 +107,10 @@ class MemorySource {
   Result<FinalMemory> survey_rest(bool later);
   // Brings the list of processes up to date, attaching trackers if `track`.
   Status follow_processes(bool track);
+  // Attaches a tracker, if it is worth it and has not been refused too often.
+  void track(pid_t pid, Process& process);
+  // What was written since the last look. Ends the tracking of a process that does direct I/O.
+  Result<std::vector<PageRun>> look_at(pid_t pid, Process& process);
   Status refresh_frozen();
   // What was written in `process` since the last look, and what of it to send now; the rest of it is
   // hot and held back.
@@ -117,11 +124,11 @@ class MemorySource {
 
   Cgroup cgroup_;
   int timeout_s_;
+  Tracking tracking_;
   std::vector<std::unique_ptr<PageSender>> senders_;
   Processes processes_;
   std::shared_ptr<MemoryProgress> progress_;
   SendCounts counts_;
-  std::string untracked_reason_;
   unsigned rounds_ = 0;
   SteadyClock::time_point created_ = SteadyClock::now();
   asio::thread_pool pool_{1};

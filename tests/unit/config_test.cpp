@@ -76,6 +76,7 @@ TEST(Config, ShippedFileShowsTheDefaults) {
   EXPECT_EQ(shipped->engine.rounds_max, bare->engine.rounds_max);
   EXPECT_EQ(shipped->engine.precopy_limit, bare->engine.precopy_limit);
   EXPECT_EQ(shipped->engine.patterns, bare->engine.patterns);
+  EXPECT_EQ(shipped->engine.tracking, bare->engine.tracking);
   EXPECT_EQ(shipped->paths.libexec, bare->paths.libexec);
   EXPECT_EQ(shipped->timeouts.queue, bare->timeouts.queue);
   EXPECT_EQ(shipped->limits.migrations_per_node, bare->limits.migrations_per_node);

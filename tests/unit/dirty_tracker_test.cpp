@@ -3,8 +3,13 @@
 
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -43,121 +48,24 @@ class Child {
   pid_t pid_;
 };
 
-[[noreturn]] void churn() {
-  std::mt19937_64 random(static_cast<unsigned>(::getpid()));
-  constexpr std::size_t kArea = 4U << 20;
-  struct Area {
-    unsigned char* memory;
-    std::size_t bytes;
-  };
-  std::vector<Area> areas;
-  for (;;) {
-    if (areas.size() < 8) {
-      void* memory = ::mmap(nullptr, kArea, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      std::memset(memory, static_cast<int>(random() % 255 + 1), kArea / 2);
-      areas.push_back({static_cast<unsigned char*>(memory), kArea});
-    }
-    if (random() % 64 == 0) ::usleep(500);  // leaves some pages alone between two looks
-    const std::size_t which = random() % areas.size();
-    Area& area = areas[which];
-    const std::size_t at = random() % (area.bytes / kPageBytes) * kPageBytes;
-    switch (random() % 200) {
-      case 0:
-        ::munmap(area.memory, area.bytes);
-        areas.erase(areas.begin() + static_cast<std::ptrdiff_t>(which));
-        break;
-      case 1: ::madvise(area.memory + at, std::min<std::size_t>(65536, area.bytes - at), MADV_DONTNEED); break;
-      case 2: {
-        void* moved = ::mremap(area.memory, area.bytes, area.bytes + 65536, MREMAP_MAYMOVE);
-        if (moved != MAP_FAILED) area = {static_cast<unsigned char*>(moved), area.bytes + 65536};
-        break;
-      }
-      case 3: ::madvise(area.memory, area.bytes, random() % 2 == 0 ? MADV_HUGEPAGE : MADV_NOHUGEPAGE); break;
-      default: std::memset(area.memory + at, static_cast<int>(random() % 255 + 1), 128);
-    }
-  }
-}
-
-using Copy = std::map<std::uint64_t, std::vector<unsigned char>>;
-
-bool read_page(pid_t pid, std::uint64_t address, std::vector<unsigned char>& out) {
-  out.resize(kPageBytes);
-  const iovec local{out.data(), kPageBytes};
-  const iovec remote{reinterpret_cast<void*>(address), kPageBytes};
-  return ::process_vm_readv(pid, &local, 1, &remote, 1, 0) == static_cast<ssize_t>(kPageBytes);
-}
-
-void copy_runs(pid_t pid, const std::vector<PageRun>& runs, Copy& copy) {
-  for (const PageRun& run : runs) {
-    if (!run.written) continue;
-    for (std::uint64_t i = 0; i < run.pages; ++i) {
-      std::vector<unsigned char> bytes;
-      const std::uint64_t address = run.address + i * kPageBytes;
-      if (read_page(pid, address, bytes)) {
-        copy[address] = std::move(bytes);
-      } else {
-        copy.erase(address);
-      }
-    }
-  }
-}
-
-TEST(DirtyTracker, ACopyKeptByRoundsIsTheMemoryInTheEnd) {
-  ASSERT_TRUE(can_track_writes());
-  for (int trial = 0; trial < 4; ++trial) {
-    const Child child(churn);
-    auto tracker = DirtyTracker::attach(child.pid());
-    ASSERT_TRUE(tracker.has_value()) << tracker.error().message;
-    Copy copy;
-    for (int round = 0; round < 8; ++round) {
-      child.stop();
-      ASSERT_TRUE((*tracker)->refresh().has_value());
-      child.go_on();
-      const auto runs = (*tracker)->collect();
-      ASSERT_TRUE(runs.has_value()) << runs.error().message;
-      copy_runs(child.pid(), *runs, copy);
-      ::usleep(20'000);
-    }
-    child.stop();
-    const auto mappings = owned_mappings(child.pid());
-    ASSERT_TRUE(mappings.has_value()) << mappings.error().message;
-    const auto all = (*tracker)->survey(*mappings);
-    ASSERT_TRUE(all.has_value()) << all.error().message;
-    std::uint64_t clean = 0;
-    std::uint64_t pages = 0;
-    std::uint64_t last = 0;
-    for (const PageRun& run : *all) {
-      ASSERT_GE(run.address, last) << "out of order";
-      last = run.address + run.pages * kPageBytes;
-      for (std::uint64_t i = 0; i < run.pages; ++i, ++pages) {
-        const std::uint64_t address = run.address + i * kPageBytes;
-        std::vector<unsigned char> now;
-        ASSERT_TRUE(read_page(child.pid(), address, now));
-        // What the sender does: a page it never had is sent, whatever the tracker says.
-        if (run.written || !copy.contains(address)) continue;
-        ++clean;
-        ASSERT_EQ(std::memcmp(copy[address].data(), now.data(), kPageBytes), 0)
-            << "stale page at " << address;
-      }
-    }
-    EXPECT_GT(clean, 0U) << "nothing of " << pages << " pages is tracked";
-  }
-}
-
-// A thread in a system call must not notice that another one was slipped in.
 // More than the 512 pieces that the kernel collects at a time.
 TEST(DirtyTracker, MemoryInManyPiecesIsReportedOnce) {
-  ASSERT_TRUE(can_track_writes());
+  if (!can_track_writes()) GTEST_SKIP() << "this kernel cannot track writes";
   constexpr std::size_t kPieces = 1250;
-  const Child child([] {
+  int done[2];
+  ASSERT_EQ(::pipe(done), 0);
+  const Child child([&] {
     constexpr std::size_t kBytes = 2 * kPieces * kPageBytes;
     void* memory = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     ::madvise(memory, kBytes, MADV_NOHUGEPAGE);
     for (std::size_t i = 0; i < kPieces; ++i) {
       static_cast<volatile char*>(memory)[2 * i * kPageBytes] = 1;
     }
+    (void)!::write(done[1], "x", 1);
     for (;;) ::pause();
   });
+  char byte = 0;
+  ASSERT_EQ(::read(done[0], &byte, 1), 1);
   auto tracker = DirtyTracker::attach(child.pid());
   ASSERT_TRUE(tracker.has_value()) << tracker.error().message;
   const auto check = [&](const Result<std::vector<PageRun>>& runs) {
@@ -207,37 +115,204 @@ TEST(DirtyTracker, AttachingDisturbsNoSystemCall) {
   }
 }
 
+constexpr std::size_t kSomePages = 256;
+
+[[noreturn]] void write_and_count(volatile char* memory, int answer) {
+  for (char round = 1;; ++round) {
+    for (std::size_t i = 0; i < kSomePages; ++i) memory[i * kPageBytes] = round;
+    (void)!::write(answer, &round, 1);
+    ::usleep(1000);
+  }
+}
+
+volatile char* some_memory() {
+  return static_cast<volatile char*>(::mmap(nullptr, kSomePages * kPageBytes, PROT_READ | PROT_WRITE,
+                                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+}
+
+// It still runs, that is: it says so more often than the pipe could hold from before.
+void expect_alive(int answer) {
+  for (int i = 0; i < 20; ++i) {
+    char byte = 0;
+    pollfd ready{answer, POLLIN, 0};
+    ASSERT_EQ(::poll(&ready, 1, 5000), 1) << "the process hangs";
+    ASSERT_EQ(::read(answer, &byte, 1), 1) << "the process is dead";
+  }
+}
+
+// A mapping made since the last refresh() in the midst of a tracked one: the pages around it that
+// collect() protects must all be told.
+TEST(DirtyTracker, AForeignMappingInTheMidstLosesNoPage) {
+  for (const Tracking kind : {Tracking::kUserfaultfd, Tracking::kSoftDirty}) {
+    if (!can_track_writes(kind)) continue;
+    int steps[2];
+    ASSERT_EQ(::pipe(steps), 0);
+    auto* const memory = const_cast<char*>(some_memory());
+    const Child child([&] {
+      char byte = 0;
+      std::memset(memory, 1, kSomePages * kPageBytes);
+      (void)!::read(steps[0], &byte, 1);
+      ::mmap(memory + 64 * kPageBytes, 8 * kPageBytes, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+      memory[10 * kPageBytes] = 2;
+      memory[66 * kPageBytes] = 2;
+      memory[100 * kPageBytes] = 2;
+      ::pause();
+    });
+    auto tracker = DirtyTracker::attach(child.pid(), kind);
+    ASSERT_TRUE(tracker.has_value()) << tracker.error().message;
+    child.stop();
+    ASSERT_TRUE((*tracker)->refresh().has_value());
+    ASSERT_TRUE((*tracker)->collect().has_value());
+    child.go_on();
+    ASSERT_EQ(::write(steps[1], "x", 1), 1);
+    ::usleep(100'000);
+    std::map<std::uint64_t, int> told;
+    const auto note = [&](const Result<std::vector<PageRun>>& runs) {
+      ASSERT_TRUE(runs.has_value()) << runs.error().message;
+      for (const PageRun& run : *runs) {
+        for (std::uint64_t i = 0; run.written && i < run.pages; ++i) ++told[run.address + i * kPageBytes];
+      }
+    };
+    note((*tracker)->collect());
+    child.stop();
+    const auto mappings = owned_mappings(child.pid());
+    ASSERT_TRUE(mappings.has_value());
+    note((*tracker)->survey(*mappings));
+    for (const std::size_t page : {10, 66, 100}) {
+      EXPECT_GT(told[reinterpret_cast<std::uint64_t>(memory) + page * kPageBytes], 0)
+          << "page " << page << " by " << to_string(kind);
+    }
+    ::munmap(memory, kSomePages * kPageBytes);
+  }
+}
+
+TEST(DirtyTracker, AnotherProgramIsNoticed) {
+  int go[2];
+  ASSERT_EQ(::pipe(go), 0);
+  const Child child([&] {
+    char byte = 0;
+    (void)!::read(go[0], &byte, 1);
+    ::execl("/bin/sleep", "sleep", "60", nullptr);
+    ::execl("/proc/self/exe", "tests", "--gtest_list_tests", nullptr);
+  });
+  auto tracker = DirtyTracker::untracked(child.pid());
+  ASSERT_TRUE(tracker.has_value());
+  EXPECT_TRUE((*tracker)->current());
+  ASSERT_EQ(::write(go[1], "x", 1), 1);
+  ::usleep(200'000);
+  EXPECT_FALSE((*tracker)->current());
+}
+
+TEST(DirtyTracker, AProcessUnderAnotherTracerIsLeftAlone) {
+  if (!can_track_writes(Tracking::kUserfaultfd)) GTEST_SKIP() << "needs userfaultfd";
+  int answer[2];
+  ASSERT_EQ(::pipe(answer), 0);
+  auto* const memory = some_memory();
+  const Child child([&] { write_and_count(memory, answer[1]); });
+  const Child tracer([&] {
+    ::ptrace(PTRACE_SEIZE, child.pid(), 0, 0);
+    ::pause();
+  });
+  const auto tracker = DirtyTracker::attach(child.pid(), Tracking::kUserfaultfd);
+  ASSERT_FALSE(tracker.has_value());
+  EXPECT_NE(tracker.error().message.find("is tracing it"), std::string::npos) << tracker.error().message;
+  expect_alive(answer[0]);
+}
+
+// The filter kills for userfaultfd(); it is suspended for ours.
+TEST(DirtyTracker, ASeccompFilterKillsNothing) {
+  if (!can_track_writes(Tracking::kUserfaultfd)) GTEST_SKIP() << "needs userfaultfd";
+  int answer[2];
+  ASSERT_EQ(::pipe(answer), 0);
+  auto* const memory = some_memory();
+  const Child child([&] {
+    sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_userfaultfd, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog program{4, code};
+    ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) ::_exit(1);
+    write_and_count(memory, answer[1]);
+  });
+  const auto tracker = DirtyTracker::attach(child.pid(), Tracking::kUserfaultfd);
+  if (!tracker) {
+    EXPECT_NE(tracker.error().message.find("seccomp"), std::string::npos) << tracker.error().message;
+  }
+  expect_alive(answer[0]);
+}
+
+TEST(DirtyTracker, AZombieIsRefusedWithAReason) {
+  const Child child([] { ::_exit(0); });
+  for (const Tracking kind : {Tracking::kUserfaultfd, Tracking::kSoftDirty}) {
+    if (!can_track_writes(kind)) continue;
+    const auto tracker = DirtyTracker::attach(child.pid(), kind);
+    ASSERT_FALSE(tracker.has_value());
+    EXPECT_FALSE(tracker.error().message.empty());
+  }
+}
+
+// The child of a vfork() has its parent's memory and the parent waits in the kernel: neither can be
+// tracked now, and neither comes to harm.
+TEST(DirtyTracker, AVforkIsLeftAlone) {
+  int go[2];
+  int answer[2];
+  ASSERT_EQ(::pipe(go), 0);
+  ASSERT_EQ(::pipe(answer), 0);
+  auto* const memory = some_memory();
+  const Child parent([&] {
+    const pid_t child = ::vfork();
+    if (child == 0) {
+      const pid_t own = ::getpid();
+      char byte = 0;
+      (void)!::write(answer[1], &own, sizeof own);
+      (void)!::read(go[0], &byte, 1);
+      ::_exit(0);
+    }
+    write_and_count(memory, answer[1]);
+  });
+  pid_t child = 0;
+  ASSERT_EQ(::read(answer[0], &child, sizeof child), static_cast<ssize_t>(sizeof child));
+  for (const Tracking kind : {Tracking::kUserfaultfd, Tracking::kSoftDirty}) {
+    if (!can_track_writes(kind)) continue;
+    const auto tracker = DirtyTracker::attach(child, kind);
+    ASSERT_FALSE(tracker.has_value());
+    EXPECT_NE(tracker.error().message.find("its parent's memory"), std::string::npos)
+        << tracker.error().message;
+  }
+  if (can_track_writes(Tracking::kUserfaultfd)) {
+    const auto tracker = DirtyTracker::attach(parent.pid(), Tracking::kUserfaultfd);
+    ASSERT_FALSE(tracker.has_value());
+    EXPECT_NE(tracker.error().message.find("waits in the kernel"), std::string::npos)
+        << tracker.error().message;
+  }
+  ASSERT_EQ(::write(go[1], "x", 1), 1);
+  expect_alive(answer[0]);
+}
+
+TEST(DirtyTracker, AProcessStoppedByASignalStaysStopped) {
+  if (!can_track_writes()) GTEST_SKIP() << "this kernel cannot track writes";
+  int answer[2];
+  ASSERT_EQ(::pipe(answer), 0);
+  auto* const memory = some_memory();
+  const Child child([&] { write_and_count(memory, answer[1]); });
+  child.stop();
+  const auto tracker = DirtyTracker::attach(child.pid());
+  ASSERT_TRUE(tracker.has_value()) << tracker.error().message;
+  ::usleep(50'000);
+  std::string state = *read_proc("/proc/" + std::to_string(child.pid()) + "/stat");
+  EXPECT_EQ(state[state.rfind(')') + 2], 'T');
+  child.go_on();
+  expect_alive(answer[0]);
+}
+
 TEST(DirtyTracker, AProcessThatIsGone) {
   const auto tracker = DirtyTracker::attach(0x3ffffff);
   EXPECT_FALSE(tracker.has_value());
   EXPECT_FALSE(owned_mappings(0x3ffffff).has_value());
-}
-
-// The kernel walks such a mapping in several steps, and each page is to be told once, in order.
-TEST(DirtyTracker, ManyPagesWithGapsBetween) {
-  constexpr std::uint64_t kPages = 4000;
-  void* const memory = ::mmap(nullptr, 2 * kPages * kPageBytes, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  ASSERT_NE(memory, MAP_FAILED);
-  ::madvise(memory, 2 * kPages * kPageBytes, MADV_NOHUGEPAGE);
-  for (std::uint64_t i = 0; i < kPages; ++i) static_cast<char*>(memory)[2 * i * kPageBytes] = 1;
-  const Child child([] { ::pause(); });
-  auto tracker = DirtyTracker::untracked(child.pid());
-  ASSERT_TRUE(tracker) << tracker.error().message;
-  AddressRange range;
-  range.start = reinterpret_cast<std::uint64_t>(memory);
-  range.end = range.start + 2 * kPages * kPageBytes;
-  auto runs = (*tracker)->survey({range});
-  ASSERT_TRUE(runs) << runs.error().message;
-  std::uint64_t pages = 0;
-  std::uint64_t end = 0;
-  for (const PageRun& run : *runs) {
-    EXPECT_GE(run.address, end);
-    end = run.address + run.pages * kPageBytes;
-    pages += run.pages;
-  }
-  EXPECT_EQ(pages, kPages);
-  ::munmap(memory, 2 * kPages * kPageBytes);
 }
 
 }  // namespace

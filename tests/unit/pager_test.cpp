@@ -240,9 +240,9 @@ class PagerTest : public ::testing::Test {
     for (std::uint64_t page = 600; page < 700; ++page) {
       if (memory_[page * kPageBytes] != 0) return 2;  // given up: zeros
     }
+    void* const room = ::mmap(nullptr, kPart * kPageBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     void* const moved = ::mremap(memory_ + 1024 * kPageBytes, kPart * kPageBytes,
-                                 kPart * kPageBytes, MREMAP_MAYMOVE | MREMAP_FIXED,
-                                 memory_ + 2 * kBytes);
+                                 kPart * kPageBytes, MREMAP_MAYMOVE | MREMAP_FIXED, room);
     if (moved == MAP_FAILED) return 3;
     for (std::uint64_t page = 1024; page < 1024 + kPart; ++page) {
       const unsigned char wanted = is_zero_page(page) ? 0 : byte_of(page);

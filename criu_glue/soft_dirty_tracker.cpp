@@ -1,0 +1,104 @@
+#include "criu_glue/soft_dirty_tracker.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <string>
+
+namespace lifeboat {
+
+// A page just written has the bit where the kernel has it; and where pages lie must be shown.
+bool SoftDirtyTracker::kernel_can() {
+  void* const memory =
+      ::mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return false;
+  *static_cast<volatile char*>(memory) = 1;
+  AddressRange range;
+  range.start = reinterpret_cast<std::uint64_t>(memory);
+  range.end = range.start + kPageBytes;
+  bool good = false;
+  if (const auto own = Pagemap::open(::getpid())) {
+    (void)own->each_entry(range, [&](std::uint64_t, std::uint64_t entry) {
+      good = (entry & pagemap::kSoftDirty) != 0 && (entry & pagemap::kFrame) != 0;
+    });
+  }
+  ::munmap(memory, kPageBytes);
+  return good && zero_page_place() != 0;
+}
+
+Result<std::unique_ptr<DirtyTracker>> SoftDirtyTracker::attach(pid_t pid) {
+  TRY(Pagemap pagemap, Pagemap::open(pid));
+  const std::string path = "/proc/" + std::to_string(pid) + "/clear_refs";
+  Fd clear_refs(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!clear_refs) {
+    const int error = errno;
+    return fail(Errc::kUnavailable, "process " + std::to_string(pid) + " cannot be tracked: " +
+                                        fail_errno("open " + path, error).value().message);
+  }
+  // A zombie has no memory; the write to clear_refs would succeed all the same.
+  if (!pagemap.alive()) return fail(Errc::kUnavailable, "the process has no memory any more");
+  return std::make_unique<SoftDirtyTracker>(pid, std::move(pagemap), std::move(clear_refs));
+}
+
+Status SoftDirtyTracker::look(const AddressRange& range, std::vector<PageRun>& runs,
+                              Places* places) const {
+  RunsOfMapping found(runs);
+  const std::uint64_t zero = zero_page_place();
+  std::uint64_t chunk = ~0ULL;
+  auto before = places_.end();
+  return pagemap_.each_entry(range, [&](std::uint64_t address, std::uint64_t entry) {
+    const std::uint64_t place = pagemap::place_of(entry);
+    if (place == 0 || place == zero) return;
+    if (address / kChunkBytes != chunk) {
+      chunk = address / kChunkBytes;
+      before = places_.find(chunk);
+    }
+    const std::size_t page = address % kChunkBytes / kPageBytes;
+    const bool stayed = before != places_.end() && before->second[page] == place;
+    found.add(address, 1, !stayed || (entry & pagemap::kSoftDirty) != 0);
+    if (places != nullptr) (*places)[chunk][page] = place;
+  });
+}
+
+Status SoftDirtyTracker::refresh() {
+  if (!collected_) places_.clear();  // what was found then is lost: all counts as written
+  TRY(std::vector<AddressRange> mappings, owned_mappings(pid()));
+  std::erase_if(mappings, [](const AddressRange& range) { return range.bytes() < kTrackedMappingMin; });
+  Places places;
+  std::vector<PageRun> runs;
+  for (const AddressRange& range : mappings) CHECK_OK(look(range, runs, &places));
+  if (::pwrite(clear_refs_.get(), "4", 1, 0) != 1) return fail_errno("write /proc/PID/clear_refs");
+  looked_at_ = std::move(mappings);
+  places_ = std::move(places);
+  std::erase_if(runs, [](const PageRun& run) { return !run.written; });
+  found_ = std::move(runs);
+  collected_ = false;
+  return {};
+}
+
+Result<std::vector<PageRun>> SoftDirtyTracker::collect() {
+  if (!collected_) {
+    collected_ = true;
+    return std::move(found_);
+  }
+  std::vector<PageRun> runs;
+  for (const AddressRange& range : looked_at_) CHECK_OK(look(range, runs, nullptr));
+  std::erase_if(runs, [](const PageRun& run) { return !run.written; });
+  return runs;
+}
+
+Result<std::vector<PageRun>> SoftDirtyTracker::survey(
+    const std::vector<AddressRange>& mappings) const {
+  std::vector<PageRun> runs;
+  for (const AddressRange& range : mappings) {
+    if (collected_) {
+      CHECK_OK(look(range, runs, nullptr));
+    } else {
+      CHECK_OK(append_present(pagemap_, range, runs));
+    }
+  }
+  return runs;
+}
+
+}  // namespace lifeboat

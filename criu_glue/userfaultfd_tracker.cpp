@@ -1,0 +1,158 @@
+#include "criu_glue/userfaultfd_tracker.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "criu_glue/inject.hpp"
+
+namespace lifeboat {
+
+namespace {
+
+Status enable(int uffd) {
+  uffdio_api api{};
+  api.api = UFFD_API;
+  api.features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_PAGEFAULT_FLAG_WP;
+  if (::ioctl(uffd, UFFDIO_API, &api) != 0) return fail_errno("userfaultfd without WP_ASYNC");
+  return {};
+}
+
+bool register_range(int uffd, const AddressRange& range) {
+  uffdio_register request{};
+  request.range.start = range.start;
+  request.range.len = range.bytes();
+  request.mode = UFFDIO_REGISTER_MODE_WP;
+  return ::ioctl(uffd, UFFDIO_REGISTER, &request) == 0;
+}
+
+// Takes the protection off, that is: everything counts as written.
+bool unprotect(int uffd, const AddressRange& range) {
+  uffdio_writeprotect request{};
+  request.range.start = range.start;
+  request.range.len = range.bytes();
+  return ::ioctl(uffd, UFFDIO_WRITEPROTECT, &request) == 0;
+}
+
+// Without PM_SCAN_CHECK_WPASYNC the kernel passes over what is not registered. With it, it would fail
+// at the first such mapping, having protected the pages before that without telling which.
+pm_scan_arg collect_request() {
+  pm_scan_arg arg{};
+  arg.flags = PM_SCAN_WP_MATCHING;
+  arg.category_mask = PAGE_IS_WRITTEN | PAGE_IS_PFNZERO;
+  arg.category_inverted = PAGE_IS_PFNZERO;
+  arg.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
+  arg.return_mask = PAGE_IS_WRITTEN;
+  return arg;
+}
+
+// Fails with EPERM where something is not registered.
+pm_scan_arg survey_request() {
+  pm_scan_arg arg{};
+  arg.flags = PM_SCAN_CHECK_WPASYNC;
+  arg.category_mask = PAGE_IS_PFNZERO;
+  arg.category_inverted = PAGE_IS_PFNZERO;
+  arg.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
+  arg.return_mask = PAGE_IS_WRITTEN;
+  return arg;
+}
+
+std::uint64_t count_written(const Pagemap& pagemap, const AddressRange& range) {
+  std::uint64_t pages = 0;
+  const int error = pagemap.scan(range, collect_request(), [&](const page_region& region) {
+    pages += (region.end - region.start) / kPageBytes;
+  });
+  return error == 0 ? pages : 0;
+}
+
+}  // namespace
+
+bool UserfaultfdTracker::kernel_can() {
+  const Fd uffd(static_cast<int>(
+      ::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY)));
+  if (!uffd || !enable(uffd.get()) || !has_pagemap_scan()) return false;
+  constexpr std::size_t kSize = 4 * kPageBytes;
+  void* const memory =
+      ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return false;
+  AddressRange range;
+  range.start = reinterpret_cast<std::uint64_t>(memory);
+  range.end = range.start + kSize;
+  bool good = false;
+  const auto own = Pagemap::open(::getpid());
+  if (own && register_range(uffd.get(), range)) {
+    std::memset(memory, 1, kSize);
+    good = count_written(*own, range) == 4;
+    static_cast<volatile char*>(memory)[kPageBytes] = 2;
+    good = good && count_written(*own, range) == 1;
+  }
+  ::munmap(memory, kSize);
+  return good;
+}
+
+Result<std::unique_ptr<DirtyTracker>> UserfaultfdTracker::attach(pid_t pid) {
+  TRY(Pagemap pagemap, Pagemap::open(pid));
+  auto uffd = inject_userfaultfd(pid);
+  if (!uffd) {
+    return fail(Errc::kUnavailable, "process " + std::to_string(pid) + " cannot be tracked: " +
+                                        uffd.error().message);
+  }
+  if (auto ok = enable(uffd->get()); !ok) return fail(Errc::kUnavailable, ok.error().message);
+  return std::make_unique<UserfaultfdTracker>(pid, std::move(pagemap), std::move(*uffd));
+}
+
+// Registering again what is registered changes nothing. What is new may have come here by mremap()
+// with the protection it had elsewhere (the kernel keeps it, up to 6.12): that would make it look
+// like what was here before.
+bool UserfaultfdTracker::track(const AddressRange& range) const {
+  AddressRange first = range;
+  first.end = first.start + kPageBytes;
+  const bool is_new = pagemap_.scan(first, survey_request(), [](const page_region&) {}) != 0;
+  if (!register_range(uffd_.get(), range)) return false;
+  return !is_new || !refreshed_ || unprotect(uffd_.get(), range);
+}
+
+Status UserfaultfdTracker::refresh() {
+  tracked_.clear();
+  TRY(const std::vector<AddressRange> mappings, owned_mappings(pid()));
+  for (const AddressRange& range : mappings) {
+    if (range.bytes() >= kTrackedMappingMin && track(range)) tracked_.push_back(range);
+  }
+  refreshed_ = true;
+  return {};
+}
+
+Result<std::vector<PageRun>> UserfaultfdTracker::collect() {
+  std::vector<PageRun> runs;
+  for (const AddressRange& range : tracked_) {
+    RunsOfMapping found(runs);
+    const int error = pagemap_.scan(range, collect_request(), [&](const page_region& region) {
+      found.add(region.start, (region.end - region.start) / kPageBytes, true);
+    });
+    if (error != 0) return scan_failed(error);
+  }
+  return runs;
+}
+
+Result<std::vector<PageRun>> UserfaultfdTracker::survey(
+    const std::vector<AddressRange>& mappings) const {
+  std::vector<PageRun> runs;
+  for (const AddressRange& range : mappings) {
+    const std::size_t before = runs.size();
+    RunsOfMapping found(runs);
+    const int error = pagemap_.scan(range, survey_request(), [&](const page_region& region) {
+      found.add(region.start, (region.end - region.start) / kPageBytes,
+                (region.categories & PAGE_IS_WRITTEN) != 0);
+    });
+    if (error == 0) continue;
+    if (error != EPERM) return scan_failed(error);
+    runs.resize(before);  // not registered
+    CHECK_OK(append_present(pagemap_, range, runs));
+  }
+  return runs;
+}
+
+}  // namespace lifeboat

@@ -131,8 +131,8 @@ awaitable<Result<PreparedDump>> PreparedDump::prepare(DumpRequest wanted) {
 
 PreparedDump::~PreparedDump() = default;
 
-void PreparedDump::read_ahead(const std::vector<pid_t>& pids) {
-  if (hidden_) smaps_ = std::make_unique<SmapsAhead>(*hidden_, pids);
+void PreparedDump::read_ahead(const std::vector<pid_t>& pids, SmapsCache& cache) {
+  if (hidden_) smaps_ = std::make_unique<SmapsAhead>(*hidden_, cache, pids);
 }
 
 awaitable<Result<HeldDump>> PreparedDump::start() && {

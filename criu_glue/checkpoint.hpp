@@ -99,8 +99,9 @@ class PreparedDump {
   ~PreparedDump();
   // What CRIU is not to see, to be set at any time before start(); null without a library.
   [[nodiscard]] HideList* hidden() { return hidden_.get(); }
-  // These processes are frozen, and CRIU will ask for their mappings: reads them, with a library.
-  void read_ahead(const std::vector<pid_t>& pids);
+  // These processes are frozen, and CRIU will ask for their mappings: see smaps_ahead.hpp. Does nothing
+  // without a library.
+  void read_ahead(const std::vector<pid_t>& pids, SmapsCache& cache);
   // The container's cgroup is frozen: dumps; returns when CRIU holds finished images. On failure
   // the tasks are as before.
   awaitable<Result<HeldDump>> start() &&;

@@ -140,6 +140,7 @@ Result<ContainerNet> ContainerNet::create(const std::string& container_id,
   if (Status built = net.build_namespace(tcp); !built) {
     return tl::unexpected<Error>(built.error().context("network of container " + container_id));
   }
+  if (purpose == NetPurpose::kStart) CHECK_OK(net.switch_loopback(true));
   for (Port& port : ports) {
     const std::string where = describe(container_id, port.endpoint);
     Status built = net.build_port(std::move(port), purpose);
@@ -160,7 +161,9 @@ Status ContainerNet::build_namespace(const TcpSettings& tcp) {
         TRY(diag_, Netlink::open(NETLINK_SOCK_DIAG));
         TRY(arp_, open_sending_socket());
         TRY(const NetDevice loopback, inner_->link("lo"));
-        return inner_->set_up(loopback.index);
+        loopback_index_ = loopback.index;
+        CHECK_OK(install_plug(*inner_, loopback_index_));
+        return inner_->set_up(loopback_index_);
       }));
   return {};
 }
@@ -226,6 +229,8 @@ Result<ContainerNet> ContainerNet::adopt(const std::string& container_id,
     TRY(net.inner_, Netlink::open());
     TRY(net.diag_, Netlink::open(NETLINK_SOCK_DIAG));
     TRY(net.arp_, open_sending_socket());
+    TRY(const NetDevice loopback, net.inner_->link("lo"));
+    net.loopback_index_ = loopback.index;
     return {};
   });
   if (!entered) {
@@ -276,6 +281,7 @@ ContainerNet& ContainerNet::operator=(ContainerNet&& other) noexcept {
   arp_ = std::move(other.arp_);
   wire_ = std::move(other.wire_);
   ports_ = std::exchange(other.ports_, {});
+  loopback_index_ = other.loopback_index_;
   holds_ = std::exchange(other.holds_, {});
   has_rto_max_ = other.has_rto_max_;
   return *this;
@@ -306,7 +312,7 @@ Status ContainerNet::settle_mtu() {
 }
 
 Status ContainerNet::plug() {
-  Status plugged;
+  Status plugged = switch_loopback(true);
   for (const Port& port : ports_) {
     if (plugged) plugged = set_plugged(*node_, port.host_index, true);
   }
@@ -314,6 +320,14 @@ Status ContainerNet::plug() {
   if (plugged) return {};
   (void)unplug();  // half plugged is the one state nobody wants
   return tl::unexpected<Error>(plugged.error().context("plug container " + container_id_ + " in"));
+}
+
+Status ContainerNet::switch_loopback(bool plugged) {
+  Status switched = set_plugged(*inner_, loopback_index_, plugged);
+  // A container that an older Lifeboat started has no hooks there.
+  if (!switched && !plugged) switched = install_plug(*inner_, loopback_index_);
+  if (switched) return {};
+  return tl::unexpected<Error>(switched.error().context("loopback interface"));
 }
 
 Status ContainerNet::verify_plugged() {
@@ -331,6 +345,7 @@ Status ContainerNet::verify_plugged() {
 // Tries every fabric even when one fails: the less can pass the better.
 Status ContainerNet::unplug() {
   Status unplugged = start_hold();
+  if (Status closed = switch_loopback(false); !closed && unplugged) unplugged = std::move(closed);
   for (const Port& port : ports_) {
     Status closed = set_plugged(*node_, port.host_index, false);
     if (!closed && unplugged) unplugged = std::move(closed);

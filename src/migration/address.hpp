@@ -10,7 +10,9 @@
 //     10g 02:..  10.2.1.5  ----  lb3f09c2a1d4-1  [plug]  br-10g --- the fabric
 //
 // The plug (plug.hpp) is what a migration switches: the source unplugs when it freezes, the target
-// builds everything unplugged and plugs in at commit. While unplugged nothing at all passes, and
+// builds everything unplugged and plugs in at commit. While unplugged nothing at all passes, on the
+// loopback interface neither: CRIU looks at the two ends of a connection one after the other, and
+// restores them so; what passes in between would be lost, or reset the first one. And
 // nothing ever leaves a half-built namespace: the plug is in place before the host end is on the
 // bridge, IPv6 is off, and the address comes last.
 //
@@ -147,6 +149,7 @@ class ContainerNet {
   Status adopt_port(Port port);
   Status verify_plugged();
   Status start_hold();
+  Status switch_loopback(bool plugged);
   void remove();
 
   std::string container_id_;
@@ -157,6 +160,7 @@ class ContainerNet {
   Fd arp_;  // packet socket inside, opened beforehand: announce() enters no namespace
   Fd wire_;  // packet socket on the node, for deliver()
   std::vector<Port> ports_;
+  int loopback_index_ = 0;
   std::vector<HoldDevice> holds_;  // one for each of ports_, or none
   bool has_rto_max_ = false;
 };

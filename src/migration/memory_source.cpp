@@ -4,6 +4,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <future>
 #include <thread>
 
 #include "base/blocking.hpp"
@@ -309,6 +310,7 @@ Result<RoundMeasurement> MemorySource::run_round(bool hold_back) {
   }
   measured.scan_s = seconds_since(start);
   const auto send_start = SteadyClock::now();
+  const auto looking = std::async(std::launch::async, [this, pids = pids()] { smaps_.look(pids); });
   TRY(const SendCounts sent, send_all());
   measured.send_s = seconds_since(send_start);
   measured.bytes_on_wire = sent.payload_bytes;
@@ -332,6 +334,12 @@ Result<std::uint64_t> MemorySource::run_sample(Milliseconds watched) {
     if (written) pages += count_pages(*written);
   }
   return pages;
+}
+
+std::vector<pid_t> MemorySource::pids() const {
+  std::vector<pid_t> pids;
+  for (const auto& [pid, process] : processes_) pids.push_back(pid);
+  return pids;
 }
 
 Result<std::vector<OwnedMappings>> MemorySource::note_owned() {

@@ -14,6 +14,7 @@
 
 #include "base/asio.hpp"
 #include "base/cgroup.hpp"
+#include "criu_glue/smaps_cache.hpp"
 #include "criu_glue/dirty_tracker.hpp"
 #include "criu_glue/page_set.hpp"
 #include "criu_glue/pager.hpp"
@@ -74,6 +75,9 @@ class MemorySource {
   // object must not be used for anything but counts any more.
   std::unique_ptr<PageServer> serve_rest(Fd urgent);
 
+  // What is known of the mappings since the last round; for CRIU, in the freeze.
+  [[nodiscard]] SmapsCache& smaps() { return smaps_; }
+
   // Every call that is running or comes fails soon with kCancelled or kUnavailable.
   void cancel();
   // Bytes per second over all connections from now on, whatever is going on; 0: no limit.
@@ -121,6 +125,7 @@ class MemorySource {
   // One connection's part of send_all(), on its thread.
   Result<SendCounts> send_shard(PageSender& sender, Unread& unread);
   Result<SendCounts> send_all();
+  [[nodiscard]] std::vector<pid_t> pids() const;
 
   Cgroup cgroup_;
   int timeout_s_;
@@ -129,6 +134,7 @@ class MemorySource {
   Processes processes_;
   std::shared_ptr<MemoryProgress> progress_;
   SendCounts counts_;
+  SmapsCache smaps_;
   unsigned rounds_ = 0;
   SteadyClock::time_point created_ = SteadyClock::now();
   asio::thread_pool pool_{1};

@@ -169,7 +169,7 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
   prepare_hold(config.network.hold, *container, report);
   CO_TRY(FrozenContainer frozen,
          co_await freeze_between_connects(container, config.timeouts.freeze, frozen_at, network));
-  source.dump.read_ahead(container->cgroup().pids());
+  if (peer.memory) source.dump.read_ahead(container->cgroup().pids(), peer.memory->smaps());
   frozen.count_held_in(peer.move.report);
   CO_CHECK_OK(hide_owned(peer, source.dump));
   report.times.freeze = elapsed_ms(frozen_at);

@@ -173,6 +173,71 @@ TEST_F(AddressTest, PassesNothingWhenUnplugged) {
   EXPECT_TRUE(echo(a.netns_fd(), b.netns_fd(), "10.9.1.2"));
 }
 
+// A socket of the namespace that talks to itself.
+class LoopbackTalk {
+ public:
+  explicit LoopbackTalk(const ContainerNet& net) {
+    auto opened = in_netns(net.netns_fd(), [&]() -> Status {
+      socket_ = Fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+      sockaddr_in address{};
+      address.sin_family = AF_INET;
+      address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+      socklen_t size = sizeof address;
+      auto* generic = reinterpret_cast<sockaddr*>(&address);
+      if (::bind(socket_.get(), generic, size) != 0 || ::getsockname(socket_.get(), generic, &size) != 0 ||
+          ::connect(socket_.get(), generic, size) != 0) {
+        return fail_errno("a socket on the loopback interface");
+      }
+      return {};
+    });
+    EXPECT_TRUE(opened.has_value());
+  }
+  [[nodiscard]] bool hears_itself() const {
+    char byte = 'x';
+    if (::send(socket_.get(), &byte, 1, 0) != 1) return false;
+    timeval limit{0, 50'000};
+    ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    return ::recv(socket_.get(), &byte, 1, 0) == 1;
+  }
+
+ private:
+  Fd socket_;
+};
+
+TEST_F(AddressTest, TheLoopbackInterfaceIsPartOfThePlug) {
+  ContainerNet net = make("loop.0", 7);
+  const LoopbackTalk talk(net);
+  EXPECT_TRUE(talk.hears_itself()) << "the container starts before it is plugged in";
+  need(net.plug());
+  EXPECT_TRUE(talk.hears_itself());
+  need(net.unplug());
+  EXPECT_FALSE(talk.hears_itself());
+  need(net.unplug());
+  need(net.plug());
+  EXPECT_TRUE(talk.hears_itself());
+  const ContainerNet arriving = need(ContainerNet::create("loop.1", endpoints("loop.1", 8), TcpSettings{},
+                                                          NetPurpose::kRestore));
+  EXPECT_FALSE(LoopbackTalk(arriving).hears_itself());
+}
+
+TEST_F(AddressTest, ANewPlaceKnowsTheNeighboursOfTheOldOne) {
+  ContainerNet before = make("known.0", 7);
+  ContainerNet peer = make("known.1", 8);
+  need(before.plug());
+  need(peer.plug());
+  EXPECT_TRUE(need(before.neighbours()).empty());
+  const Connection connection = lab::connect_to(before.netns_fd(), peer.netns_fd(), "10.9.1.8");
+  const std::vector<Neighbour> known = need(before.neighbours());
+  ASSERT_EQ(known.size(), 1u);
+  EXPECT_EQ(known[0], (Neighbour{"1g", "10.9.1.8", mac_for("known.1", "1g")}));
+  ContainerNet after = need(ContainerNet::create("known.2", endpoints("known.2", 9), TcpSettings{},
+                                                 NetPurpose::kRestore));
+  need(after.learn({known[0], {"no such fabric", "10.9.1.9", known[0].mac}}));
+  EXPECT_EQ(need(after.neighbours()), known);
+  EXPECT_FALSE(after.learn({{"1g", "10.9.1.300", known[0].mac}}).has_value());
+  EXPECT_FALSE(after.learn({{"1g", "10.9.1.9", "not a MAC"}}).has_value());
+}
+
 TEST_F(AddressTest, NothingLeaksWhileBuilding) {
   ContainerNet b = make_plugged("b", 2);
   lab::pause(100);

@@ -358,7 +358,8 @@ TEST_F(HidePages, SmapsReadAheadAreWhatCriuWouldRead) {
   EXPECT_EQ(library.close(plain), 0);
   EXPECT_EQ(list_->counters().texts_used, 0u);
   {
-    const SmapsAhead ahead(*list_, {child.pid()});
+    SmapsCache cache;
+    const SmapsAhead ahead(*list_, cache, {child.pid()});
     const int fd = library.openat(process.get(), "smaps", O_RDONLY);
     ASSERT_GE(fd, 0);
     EXPECT_EQ(all_of(library, fd), expected);
@@ -380,7 +381,8 @@ TEST_F(HidePages, SmapsReadAheadAreWhatCriuWouldRead) {
 TEST_F(HidePages, SmapsThatCannotBeReadAheadAreLeftToCriu) {
   constexpr pid_t kNobody = 0x3ffffff;
   const Library library(list_.get());
-  const SmapsAhead ahead(*list_, {kNobody});
+  SmapsCache cache;
+  const SmapsAhead ahead(*list_, cache, {kNobody});
   const Fd self(::open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC));
   const int fd = library.openat(self.get(), "smaps", O_RDONLY);
   EXPECT_GT(all_of(library, fd).size(), 512u);

@@ -52,6 +52,7 @@ void FaultService::add(std::uint32_t pid, Fd uffd, Missing missing) {
   space->uffd = std::move(uffd);
   space->pending = std::move(missing.pending);
   space->absent = std::move(missing.absent);
+  space->moved = missing.moved;
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.ptr = space.get();
@@ -203,7 +204,7 @@ void FaultService::handle(Space& space) {
           break;
         case UFFD_EVENT_FORK: {
           forked_ = true;
-          Missing same{space.pending, space.absent};
+          Missing same{space.pending, space.absent, space.moved};
           add(space.pid, Fd(static_cast<int>(message.arg.fork.ufd)), std::move(same));
           break;
         }

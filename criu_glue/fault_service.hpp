@@ -42,6 +42,7 @@ class FaultService {
   struct Missing {
     Pending pending;
     Pending absent;
+    bool moved = false;  // what is absent may belong elsewhere than it was at the source
   };
   // A process (its pid in the container) and what it lacks; its faults are served from now on.
   void add(std::uint32_t pid, Fd uffd, Missing missing);
@@ -73,7 +74,7 @@ class FaultService {
     Fd uffd;
     Pending pending;
     Pending absent;
-    bool moved = false;  // its absent pages may belong elsewhere than they were at the source
+    bool moved = false;  // see Missing
     // Absent pages that threads wait for: address at the source, and where it is waited for.
     std::map<std::uint64_t, std::uint64_t> waiting;
     std::mutex mutex;

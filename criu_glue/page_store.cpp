@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace lifeboat {
@@ -12,6 +13,13 @@ constexpr std::uint64_t kArenaBytes = 64U << 20;  // one mapping for many chunks
 constexpr std::uint32_t kHugePiece = 64;          // a first piece of so many pages gets huge pages
 
 std::uint64_t chunk_of(std::uint64_t address) { return address / kChunkBytes * kChunkBytes; }
+
+std::uint64_t count(const std::bitset<kChunkPages>& pages, std::uint64_t first, std::uint64_t number) {
+  if (pages.none()) return 0;
+  std::uint64_t found = 0;
+  for (std::uint64_t page = first; page < first + number; ++page) found += pages[page] ? 1 : 0;
+  return found;
+}
 
 }  // namespace
 
@@ -58,11 +66,11 @@ Result<unsigned char*> PageStore::place(std::uint32_t pid, std::uint64_t address
   if (pages == 0 || address % kPageBytes != 0 || offset + pages * kPageBytes > kChunkBytes) {
     return fail(Errc::kProtocol, "pages that do not lie in one chunk");
   }
-  if (!budget_->fits(pages * kPageBytes)) {
+  TRY(Chunk* chunk, chunk_at(pid, address));
+  if (!budget_->fits((pages - count(chunk->data, offset / kPageBytes, pages)) * kPageBytes)) {
     return fail(Errc::kRefused, "the pages exceed the " + std::to_string(budget_->bytes_max() >> 20) +
                                     " MiB that were reserved for them");
   }
-  TRY(Chunk* chunk, chunk_at(pid, address));
   if (chunk->memory == nullptr) {
     chunk->memory = new_chunk();
     if (chunk->memory == nullptr) return fail_errno("memory for pages");
@@ -74,32 +82,38 @@ Result<unsigned char*> PageStore::place(std::uint32_t pid, std::uint64_t address
 void PageStore::mark_data(std::uint32_t pid, std::uint64_t address, std::uint32_t pages) {
   Chunk& chunk = chunks_[{pid, chunk_of(address)}];
   const std::uint64_t first = address % kChunkBytes / kPageBytes;
+  const std::uint64_t fresh = (pages - count(chunk.data, first, pages)) * kPageBytes;
   for (std::uint64_t page = first; page < first + pages; ++page) {
-    if (!chunk.data[page]) add_page();
     chunk.data.set(page);
     chunk.zero.reset(page);
   }
-}
-
-void PageStore::add_page() {
-  bytes_ += kPageBytes;
-  budget_->take(kPageBytes);
-}
-
-void PageStore::remove_page() {
-  bytes_ -= kPageBytes;
-  budget_->give_back(kPageBytes);
+  bytes_ += fresh;
+  budget_->take(fresh);
 }
 
 Status PageStore::mark_zero(std::uint32_t pid, std::uint64_t address, std::uint32_t pages) {
-  for (std::uint64_t at = address; at < address + pages * kPageBytes; at += kPageBytes) {
-    TRY(Chunk* chunk, chunk_at(pid, at));
-    const std::uint64_t page = at % kChunkBytes / kPageBytes;
-    if (chunk->data[page]) remove_page();
-    chunk->data.reset(page);
-    chunk->zero.set(page);
+  const std::uint64_t end = address + pages * kPageBytes;
+  while (address < end) {
+    TRY(Chunk* chunk, chunk_at(pid, address));
+    const std::uint64_t first = address % kChunkBytes / kPageBytes;
+    const std::uint64_t here = std::min((end - address) / kPageBytes, kChunkPages - first);
+    const std::uint64_t given_back = count(chunk->data, first, here) * kPageBytes;
+    for (std::uint64_t page = first; page < first + here; ++page) {
+      chunk->data.reset(page);
+      chunk->zero.set(page);
+    }
+    bytes_ -= given_back;
+    budget_->give_back(given_back);
+    address += here * kPageBytes;
   }
   return {};
+}
+
+const unsigned char* PageStore::find(std::uint32_t pid, std::uint64_t address) const {
+  const auto at = chunks_.find({pid, chunk_of(address)});
+  if (at == chunks_.end() || address % kPageBytes != 0) return nullptr;
+  const std::uint64_t offset = address % kChunkBytes;
+  return at->second.data[offset / kPageBytes] ? at->second.memory + offset : nullptr;
 }
 
 }  // namespace lifeboat

@@ -56,12 +56,15 @@ class PageStore {
   ~PageStore();
 
   // Where to receive `pages` pages into; all of them must lie in one chunk. kProtocol when they do
-  // not, kRefused when the budget is spent.
+  // not, kRefused when the budget does not allow those of them that are new.
   Result<unsigned char*> place(std::uint32_t pid, std::uint64_t address, std::uint32_t pages);
   // What was received there is right (its hash was checked).
   void mark_data(std::uint32_t pid, std::uint64_t address, std::uint32_t pages);
   // These pages are zeros now, whatever they were before. May span chunks.
   Status mark_zero(std::uint32_t pid, std::uint64_t address, std::uint32_t pages);
+
+  // The bytes of a page that was received and is not all zeros; nullptr when there is none.
+  [[nodiscard]] const unsigned char* find(std::uint32_t pid, std::uint64_t address) const;
 
   [[nodiscard]] const std::map<Key, Chunk>& chunks() const { return chunks_; }
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
@@ -69,8 +72,6 @@ class PageStore {
  private:
   Result<Chunk*> chunk_at(std::uint32_t pid, std::uint64_t address);
   unsigned char* new_chunk();
-  void add_page();
-  void remove_page();
 
   std::map<Key, Chunk> chunks_;
   std::vector<unsigned char*> arenas_;  // memory of many chunks each

@@ -204,7 +204,12 @@ void read_timeouts(yaml::Reader& m, Timeouts& out) {
 }
 
 void read_engine(yaml::Reader& m, EngineConfig& out) {
+  const yaml::Choice<CompressionMode> compression{{{"auto", CompressionMode::kAuto},
+                                                   {"off", CompressionMode::kOff},
+                                                   {"lz4", CompressionMode::kLz4},
+                                                   {"zstd", CompressionMode::kZstd}}};
   m.optional("connections", out.connections, yaml::Integer{1, 16});
+  m.optional("compression", out.compression, compression);
   m.optional("downtime_budget", out.downtime_budget, yaml::Duration{1ms, 10min});
   m.optional("round_interval", out.round_interval, yaml::Duration{20ms, 1min});
   m.optional("rounds_max", out.rounds_max, yaml::Integer{1, 1000});

@@ -16,6 +16,7 @@
 
 #include "base/result.hpp"
 #include "criu_glue/tracking.hpp"
+#include "migration/compression_mode.hpp"
 
 namespace lifeboat {
 
@@ -70,6 +71,7 @@ struct NetworkConfig {
 // How memory moves; configs/lifeboat.yaml has the reasons.
 struct EngineConfig {
   int connections = 2;                             // page connections of one migration
+  CompressionMode compression = CompressionMode::kAuto;
   std::chrono::milliseconds downtime_budget{50};   // sending while frozen
   std::chrono::milliseconds round_interval{300};   // least time between two rounds of pre-copy
   int rounds_max = 30;

@@ -12,6 +12,7 @@
 #include "config.hpp"
 #include "container.hpp"
 #include "criu_glue/pager.hpp"
+#include "memory_account.hpp"
 #include "migration/link.hpp"
 #include "migration/wire.hpp"
 #include "migration_queue.hpp"
@@ -85,6 +86,9 @@ class Node {
   // Whether a container runs here that still gets pages from the source of this migration.
   [[nodiscard]] bool is_filling(const std::string& migration) const;
 
+  // Free memory that is promised to containers that are arriving here.
+  [[nodiscard]] MemoryAccount& arriving_memory() { return arriving_memory_; }
+
   // Directory of lifeboat-pager and liblifeboat-criu.so.
   [[nodiscard]] std::string libexec() const;
 
@@ -115,6 +119,7 @@ class Node {
   ArrivalGate gate_;
   Wire wire_;
   std::map<std::string, std::weak_ptr<PagerClient>> pagers_;
+  MemoryAccount arriving_memory_;
   std::deque<ExitedContainer> exited_;
   std::uint64_t last_migration_number_ = 0;
 };

@@ -76,7 +76,9 @@ Progress estimate(const ProgressState& state) {
     if (state.phase == "pre-copy") factor = round_factor(state.dirty_bytes_per_s, rate);
   } else {
     if (state.phase != "restore" && state.phase != "commit") {
-      out.remaining_bytes = less(state.memory_bytes, state.sent_bytes);
+      // Pages may take less on the wire than in memory, CRIU's images do not.
+      out.remaining_bytes = state.round_bytes > 0 ? less(state.round_bytes, state.round_sent_bytes)
+                                                  : less(state.memory_bytes, state.sent_bytes);
     }
     sending_s = seconds(out.remaining_bytes,
                         best_rate({state.rate_bytes_per_s, state.nominal_bytes_per_s}));

@@ -80,10 +80,14 @@ struct MemoryReport {
   std::uint64_t pages = 0;            // that it had in the end
   std::uint64_t pages_frozen = 0;     // of these, sent while it was frozen
   std::uint64_t pages_untracked = 0;  // of these, because nothing could track them
-  std::uint64_t pages_zero = 0;       // not sent: all zeros (over all rounds)
+  // Over all rounds:
+  std::uint64_t pages_zero = 0;        // not sent: all zeros
+  std::uint64_t pages_duplicate = 0;   // not sent: the target had the same
+  std::uint64_t pages_compressed = 0;
+  std::uint64_t bytes_raw = 0;         // of all pages, as they are in memory
+  std::uint64_t bytes_on_wire = 0;     // what became of them on the page connections
   std::uint64_t pages_later = 0;      // post-copy: missing at the target when it ran
   std::uint64_t pages_wanted = 0;     // of these, sent at once because a thread waited
-  std::uint64_t bytes_raw = 0;        // on the wire as pages, headers not counted
   std::uint64_t bytes_frozen = 0;     // on the wire while frozen, pages and images
   double survey_ms = 0;               // final look at the page tables (beside the dump)
   double send_ms = 0;                 // last pages, beside the dump

@@ -39,6 +39,16 @@ std::string rounds_text(const json::object& report) {
          (decision ? string_or(**decision, "reason") : "") + "\n";
 }
 
+// "256 MiB of pages went as 31 MiB: 1200 zero, 40 duplicate, 30000 compressed"
+std::string memory_text(const json::object& report) {
+  auto memory = get_object(report, "memory");
+  if (!memory || number_or(**memory, "bytes_raw") <= 0) return "";
+  const auto pages = [&](const char* key) { return fixed(number_or(**memory, key), 0); };
+  return mib(**memory, "bytes_raw") + " of pages went as " + mib(**memory, "bytes_on_wire") + ": " +
+         pages("pages_zero") + " zero, " + pages("pages_duplicate") + " duplicate, " +
+         pages("pages_compressed") + " compressed\n";
+}
+
 void show_prediction(const json::object& answer, const Moving& moving) {
   std::cout << moving.container << " can be moved to " << moving.to << " over "
             << string_or(answer, "fabric") << ": " << mib(answer, "resident_bytes")
@@ -73,7 +83,7 @@ void show_end(const Moving& moving, bool details) {
               << (details ? " (" + parts_text(report) + ")" : "") << ", " << mib(report, "bytes_sent")
               << " over " << string_or(report, "fabric") << " in "
               << fixed(number_or(report, "total_ms"), 0) << " ms\n"
-              << (details ? rounds_text(report) : "");
+              << (details ? rounds_text(report) + memory_text(report) : "");
   } else {
     std::cerr << "lifeboat: not moved, " << moving.container << " runs on at "
               << string_or(report, "source") << "\n  failed in: " << string_or(report, "phase")

@@ -42,6 +42,7 @@ awaitable<Status> open_memory(Node& node, Connected& connected, std::string addr
   MemoryOptions options;
   options.bytes_per_s = move.bytes_per_s;
   options.tracking = node.config().engine.tracking;
+  options.compression = node.config().engine.compression;
   options.timeout_s = static_cast<int>(node.config().timeouts.idle.count() / 1000 + 1);
   connected.memory = std::make_unique<MemorySource>(
       move.container->cgroup(), std::move(opened.shards), options, move.report->progress);

@@ -30,6 +30,7 @@ awaitable<Result<std::unique_ptr<PageServer>>> connect_again(
       continue;
     }
     MemoryOptions options;
+    options.compression = node.config().engine.compression;
     options.timeout_s = static_cast<int>(node.config().timeouts.idle.count() / 1000 + 1);
     MemorySource memory(container->cgroup(), std::move(opened->shards), options, report->progress);
     CO_TRY(const std::vector<OwnedMappings> owned, memory.note_owned());

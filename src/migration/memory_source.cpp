@@ -57,6 +57,8 @@ MemorySource::MemorySource(Cgroup cgroup, std::vector<Fd> connections, MemoryOpt
     : cgroup_(std::move(cgroup)),
       timeout_s_(options.timeout_s),
       tracking_(options.tracking),
+      bandwidth_(connections.size(),
+                 [this](std::size_t i, std::uint64_t rate) { senders_[i]->limit(rate); }),
       progress_(std::move(progress)) {
   PageSender::Options sender;
   sender.shards = static_cast<unsigned>(connections.size());
@@ -65,11 +67,12 @@ MemorySource::MemorySource(Cgroup cgroup, std::vector<Fd> connections, MemoryOpt
     progress->pages_sent += sent.pages;
     progress->bytes_sent += sent.payload_bytes;
   };
+  sender.compression = options.compression;
   for (Fd& connection : connections) {
     senders_.push_back(std::make_unique<PageSender>(std::move(connection), sender));
     ++sender.shard;
   }
-  if (options.bytes_per_s > 0) limit(options.bytes_per_s);
+  limit(options.bytes_per_s);
 }
 
 MemorySource::~MemorySource() {
@@ -79,14 +82,6 @@ MemorySource::~MemorySource() {
 
 void MemorySource::cancel() {
   for (const auto& sender : senders_) sender->cancel();
-}
-
-void MemorySource::limit(std::uint64_t bytes_per_s) {
-  if (senders_.empty()) return;  // the page server has the connections
-  const std::uint64_t each = bytes_per_s / senders_.size();
-  for (const auto& sender : senders_) {
-    sender->limit(bytes_per_s == 0 ? 0 : std::max<std::uint64_t>(each, 1));
-  }
 }
 
 std::uint64_t MemorySource::bytes_on_wire() const {
@@ -114,9 +109,13 @@ std::unique_ptr<PageServer> MemorySource::serve_rest(Fd urgent) {
   std::map<std::uint32_t, pid_t> pids;
   for (const auto& [pid, process] : processes_) pids[process.pid] = pid;
   PageConnections connections;
+  for (std::size_t i = 0; i < senders_.size(); ++i) bandwidth_.busy(i, true);
+  bandwidth_.end();
   connections.shards = std::move(senders_);
   PageSender::Options options;
   options.timeout_s = timeout_s_;
+  options.compression = CompressionMode::kOff;  // a thread waits for each of these pages
+  options.duplicates = false;
   connections.urgent = std::make_unique<PageSender>(std::move(urgent), options);
   return std::make_unique<PageServer>(std::move(pids), std::move(connections), progress_);
 }
@@ -226,7 +225,9 @@ Result<SendCounts> MemorySource::send_all() {
   std::vector<Result<SendCounts>> counts(senders_.size());
   std::vector<Unread> unread(senders_.size());
   const auto send_part = [&](std::size_t index) {
+    bandwidth_.busy(index, true);
     counts[index] = send_shard(*senders_[index], unread[index]);
+    bandwidth_.busy(index, false);
   };
   {
     std::vector<std::jthread> threads;
@@ -379,6 +380,7 @@ Result<FinalMemory> MemorySource::survey_rest(bool later) {
 
 Result<FinalMemory> MemorySource::run_rest() {
   const std::uint64_t bytes_before = bytes_on_wire();
+  for (const auto& sender : senders_) sender->hurry();
   TRY(FinalMemory rest, survey_rest(false));
   const auto send_start = SteadyClock::now();
   TRY(const SendCounts sent, send_all());

@@ -18,6 +18,7 @@
 #include "criu_glue/dirty_tracker.hpp"
 #include "criu_glue/page_set.hpp"
 #include "criu_glue/pager.hpp"
+#include "migration/bandwidth.hpp"
 #include "migration/page_server.hpp"
 #include "migration/page_stream.hpp"
 #include "migration/precopy_control.hpp"
@@ -29,6 +30,7 @@ struct MemoryOptions {
   std::uint64_t bytes_per_s = 0;  // over all connections; 0: no limit
   int timeout_s = 30;             // without progress on a connection
   Tracking tracking = Tracking::kAuto;
+  CompressionMode compression = CompressionMode::kAuto;
 };
 
 // The result of the last pass, made while the container was frozen.
@@ -80,8 +82,9 @@ class MemorySource {
 
   // Every call that is running or comes fails soon with kCancelled or kUnavailable.
   void cancel();
-  // Bytes per second over all connections from now on, whatever is going on; 0: no limit.
-  void limit(std::uint64_t bytes_per_s);
+  // Bytes per second over all connections from now on, 0: no limit. At any time, from any thread;
+  // after serve_rest() each connection keeps an equal part of the last one, but for the urgent one.
+  void limit(std::uint64_t bytes_per_s) { bandwidth_.limit(bytes_per_s); }
 
   [[nodiscard]] std::uint64_t bytes_on_wire() const;
   // Compression, zeros and the like, over all so far.
@@ -131,6 +134,7 @@ class MemorySource {
   int timeout_s_;
   Tracking tracking_;
   std::vector<std::unique_ptr<PageSender>> senders_;
+  BandwidthShare bandwidth_;
   Processes processes_;
   std::shared_ptr<MemoryProgress> progress_;
   SendCounts counts_;

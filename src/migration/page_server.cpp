@@ -12,8 +12,12 @@ PageServer::PageServer(std::map<std::uint32_t, pid_t> processes, PageConnections
                        std::shared_ptr<MemoryProgress> progress)
     : processes_(std::move(processes)),
       connections_(std::move(connections)),
-      progress_(std::move(progress)),
-      thread_([this] { run(); }) {}
+      progress_(std::move(progress)) {
+  // The target's store gives pages back by now: it is no source of copies any more.
+  for (const auto& shard : connections_.shards) shard->end_duplicates();
+  connections_.urgent->end_duplicates();
+  thread_ = std::thread([this] { run(); });
+}
 
 PageServer::~PageServer() {
   cancel();
@@ -60,6 +64,7 @@ Status PageServer::serve() {
       case Kind::kInvalid:
       case Kind::kData:
       case Kind::kZero:
+      case Kind::kCopy:
       case Kind::kMark:
       case Kind::kAck: break;  // receive_request() lets none of these through
     }

@@ -3,6 +3,7 @@
 #include "migration/phase.hpp"
 #include "migration/source.hpp"
 
+#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <limits>
 
 namespace lifeboat {
@@ -87,9 +88,25 @@ awaitable<Status> send_rounds(Node& node, Connected& peer) {
   }
 }
 
+// Files, then memory, then the files that were written meanwhile: little is left for the freeze.
+awaitable<Status> send_while_running(Node& node, Connected& peer) {
+  MigrationReport& report = *peer.move.report;
+  const Milliseconds idle = node.config().timeouts.idle;
+  report.phase = "layer";
+  report.layer = LayerReport();
+  CO_CHECK_OK(co_await peer.layers->send_running(peer.link, report.layer, idle));
+  if (report.mode == MigrationMode::kPreCopy || report.mode == MigrationMode::kHybrid) {
+    CO_CHECK_OK(co_await send_rounds(node, peer));
+    report.memory.untracked_reason = peer.memory->untracked_reason();
+  }
+  report.phase = "layer";
+  co_return co_await peer.layers->send_running(peer.link, report.layer, idle);
+}
+
 }  // namespace
 
 awaitable<Result<PreCopied>> pre_copy(Node& node, Connected peer) {
+  using namespace asio::experimental::awaitable_operators;
   const Config& config = node.config();
   MigrationReport& report = *peer.move.report;
   const auto hook =
@@ -97,26 +114,21 @@ awaitable<Result<PreCopied>> pre_copy(Node& node, Connected peer) {
         link->close();
         if (memory != nullptr) memory->cancel();
       });
-  // CRIU is started and has looked at the kernel long before the freeze.
-  report.phase = "prepare";
   CO_TRY(ImageDirectory images, ImageDirectory::create(config.paths.run_dir + "/images", report.id));
   CO_TRY(std::vector<ExternalMount> mounts, external_mounts(peer.move.container->spec()));
   for (const TmpfsMount& mount : peer.layers->tmpfs()) mounts.push_back({mount.target, ""});
   DumpRequest request = dump_request(node, *peer.move.container, images, std::move(mounts));
   if (peer.memory) request.hide_library = node.libexec() + "/liblifeboat-criu.so";
-  CO_TRY(PreparedDump dump, co_await PreparedDump::prepare(std::move(request)));
-  report.phase = "layer";
-  report.layer = LayerReport();
-  CO_CHECK_OK(co_await peer.layers->send_running(peer.link, report.layer, config.timeouts.idle));
-  if (report.mode == MigrationMode::kPreCopy || report.mode == MigrationMode::kHybrid) {
-    CO_CHECK_OK(co_await send_rounds(node, peer));
-    report.memory.untracked_reason = peer.memory->untracked_reason();
+  // CRIU starts and looks at the kernel meanwhile.
+  auto [dump, sent] =
+      co_await (PreparedDump::prepare(std::move(request)) && send_while_running(node, peer));
+  CO_CHECK_OK(sent);
+  if (!dump) {
+    report.phase = "prepare";
+    co_return tl::unexpected<Error>(dump.error());
   }
-  // What was written meanwhile, so that little is left for the freeze.
-  report.phase = "layer";
-  CO_CHECK_OK(co_await peer.layers->send_running(peer.link, report.layer, config.timeouts.idle));
   PreCopied result{std::move(peer), std::make_unique<ImageDirectory>(std::move(images)),
-                   std::move(dump)};
+                   std::move(*dump)};
   co_return result;
 }
 

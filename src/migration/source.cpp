@@ -92,8 +92,12 @@ awaitable<Status> send_memory(Connected& peer, Milliseconds idle) {
   memory.pages = rest.present_pages;
   memory.pages_frozen = rest.sent_pages;
   memory.pages_untracked = rest.untracked_pages;
-  memory.pages_zero = peer.memory->counts().zero_pages;
-  memory.bytes_raw = peer.memory->counts().raw_bytes;
+  const SendCounts& counts = peer.memory->counts();
+  memory.pages_zero = counts.zero_pages;
+  memory.pages_duplicate = counts.duplicate_pages;
+  memory.pages_compressed = counts.compressed_pages;
+  memory.bytes_raw = counts.raw_bytes;
+  memory.bytes_on_wire = counts.payload_bytes;
   memory.bytes_frozen = rest.bytes_on_wire;
   memory.survey_ms = rest.survey_ms;
   memory.send_ms = rest.send_ms;

@@ -1,9 +1,12 @@
 #include "migration/target.hpp"
 
+#include <boost/asio/experimental/awaitable_operators.hpp>
+
 #include "base/log.hpp"
 #include "criu_glue/checkpoint.hpp"
 #include "criu_glue/images.hpp"
 #include "criu_glue/pager.hpp"
+#include "migration/arrival_memory.hpp"
 #include "migration/hold_link.hpp"
 #include "migration/network_state.hpp"
 #include "migration/receive.hpp"
@@ -87,6 +90,7 @@ struct Prepared {
   std::unique_ptr<ImageDirectory> images;
   std::uint64_t image_bytes_max;
   bool post_copy;                      // pages come after the commit, too
+  MemoryAccount::Reservation memory;  // promised before the offer is accepted
   std::optional<ArrivingPager> pager;  // when memory does not come in CRIU's images
   std::unique_ptr<PreparedRestore> criu;
   std::unique_ptr<LayerReceiver> layers;
@@ -101,25 +105,12 @@ struct Restored {
   double restore_ms;
 };
 
-// Images are pages plus little else; and a container may have grown since it made the offer.
-constexpr std::uint64_t kImageSlackBytes = 256U << 20;
-
-Status check_memory(std::uint64_t image_bytes) {
-  // The images and the restored memory are there at the same time.
-  const std::uint64_t needed = 2 * image_bytes;
-  const std::uint64_t available = memory_available_bytes();
-  if (available >= needed) return {};
-  return fail(Errc::kRefused, "not enough free memory: " + std::to_string(needed >> 20) +
-                                  " MiB needed for images and pages, " +
-                                  std::to_string(available >> 20) + " MiB available");
-}
-
 bool flag(const json::object& body, const char* name) {
   const json::value* value = body.if_contains(name);
   return value != nullptr && value->is_bool() && value->get_bool();
 }
 
-StepResult<Prepared> prepare(Node& node, const json::object& offer) {
+StepResult<Prepared> prepare(Node& node, const json::object& offer, bool pages) {
   const char* const step = "preflight";
   auto migration = get_string(offer, "migration");
   if (!migration) return failed_at(step, migration.error());
@@ -148,7 +139,12 @@ StepResult<Prepared> prepare(Node& node, const json::object& offer) {
     return failed_at(kBusyStep, Error(Errc::kConflict, std::move(why)));
   }
   if (auto ok = node.check_room(*spec, Incoming::kArriving); !ok) return failed_at(step, ok.error());
-  if (auto ok = check_memory(*resident); !ok) return failed_at(step, ok.error());
+  const ArrivalMemory needed = arrival_memory(*resident, pages);
+  auto memory = node.arriving_memory().reserve(needed.reserved, memory_available_bytes());
+  if (!memory) {
+    const bool later = memory.error().code == Errc::kConflict;
+    return failed_at(later ? kBusyStep : step, memory.error());
+  }
   auto container = Container::prepare(std::move(*spec), node.config());
   if (!container) return failed_at(step, container.error());
   std::shared_ptr<Container> shared = std::move(*container);
@@ -162,8 +158,9 @@ StepResult<Prepared> prepare(Node& node, const json::object& offer) {
   node.add(shared);
   return Prepared{*migration, *source, Arrival(node, *migration, shared),
                   std::make_unique<ImageDirectory>(std::move(*images)),
-                  *resident + *resident / 4 + kImageSlackBytes,
+                  needed.received_max,
                   flag(offer, "post_copy"),
+                  std::move(*memory),
                   std::nullopt,
                   nullptr,
                   std::move(*layers)};
@@ -188,21 +185,22 @@ RestoreRequest restore_request(const Node& node, const Prepared& prepared,
   return request;
 }
 
-// Starts what the arrival needs later: the pager now, CRIU so that the restore need not wait for it.
-awaitable<Status> start_helpers(Node& node, Prepared& prepared, bool pages) {
+awaitable<Status> start_pager(Node& node, Prepared& prepared) {
   const std::shared_ptr<Container>& container = prepared.arrival.container();
-  if (pages) {
-    PagerOptions options;
-    options.program = node.libexec() + "/lifeboat-pager";
-    options.lazy_socket = container->directory() + "/lazy-pages.socket";
-    options.control_socket = container->pager_socket();
-    options.cgroup = container->cgroup().path();
-    options.bytes_max = prepared.image_bytes_max;
-    CO_TRY(PagerClient client, co_await PagerClient::start(std::move(options)));
-    prepared.pager.emplace(node, prepared.migration,
-                           std::make_shared<PagerClient>(std::move(client)));
-  }
-  CO_TRY(std::vector<ExternalMount> mounts, external_mounts(container->spec()));
+  PagerOptions options;
+  options.program = node.libexec() + "/lifeboat-pager";
+  options.lazy_socket = container->directory() + "/lazy-pages.socket";
+  options.control_socket = container->pager_socket();
+  options.cgroup = container->cgroup().path();
+  options.bytes_max = prepared.image_bytes_max;
+  CO_TRY(PagerClient client, co_await PagerClient::start(std::move(options)));
+  prepared.pager.emplace(node, prepared.migration, std::make_shared<PagerClient>(std::move(client)));
+  co_return Status{};
+}
+
+// CRIU starts and looks at the kernel while the memory arrives.
+awaitable<Status> start_criu(Node& node, Prepared& prepared) {
+  CO_TRY(std::vector<ExternalMount> mounts, external_mounts(prepared.arrival.container()->spec()));
   RestoreRequest request = restore_request(node, prepared, std::move(mounts));
   CO_TRY(PreparedRestore criu, co_await PreparedRestore::prepare(std::move(request)));
   prepared.criu = std::make_unique<PreparedRestore>(std::move(criu));
@@ -210,15 +208,18 @@ awaitable<Status> start_helpers(Node& node, Prepared& prepared, bool pages) {
 }
 
 awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& link) {
+  using namespace asio::experimental::awaitable_operators;
   ReceiveRequest request;
   request.images = prepared.images->path();
   request.bytes_max = prepared.image_bytes_max;
   request.held = &prepared.held;
   if (prepared.pager) request.pager = prepared.pager->shared();
   request.layers = prepared.layers.get();
-  auto end = co_await receive_images(node.config(), std::move(request), link);
+  auto [end, started] = co_await (receive_images(node.config(), std::move(request), link) &&
+                                  start_criu(node, prepared));
   const auto start = SteadyClock::now();
   if (!end) co_return failed_at("transfer", end.error());
+  if (!started) co_return failed_at("preflight", started.error());
   auto network = network_state_from(*end);
   if (!network) co_return failed_at("transfer", network.error());
   ContainerNet& net = prepared.arrival.container()->net();
@@ -254,8 +255,9 @@ awaitable<bool> ended_well(PagerClient& pager) {
   co_return status && *status && !(*status)->signalled && (*status)->code == 0;
 }
 
-// Follows the pager until it has put every page in place.
-awaitable<void> watch_pager(std::shared_ptr<PagerClient> pager, std::weak_ptr<Container> weak) {
+// Follows the pager until it has put every page in place; until then `memory` stays promised.
+awaitable<void> watch_pager(std::shared_ptr<PagerClient> pager, std::weak_ptr<Container> weak,
+                            MemoryAccount::Reservation memory) {
   const auto start = SteadyClock::now();
   std::string id;
   if (auto container = weak.lock()) id = container->spec().id;
@@ -266,6 +268,7 @@ awaitable<void> watch_pager(std::shared_ptr<PagerClient> pager, std::weak_ptr<Co
     const std::string phase = status ? string_or(*status, "phase") : "";
     // Slow is not gone: while pages are missing it must not be moved on.
     if (status ? phase != "done" : status.error().code == Errc::kTimeout) continue;
+    memory = MemoryAccount::Reservation();
     if (auto container = weak.lock()) {
       container->set_filling(false);
       // The source is not needed any more, should it ask.
@@ -330,7 +333,9 @@ awaitable<Result<json::object>> take_over(Node& node, Restored& restored) {
   if (pager) {
     container->set_filling(true);
     if (post_copy) node.add_pager(restored.prepared.migration, pager);
-    asio::co_spawn(node.executor(), watch_pager(std::move(pager), container), asio::detached);
+    asio::co_spawn(node.executor(),
+                   watch_pager(std::move(pager), container, std::move(restored.prepared.memory)),
+                   asio::detached);
   }
   node.watch(container);
   json::object body{{"network_ms", network_ms}, {"resume_ms", resume_ms}};
@@ -340,12 +345,14 @@ awaitable<Result<json::object>> take_over(Node& node, Restored& restored) {
 // The whole arrival; an error has undone everything.
 awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& offer) {
   const Timeouts& timeouts = node.config().timeouts;
-  auto prepared = prepare(node, offer);
+  const bool pages = flag(offer, "pages");
+  auto prepared = prepare(node, offer, pages);
   if (!prepared) co_return tl::unexpected<StepError>(prepared.error());
   const std::string migration = prepared->migration;
-  auto started = co_await start_helpers(
-      node, *prepared, flag(offer, "pages"));
-  if (!started) co_return failed_at("preflight", started.error());
+  if (pages) {
+    auto started = co_await start_pager(node, *prepared);
+    if (!started) co_return failed_at("preflight", started.error());
+  }
   json::object accepted;
   auto sent = co_await link.send(Kind::kAccepted, std::move(accepted), timeouts.request);
   if (!sent) co_return failed_at("preflight", sent.error());
@@ -388,7 +395,9 @@ awaitable<void> adopt_pager(Node& node, std::shared_ptr<Container> container) {
   container->set_filling(true);
   auto pager = std::make_shared<PagerClient>(std::move(*client));
   if (running && !container->migration().empty()) node.add_pager(container->migration(), pager);
-  co_await watch_pager(std::move(pager), container);
+  // What it holds has been allocated already: nothing to promise.
+  MemoryAccount::Reservation none;
+  co_await watch_pager(std::move(pager), container, std::move(none));
 }
 
 awaitable<Status> take_page_connection(Node& node, Link link, json::object pages, Milliseconds limit) {

@@ -901,7 +901,7 @@ class Strangers(Group):
     return (b'LBT1' + kind.to_bytes(2, 'little') + bytes(2) + size.to_bytes(4, 'little') + text)
 
   def test_peers(self):
-    hello = {'cluster': self.lab.name, 'node': 'n2', 'version': 3}
+    hello = {'cluster': self.lab.name, 'node': 'n2', 'version': 4}
     cases = (
       ('garbage', b'GET / HTTP/1.1\r\nHost: n1\r\n\r\n', 'wrong magic'),
       ('half a header', self.frame(1, hello)[:7], 'no progress before the deadline'),

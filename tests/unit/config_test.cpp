@@ -71,6 +71,7 @@ TEST(Config, ShippedFileShowsTheDefaults) {
   EXPECT_EQ(shipped->network.tcp_retries, bare->network.tcp_retries);
   EXPECT_EQ(shipped->network.hold, bare->network.hold);
   EXPECT_EQ(shipped->engine.connections, bare->engine.connections);
+  EXPECT_EQ(shipped->engine.compression, bare->engine.compression);
   EXPECT_EQ(shipped->engine.downtime_budget, bare->engine.downtime_budget);
   EXPECT_EQ(shipped->engine.round_interval, bare->engine.round_interval);
   EXPECT_EQ(shipped->engine.rounds_max, bare->engine.rounds_max);

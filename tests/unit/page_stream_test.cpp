@@ -2,10 +2,13 @@
 #include "migration/page_stream.hpp"
 
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstring>
 #include <random>
 #include <thread>
@@ -25,11 +28,32 @@ class PageStreamTest : public ::testing::Test {
   }
   void TearDown() override { ::munmap(memory_, kBytes); }
 
-  void open(unsigned shards) {
+  // A connected pair over the loopback: only TCP has a limit.
+  static void open_tcp(int (&pair)[2]) {
+    const Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    auto* const generic = reinterpret_cast<sockaddr*>(&address);
+    ASSERT_EQ(::bind(listener.get(), generic, size), 0);
+    ASSERT_EQ(::listen(listener.get(), 1), 0);
+    ASSERT_EQ(::getsockname(listener.get(), generic, &size), 0);
+    pair[0] = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ASSERT_EQ(::connect(pair[0], generic, size), 0);
+    pair[1] = ::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC);
+    ASSERT_GE(pair[1], 0);
+  }
+  void open(unsigned shards, CompressionMode compression = CompressionMode::kOff, bool tcp = false) {
     for (unsigned shard = 0; shard < shards; ++shard) {
-      int pair[2];
-      ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+      int pair[2] = {-1, -1};
+      if (tcp) {
+        open_tcp(pair);
+      } else {
+        ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+      }
       PageSender::Options options;
+      options.compression = compression;
       options.shard = shard;
       options.shards = shards;
       options.timeout_s = 5;
@@ -63,6 +87,7 @@ class PageStreamTest : public ::testing::Test {
       TRY(const SendCounts counts, sender->send(job, unread_));
       CHECK_OK(sender->flush());
       pages += counts.pages;
+      counts_ += counts;
     }
     return pages;
   }
@@ -88,6 +113,34 @@ class PageStreamTest : public ::testing::Test {
   static constexpr std::uint64_t kBytes = kPages * kPageBytes;
   unsigned char* memory_ = nullptr;
   std::shared_ptr<PageBudget> budget_ = std::make_shared<PageBudget>(kStoreMax);
+  // Pages of random words, `kinds` different ones in turn; 0: all different.
+  void fill(std::uint64_t first, std::uint64_t pages, std::uint64_t kinds, std::uint64_t seed) {
+    for (std::uint64_t page = first; page < first + pages; ++page) {
+      std::mt19937_64 random(seed + (kinds == 0 ? page : page % kinds));
+      for (std::uint64_t at = 0; at < kPageBytes; at += 8) {
+        const std::uint64_t word = random();
+        std::memcpy(memory_ + page * kPageBytes + at, &word, 8);
+      }
+    }
+  }
+  // Words of which half are the same: shrinks by about that.
+  void fill_compressible(std::uint64_t first, std::uint64_t pages) {
+    fill(first, pages, 0, 1);
+    for (std::uint64_t page = first; page < first + pages; ++page) {
+      std::memset(memory_ + page * kPageBytes, 0x20, kPageBytes / 2);
+    }
+  }
+  void expect_all_same() {
+    for (std::uint64_t page = 0; page < kPages; ++page) expect_same(page);
+  }
+  void expect_orderly_end() {
+    close();
+    for (const auto& result : results_) {
+      EXPECT_TRUE(result->has_value()) << result->error().message;
+    }
+  }
+
+  SendCounts counts_;
   std::vector<PageRun> unread_;
   std::vector<std::unique_ptr<PageSender>> senders_;
   std::vector<std::unique_ptr<Fd>> sockets_;
@@ -154,6 +207,148 @@ TEST_F(PageStreamTest, CancelEndsWhatWaits) {
   close();
 }
 
+TEST_F(PageStreamTest, CompressedPagesArrive) {
+  for (const CompressionMode mode : {CompressionMode::kLz4, CompressionMode::kZstd}) {
+    counts_ = SendCounts{};
+    senders_.clear(), sockets_.clear(), stores_.clear(), results_.clear();
+    fill_compressible(0, kPages / 2);
+    fill(kPages / 2, kPages / 2, 0, 7);  // and half of them such as nothing can compress
+    open(2, mode);
+    ASSERT_TRUE(send({{address(), kPages, true}}).has_value());
+    expect_all_same();
+    EXPECT_GE(counts_.compressed_pages, kPages / 2 - 2 * 128);
+    EXPECT_LE(counts_.compressed_pages, kPages / 2 + 4 * 128);
+    EXPECT_EQ(counts_.raw_bytes, kBytes);
+    EXPECT_LT(counts_.payload_bytes, kBytes * 8 / 10);
+    EXPECT_GT(counts_.payload_bytes, kBytes / 2);
+    expect_orderly_end();
+  }
+}
+
+TEST_F(PageStreamTest, DuplicatesAreSentOnce) {
+  fill(0, kPages, 10, 3);
+  open(2);
+  ASSERT_TRUE(send({{address(), kPages, true}}).has_value());
+  expect_all_same();
+  // Each connection sends each of the ten once.
+  EXPECT_EQ(counts_.duplicate_pages, kPages - 20);
+  EXPECT_LT(counts_.payload_bytes, kBytes / 50);
+  expect_orderly_end();
+}
+
+TEST_F(PageStreamTest, AnUnchangedPageIsNotSentAgain) {
+  fill(0, kPages, 0, 3);
+  open(1);
+  ASSERT_TRUE(send({{address(), 1000, true}}).has_value());
+  EXPECT_EQ(counts_.duplicate_pages, 0U);
+  ASSERT_TRUE(send({{address(), 1000, true}}).has_value());
+  // Some have displaced others in the table of 131072.
+  EXPECT_GE(counts_.duplicate_pages, 950U);
+  for (std::uint64_t page = 0; page < 1000; ++page) expect_same(page);
+  expect_orderly_end();
+}
+
+// The page that others were like has been overwritten, by others' content, by zeros, by its own.
+TEST_F(PageStreamTest, AnOverwrittenOriginalIsNoSource) {
+  std::mt19937_64 random(11);
+  open(2, CompressionMode::kLz4);
+  fill(0, kPages, 50, 100);
+  ASSERT_TRUE(send({{address(), kPages, true}}).has_value());
+  for (int round = 0; round < 20; ++round) {
+    std::vector<PageRun> runs;
+    for (std::uint64_t page = random() % 20; page < kPages; page += 1 + random() % 20) {
+      const std::uint64_t from = random() % kPages;
+      switch (random() % 4) {
+        case 0: std::memset(memory_ + page * kPageBytes, 0, kPageBytes); break;
+        case 1: fill(page, 1, 0, 1000 + random() % 20); break;
+        default: std::memmove(memory_ + page * kPageBytes, memory_ + from * kPageBytes, kPageBytes);
+      }
+      runs.push_back({address(page), 1, true});
+    }
+    ASSERT_TRUE(send(runs).has_value());
+    expect_all_same();
+  }
+  EXPECT_GT(counts_.duplicate_pages, kPages);
+  expect_orderly_end();
+}
+
+TEST_F(PageStreamTest, NoDuplicatesAfterTheirEnd) {
+  fill(0, kPages, 10, 3);
+  open(1);
+  senders_[0]->end_duplicates();
+  ASSERT_TRUE(send({{address(), kPages, true}}).has_value());
+  EXPECT_EQ(counts_.duplicate_pages, 0U);
+  expect_all_same();
+  expect_orderly_end();
+}
+
+// Random pages on a socket that is faster than any compression: nothing is compressed.
+TEST_F(PageStreamTest, AutoLeavesAFastWireAlone) {
+  fill(0, kPages, 0, 3);
+  open(1, CompressionMode::kAuto);
+  for (int i = 0; i < 8; ++i) ASSERT_TRUE(send({{address(), kPages, true}}).has_value());
+  EXPECT_EQ(counts_.compressed_pages, 0U);
+  expect_orderly_end();
+}
+
+// 10 MB/s in all, then no limit: the rate is kept at every moment, and a change is felt at once.
+TEST_F(PageStreamTest, TheLimitHoldsAndCanBeChanged) {
+  fill(0, kPages, 0, 3);
+  open(1, CompressionMode::kOff, true);
+  constexpr std::uint64_t kRate = 10'000'000;
+  senders_[0]->limit(kRate);
+  std::atomic<bool> sent{false};
+  const auto start = std::chrono::steady_clock::now();
+  std::jthread sending([&] { sent = send({{address(), 1024, true}}).has_value(); });
+  sending.join();
+  const std::chrono::duration<double> slow = std::chrono::steady_clock::now() - start;
+  EXPECT_TRUE(sent);
+  EXPECT_GE(slow.count(), 0.8 * 1024 * kPageBytes / kRate);
+  // At a tenth of that the second half would take seconds; another thread lifts it meanwhile.
+  senders_[0]->limit(kRate / 10);
+  const auto changed = std::chrono::steady_clock::now();
+  std::jthread again([&] { sent = send({{address(1024), 3072, true}}).has_value(); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  senders_[0]->limit(0);
+  again.join();
+  const std::chrono::duration<double> lifted = std::chrono::steady_clock::now() - changed;
+  EXPECT_TRUE(sent);
+  EXPECT_LT(lifted.count(), 3072 * kPageBytes / (kRate / 10.0) / 2);
+  expect_all_same();
+  expect_orderly_end();
+}
+
+// What is told of the progress adds up to what is returned.
+TEST_F(PageStreamTest, ProgressIsToldPerBatch) {
+  int pair[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+  fill(0, kPages, 10, 3);
+  SendCounts told;
+  unsigned times = 0;
+  PageSender::Options options;
+  options.on_sent = [&](const SendCounts& sent) {
+    told += sent;
+    ++times;
+    EXPECT_LE(sent.pages, 128U);
+  };
+  PageSender sender(Fd(pair[0]), options);
+  Fd theirs(pair[1]);
+  PageStore store(budget_);
+  Status result;
+  std::jthread receiving([&] { result = PageReceiver(theirs.get(), store, 0, 1).run(); });
+  const std::vector<PageRun> runs{{address(), kPages, true}};
+  const PageJob job{::getpid(), kPid, runs};
+  const auto sent = sender.send(job, unread_);
+  ASSERT_TRUE(sent.has_value());
+  EXPECT_TRUE(sender.flush().has_value());
+  EXPECT_EQ(told.pages, kPages);
+  EXPECT_EQ(told.pages, sent->pages);
+  EXPECT_EQ(told.duplicate_pages, kPages - 10);
+  EXPECT_EQ(told.payload_bytes, sent->payload_bytes);
+  EXPECT_GE(times, kPages / 128);
+  sender.cancel();
+}
+
 TEST(PageReceiver, GarbageIsRefused) {
   std::mt19937_64 random(3);
   for (int trial = 0; trial < 200; ++trial) {
@@ -165,9 +360,9 @@ TEST(PageReceiver, GarbageIsRefused) {
     for (unsigned char& byte : bytes) byte = static_cast<unsigned char>(random());
     // Half of them with a header that begins well.
     if (trial % 2 == 0) {
-      std::memcpy(bytes.data(), "LBP1", 4);
+      std::memcpy(bytes.data(), "LBP2", 4);
       std::memset(bytes.data() + 4, 0, 4);
-      bytes[4] = static_cast<unsigned char>(1 + trial / 2 % 4);
+      bytes[4] = static_cast<unsigned char>(1 + trial / 2 % 5);
     }
     ASSERT_EQ(::write(ours.get(), bytes.data(), bytes.size()), 400);
     ours.reset();
@@ -187,7 +382,13 @@ TEST(PageStore, HoldsNoMoreThanWasReserved) {
   ASSERT_FALSE(more.has_value());
   EXPECT_EQ(more.error().code, Errc::kRefused);
   EXPECT_FALSE(other.place(1, 0, 1).has_value()) << "each store has a budget of its own";
+  EXPECT_TRUE(store.place(1, 0, 4).has_value()) << "a page that is there can come again";
+  EXPECT_NE(store.find(1, 3 * kPageBytes), nullptr);
+  EXPECT_EQ(store.find(1, 4 * kPageBytes), nullptr);
+  EXPECT_EQ(store.find(1, 3 * kPageBytes + 8), nullptr);
+  EXPECT_EQ(store.find(2, 0), nullptr);
   ASSERT_TRUE(store.mark_zero(1, 0, 4).has_value());
+  EXPECT_EQ(store.find(1, 0), nullptr);
   EXPECT_EQ(store.bytes(), 0U);
   EXPECT_TRUE(other.place(1, 0, 4).has_value());
   EXPECT_FALSE(store.place(1, kChunkBytes - kPageBytes, 2).has_value());  // across a border

@@ -248,8 +248,23 @@ class PagerTest : public ::testing::Test {
       const unsigned char wanted = is_zero_page(page) ? 0 : byte_of(page);
       if (static_cast<unsigned char*>(moved)[(page - 1024) * kPageBytes] != wanted) return 4;
     }
+    // Moved and not looked at: a child looks first.
+    constexpr std::uint64_t kFirst = 1700, kLast = 1900;
+    void* const place = ::mmap(nullptr, (kLast - kFirst) * kPageBytes, PROT_NONE,
+                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* const unseen = ::mremap(memory_ + kFirst * kPageBytes, (kLast - kFirst) * kPageBytes,
+                                  (kLast - kFirst) * kPageBytes, MREMAP_MAYMOVE | MREMAP_FIXED, place);
+    if (unseen == MAP_FAILED) return 3;
+    const auto unseen_right = [&] {
+      for (std::uint64_t page = kFirst; page < kLast; ++page) {
+        const unsigned char wanted = is_zero_page(page) ? 0 : byte_of(page);
+        if (static_cast<unsigned char*>(unseen)[(page - kFirst) * kPageBytes] != wanted) return false;
+      }
+      return true;
+    };
     const pid_t child = ::fork();
     if (child == 0) {
+      if (!unseen_right()) ::_exit(7);
       for (std::uint64_t page = 2000; page < kPages; ++page) {
         if (!right(page)) ::_exit(5);
       }
@@ -258,7 +273,8 @@ class PagerTest : public ::testing::Test {
     int status = 0;
     ::waitpid(child, &status, 0);
     if (status != 0) return 5;
-    for (std::uint64_t page = 1600; page < kPages; ++page) {
+    if (!unseen_right()) return 7;
+    for (std::uint64_t page = kLast; page < kPages; ++page) {
       if (!right(page)) return 6;
     }
     return 0;

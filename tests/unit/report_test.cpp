@@ -34,6 +34,10 @@ TEST(Report, Json) {
   report.times.downtime = 27.0006;
   report.times.total = 30;
   report.memory.pages = 9;
+  report.memory.pages_duplicate = 3;
+  report.memory.pages_compressed = 4;
+  report.memory.bytes_raw = 5;
+  report.memory.bytes_on_wire = 6;
   report.memory.bytes_frozen = 10;
   report.hold.frames = 13;
   report.hold.bytes = 14;
@@ -48,8 +52,8 @@ TEST(Report, Json) {
             R"("error":"","started_at":"2026-01-31T12:00:00.123Z","resident_bytes":1099511627776,)"
             R"("bytes_sent":7,"frozen_bytes":10,"round_pages":12,"round_pages_sent":11,)"
             R"("memory":{"pages":9,"pages_frozen":0,"pages_untracked":0,"pages_zero":0,)"
-            R"("pages_later":0,"pages_wanted":0,"bytes_raw":0,"survey_ms":0E0,"send_ms":0E0,"criu_dump_ms":0E0,)"
-            R"("untracked_reason":""},)"
+            R"("pages_later":0,"pages_wanted":0,"pages_duplicate":3,"pages_compressed":4,"bytes_raw":5,)"
+            R"("bytes_on_wire":6,"survey_ms":0E0,"send_ms":0E0,"criu_dump_ms":0E0,"untracked_reason":""},)"
             R"("held":{"frames":13,"bytes":14,"delivered":15,"dropped":16},"layer":{"files":11,"bytes_running":12,)"
             R"("bytes_frozen":13,"frozen_ms":1.4E1},"rounds":[],)"
             R"("queued_ms":9E0,"preflight_ms":1E0,"pre_copy_ms":8E0,)"

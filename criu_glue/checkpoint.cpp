@@ -173,11 +173,11 @@ awaitable<Result<PreparedRestore>> PreparedRestore::prepare(RestoreRequest wante
   // An overlay is mounted when nobody changes its layer any more.
   if (!wanted.overlay) options.bind_mounts.emplace_back(wanted.mounts.front().source, wanted.root);
   CO_TRY(Swrk swrk, co_await Swrk::start(wanted.paths.criu, std::move(options)));
+  CO_CHECK_OK(co_await swrk.warm_up(kWarmUpLimit));
   for (const auto& [source, root] : wanted.new_mounts) {
     CO_CHECK_OK(attach_mount_in(swrk.pid(), root, source));
     wanted.mounts.push_back({"", source});
   }
-  CO_CHECK_OK(co_await swrk.warm_up(kWarmUpLimit));
   co_return PreparedRestore(std::move(wanted), std::move(directories), std::move(swrk));
 }
 

@@ -123,8 +123,8 @@ awaitable<Result<PreCopied>> pre_copy(Node& node, Connected peer) {
   auto [dump, sent] =
       co_await (PreparedDump::prepare(std::move(request)) && send_while_running(node, peer));
   CO_CHECK_OK(sent);
+  report.phase = "prepare";  // until its turn to freeze has come
   if (!dump) {
-    report.phase = "prepare";
     co_return tl::unexpected<Error>(dump.error());
   }
   PreCopied result{std::move(peer), std::make_unique<ImageDirectory>(std::move(images)),

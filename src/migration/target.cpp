@@ -1,7 +1,5 @@
 #include "migration/target.hpp"
 
-#include <boost/asio/experimental/awaitable_operators.hpp>
-
 #include "base/log.hpp"
 #include "criu_glue/checkpoint.hpp"
 #include "criu_glue/images.hpp"
@@ -198,7 +196,7 @@ awaitable<Status> start_pager(Node& node, Prepared& prepared) {
   co_return Status{};
 }
 
-// CRIU starts and looks at the kernel while the memory arrives.
+// CRIU starts and looks at the kernel; one that does not work is found before anything is sent.
 awaitable<Status> start_criu(Node& node, Prepared& prepared) {
   CO_TRY(std::vector<ExternalMount> mounts, external_mounts(prepared.arrival.container()->spec()));
   RestoreRequest request = restore_request(node, prepared, std::move(mounts));
@@ -208,18 +206,15 @@ awaitable<Status> start_criu(Node& node, Prepared& prepared) {
 }
 
 awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& link) {
-  using namespace asio::experimental::awaitable_operators;
   ReceiveRequest request;
   request.images = prepared.images->path();
   request.bytes_max = prepared.image_bytes_max;
   request.held = &prepared.held;
   if (prepared.pager) request.pager = prepared.pager->shared();
   request.layers = prepared.layers.get();
-  auto [end, started] = co_await (receive_images(node.config(), std::move(request), link) &&
-                                  start_criu(node, prepared));
+  auto end = co_await receive_images(node.config(), std::move(request), link);
   const auto start = SteadyClock::now();
   if (!end) co_return failed_at("transfer", end.error());
-  if (!started) co_return failed_at("preflight", started.error());
   auto network = network_state_from(*end);
   if (!network) co_return failed_at("transfer", network.error());
   ContainerNet& net = prepared.arrival.container()->net();
@@ -353,6 +348,8 @@ awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& o
     auto started = co_await start_pager(node, *prepared);
     if (!started) co_return failed_at("preflight", started.error());
   }
+  auto criu = co_await start_criu(node, *prepared);
+  if (!criu) co_return failed_at("preflight", criu.error());
   json::object accepted;
   auto sent = co_await link.send(Kind::kAccepted, std::move(accepted), timeouts.request);
   if (!sent) co_return failed_at("preflight", sent.error());

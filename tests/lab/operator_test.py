@@ -912,7 +912,7 @@ class Strangers(Group):
       ('a greeting without a name', self.frame(1, {'cluster': self.lab.name}), "member 'node'"),
       ('a request before the greeting', self.frame(2, {'method': 'status'}),
        'sent Request where Hello was due'),
-      ('another version', self.frame(1, {**hello, 'version': 4}), 'speaks protocol version 4'),
+      ('another version', self.frame(1, {**hello, 'version': 5}), 'speaks protocol version 5'),
       ('another cluster', self.frame(1, {**hello, 'cluster': 'other'}),
        "belongs to cluster 'other', this one to"))
     for what, data, logged in cases:

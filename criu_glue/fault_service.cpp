@@ -259,17 +259,18 @@ void FaultService::forget(Space& space, std::uint64_t start, std::uint64_t end) 
   });
 }
 
-void FaultService::arrived(const RemotePages& pages, unsigned char* bytes) {
+void FaultService::arrived(const RemotePages& pages, const unsigned char* bytes, unsigned char* place) {
   // A process that forks meanwhile hands what it lacks to its child: again for those that are new.
   std::size_t done = 0;
   for (auto all = spaces(); done < all.size(); all = spaces()) {
     for (; done < all.size(); ++done) {
-      if (all[done]->pid == pages.pid) deliver(*all[done], pages, bytes);
+      if (all[done]->pid == pages.pid) deliver(*all[done], pages, bytes, place);
     }
   }
 }
 
-void FaultService::deliver(Space& space, const RemotePages& pages, unsigned char* bytes) {
+void FaultService::deliver(Space& space, const RemotePages& pages, const unsigned char* bytes,
+                           unsigned char* place) {
   const std::uint64_t size = pages.pages * kPageBytes;
   std::unique_lock lock(space.mutex);
   space.changed.wait(lock, [&] { return !space.reader_waits; });
@@ -282,7 +283,9 @@ void FaultService::deliver(Space& space, const RemotePages& pages, unsigned char
   const auto last = space.waiting.lower_bound(pages.address + size);
   for (Pending::Piece& piece : found) {
     if (bytes == nullptr) continue;  // neither pending nor absent: zeros
-    piece.source = bytes + (source_address(piece) - pages.address);
+    const std::uint64_t offset = source_address(piece) - pages.address;
+    piece.source = place + offset;
+    std::memcpy(piece.source, bytes + offset, piece.bytes);
     if (first == last) {
       space.pending.add(piece);
     } else {

@@ -47,9 +47,10 @@ class FaultService {
   // A process (its pid in the container) and what it lacks; its faults are served from now on.
   void add(std::uint32_t pid, Fd uffd, Missing missing);
   // Pages of the process `pid` of the source, at their address there, are at `bytes`, or all zeros
-  // if that is null. Those that nobody lacks are ignored. `bytes` must stay as they are until they
-  // have been placed; then their memory is given back.
-  void arrived(const RemotePages& pages, unsigned char* bytes);
+  // if that is null. Those that somebody lacks are copied to `place`, which must stay until they have
+  // been placed; then its memory is given back. All others are ignored, and their place is not touched:
+  // it may be on its way back.
+  void arrived(const RemotePages& pages, const unsigned char* bytes, unsigned char* place);
   // What is absent still, in order, each page once; and of that, what threads wait for.
   [[nodiscard]] std::vector<RemotePages> absent() const;
   [[nodiscard]] std::vector<RemotePages> wanted() const;
@@ -92,7 +93,7 @@ class FaultService {
   void fill();
   void handle(Space& space);
   void serve_fault(Space& space, std::uint64_t address);
-  void deliver(Space& space, const RemotePages& pages, unsigned char* bytes);
+  void deliver(Space& space, const RemotePages& pages, const unsigned char* bytes, unsigned char* place);
   void ask(Space& space, std::uint64_t address);
   void forget(Space& space, std::uint64_t start, std::uint64_t end);
   // Copies; what could not be copied goes back to `space.pending` (the caller holds no lock if

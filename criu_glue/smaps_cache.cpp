@@ -4,6 +4,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <mutex>
 #include <string>
 #include <string_view>
 
@@ -37,6 +39,16 @@ std::uint64_t hash_of_names(std::string_view smaps) {
   return XXH3_64bits_digest(&state);
 }
 
+// Null: this kernel has none, and nothing is kept.
+const VmaReader* shared_reader() {
+  static const Result<VmaReader> reader = VmaReader::open();
+  static std::once_flag told;
+  std::call_once(told, [] {
+    if (!reader) log::debug("mappings are read during the freeze", {{"reason", reader.error().message}});
+  });
+  return reader ? &*reader : nullptr;
+}
+
 }  // namespace
 
 // In pieces shorter than the text of one mapping: the kernel composes a mapping's text, for which it
@@ -66,21 +78,14 @@ std::uint64_t names_hash(pid_t pid) {
   return maps ? hash_of_names(*maps) : 0;
 }
 
-SmapsCache::SmapsCache() {
-  auto reader = VmaReader::open();
-  if (reader) {
-    reader_ = std::make_unique<VmaReader>(std::move(*reader));
-  } else {
-    log::debug("mappings are read during the freeze", {{"reason", reader.error().message}});
-  }
-}
-
-SmapsCache::~SmapsCache() = default;
-
 void SmapsCache::look(const std::vector<pid_t>& pids) {
-  if (!reader_) return;
+  const VmaReader* const reader = shared_reader();
+  if (reader == nullptr) return;
+  std::erase_if(entries_, [&](const auto& entry) {
+    return std::find(pids.begin(), pids.end(), entry.first) == pids.end();
+  });
   for (const pid_t pid : pids) {
-    auto before = reader_->read(pid);
+    auto before = reader->read(pid);
     if (!before || before->empty()) continue;
     Entry& entry = entries_[pid];
     if (entry.text && entry.mappings == *before && entry.names == names_hash(pid)) continue;
@@ -89,7 +94,7 @@ void SmapsCache::look(const std::vector<pid_t>& pids) {
       entry.text.reset();
       continue;
     }
-    auto after = reader_->read(pid);
+    auto after = reader->read(pid);
     if (after && *after == *before) {
       entry.mappings = std::move(*before);
     } else {
@@ -100,8 +105,8 @@ void SmapsCache::look(const std::vector<pid_t>& pids) {
 
 Fd SmapsCache::take(pid_t pid) {
   const auto entry = entries_.find(pid);
-  if (!reader_ || entry == entries_.end() || !entry->second.text) return {};
-  auto now = reader_->read(pid);
+  if (entry == entries_.end() || !entry->second.text) return {};
+  auto now = shared_reader()->read(pid);  // there is one: else there were no entries
   if (!now || *now != entry->second.mappings || names_hash(pid) != entry->second.names) return {};
   return std::move(entry->second.text);
 }

@@ -10,7 +10,6 @@
 
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <vector>
 
 #include "base/fd.hpp"
@@ -20,9 +19,8 @@ namespace lifeboat {
 
 class SmapsCache {
  public:
-  SmapsCache();
-  ~SmapsCache();
-  // Reads what has changed since the last time. Blocks: 22 ms per GB. Best effort.
+  // Reads what has changed since the last time, and forgets all other processes. Blocks: 22 ms per GB;
+  // the first time in this process 40 ms more. Best effort.
   void look(const std::vector<pid_t>& pids);
   // The text, in a memfd, if it is what smaps would say now; the process does not run. Empty: it is not.
   Fd take(pid_t pid);
@@ -33,7 +31,6 @@ class SmapsCache {
     std::uint64_t names = 0;  // a hash of the text of /proc/PID/maps
     Fd text;
   };
-  std::unique_ptr<VmaReader> reader_;  // null: this kernel has none, and nothing is kept
   std::map<pid_t, Entry> entries_;
 };
 

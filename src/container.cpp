@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 
 #include <filesystem>
-#include <fstream>
 
 #include "base/file.hpp"
 
@@ -232,14 +231,9 @@ unsigned Container::init_uid() const {
 }
 
 std::uint64_t Container::resident_bytes() const {
-  std::uint64_t pages = 0;
-  for (pid_t pid : cgroup_.pids()) {
-    std::ifstream statm("/proc/" + std::to_string(pid) + "/statm");
-    std::uint64_t size = 0;
-    std::uint64_t resident = 0;
-    if (statm >> size >> resident) pages += resident;
-  }
-  return pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  std::uint64_t bytes = 0;
+  for (const pid_t pid : cgroup_.pids()) bytes += lifeboat::resident_bytes(pid);
+  return bytes;
 }
 
 Result<std::string> Container::output(std::uint64_t offset) const {

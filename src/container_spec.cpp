@@ -15,22 +15,6 @@ namespace {
 
 constexpr std::size_t kListMax = 1024;
 
-json::array strings_json(const std::vector<std::string>& list) {
-  json::array out;
-  for (const std::string& item : list) out.emplace_back(item);
-  return out;
-}
-
-Result<std::vector<std::string>> strings_from(const json::array& list, const char* what) {
-  if (list.size() > kListMax) return fail(Errc::kProtocol, std::string(what) + ": too long a list");
-  std::vector<std::string> out;
-  for (const json::value& item : list) {
-    if (!item.is_string()) return fail(Errc::kProtocol, std::string(what) + ": not all are strings");
-    out.emplace_back(item.get_string());
-  }
-  return out;
-}
-
 Result<BindMount> mount_from(const json::value& item) {
   if (!item.is_object()) return fail(Errc::kProtocol, "mounts: not an object");
   BindMount mount;
@@ -79,7 +63,7 @@ json::object to_json(const ContainerSpec& spec) {
   json::object out{{"id", spec.id},
                    {"job", spec.job},
                    {"bundle", spec.bundle},
-                   {"command", strings_json(spec.command)},
+                   {"command", to_array(spec.command)},
                    {"env", std::move(env)},
                    {"cwd", spec.cwd},
                    {"mounts", std::move(mounts)},
@@ -105,8 +89,7 @@ Result<ContainerSpec> container_spec_from(const json::object& object) {
                        return std::islower(c) != 0 || std::isdigit(c) != 0 || c == '-';
                      });
   if (!id_ok) return fail(Errc::kProtocol, "'" + spec.id + "' is no container id");
-  TRY(const json::array* command, get_array(object, "command"));
-  TRY(spec.command, strings_from(*command, "command"));
+  TRY(spec.command, get_strings(object, "command", kListMax));
   TRY(const json::object* env, get_object(object, "env"));
   for (const auto& item : *env) {
     if (!item.value().is_string()) return fail(Errc::kProtocol, "env: not all are strings");

@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include <algorithm>
 #include <map>
@@ -15,6 +17,7 @@ namespace lifeboat {
 namespace {
 
 constexpr std::size_t kMountsMax = 64;
+constexpr std::size_t kWordsMax = 64;  // flags or options of one
 
 struct Flag {
   std::string_view name;
@@ -91,25 +94,15 @@ std::optional<TmpfsMount> parse_line(std::string_view line) {
   return mount;
 }
 
-std::string_view device_of(std::string_view line) {
+constexpr std::size_t kDevice = 2;
+constexpr std::size_t kTarget = 4;
+std::string_view word_of(std::string_view line, std::size_t number) {
   const std::vector<std::string_view> words = split(line, ' ');
-  return words.size() > 2 ? words[2] : std::string_view();
+  return number < words.size() ? words[number] : std::string_view();
 }
 
-json::array strings_json(const std::vector<std::string>& list) {
-  json::array out;
-  for (const std::string& item : list) out.emplace_back(item);
-  return out;
-}
-
-Result<std::vector<std::string>> strings_from(const json::object& object, const char* key) {
-  TRY(const json::array* array, get_array(object, key));
-  std::vector<std::string> out;
-  for (const json::value& item : *array) {
-    if (!item.is_string()) return fail(Errc::kProtocol, std::string(key) + ": not all are strings");
-    out.emplace_back(item.get_string());
-  }
-  return out;
+std::string device_text(dev_t device) {
+  return std::to_string(major(device)) + ":" + std::to_string(minor(device));
 }
 
 Status configure(int context, const TmpfsMount& mount, const std::string& option) {
@@ -127,12 +120,16 @@ Status configure(int context, const TmpfsMount& mount, const std::string& option
 
 std::vector<TmpfsMount> parse_tmpfs_mounts(std::string_view mountinfo) {
   const std::vector<std::string_view> lines = split(mountinfo, '\n');
-  std::map<std::string_view, int> mounted;
-  for (const std::string_view line : lines) ++mounted[device_of(line)];
+  std::map<std::string_view, int> mounted;  // devices, and places: what lies over another hides it
+  for (const std::string_view line : lines) {
+    ++mounted[word_of(line, kDevice)];
+    ++mounted[word_of(line, kTarget)];
+  }
   std::vector<TmpfsMount> mounts;
   for (const std::string_view line : lines) {
     std::optional<TmpfsMount> mount = parse_line(line);
-    if (!mount || mount->target == "/" || !is_known(*mount) || mounted[device_of(line)] > 1) continue;
+    if (!mount || mount->target == "/" || !is_known(*mount)) continue;
+    if (mounted[word_of(line, kDevice)] > 1 || mounted[word_of(line, kTarget)] > 1) continue;
     if (mounts.size() < kMountsMax) mounts.push_back(std::move(*mount));
   }
   return mounts;
@@ -150,8 +147,8 @@ json::array to_json(const std::vector<TmpfsMount>& mounts) {
   for (const TmpfsMount& mount : mounts) {
     out.push_back(json::object{{"target", mount.target},
                                {"source", mount.source},
-                               {"options", strings_json(mount.options)},
-                               {"flags", strings_json(mount.flags)}});
+                               {"options", to_array(mount.options)},
+                               {"flags", to_array(mount.flags)}});
   }
   return out;
 }
@@ -165,8 +162,8 @@ Result<std::vector<TmpfsMount>> tmpfs_mounts_from(const json::array& array) {
     TmpfsMount mount;
     TRY(mount.target, get_string(object, "target"));
     TRY(mount.source, get_string(object, "source"));
-    TRY(mount.options, strings_from(object, "options"));
-    TRY(mount.flags, strings_from(object, "flags"));
+    TRY(mount.options, get_strings(object, "options", kWordsMax));
+    TRY(mount.flags, get_strings(object, "flags", kWordsMax));
     if (mount.target.size() < 2 || mount.target.front() != '/' || !is_known(mount)) {
       return fail(Errc::kProtocol, "tmpfs: '" + mount.target + "' is none that can be made here");
     }
@@ -182,6 +179,11 @@ Result<Fd> open_tmpfs(pid_t pid, const TmpfsMount& mount) {
     if (!root) return fail_errno("open the tmpfs at " + mount.target + " in the container");
     return {};
   }));
+  struct stat info {};
+  if (::fstat(root.get(), &info) != 0) return fail_errno("look at the tmpfs at " + mount.target);
+  if (device_text(info.st_dev) != mount.device) {
+    return fail(Errc::kRefused, "the tmpfs at " + mount.target + " in the container lies under another mount");
+  }
   return root;
 }
 

@@ -30,7 +30,7 @@ struct TmpfsMount {
 };
 
 // The tmpfs mounts in the text of /proc/PID/mountinfo that can be made again elsewhere: whole ones,
-// mounted once, writable, with options that we know. Whatever else there is remains CRIU's.
+// mounted once, alone at their place, writable, with options that we know. Whatever else there is remains CRIU's.
 std::vector<TmpfsMount> parse_tmpfs_mounts(std::string_view mountinfo);
 Result<std::vector<TmpfsMount>> tmpfs_mounts(pid_t pid);
 
@@ -38,7 +38,7 @@ json::array to_json(const std::vector<TmpfsMount>& mounts);  // without the devi
 // kProtocol for what parse_tmpfs_mounts() would not have given.
 Result<std::vector<TmpfsMount>> tmpfs_mounts_from(const json::array& array);
 
-// The root directory of one that `pid` has mounted; what is mounted below does not hide what is in it.
+// kRefused when a mount further up hides it. The root directory of one that `pid` has mounted; what is mounted below does not hide what is in it.
 Result<Fd> open_tmpfs(pid_t pid, const TmpfsMount& mount);
 // The root directory of a new one, empty. It is mounted nowhere (attach_mount_in() does that) and goes
 // with the last descriptor and mount.

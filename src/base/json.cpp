@@ -49,6 +49,24 @@ Result<const json::object*> get_object(const json::object& object, std::string_v
   return &value->get_object();
 }
 
+Result<std::vector<std::string>> get_strings(const json::object& object, std::string_view key,
+                                             std::size_t max) {
+  TRY(const json::array* list, get_array(object, key));
+  if (list->size() > max) return fail(Errc::kProtocol, std::string(key) + ": too long a list");
+  std::vector<std::string> strings;
+  for (const json::value& item : *list) {
+    if (!item.is_string()) return fail(Errc::kProtocol, std::string(key) + ": not all are strings");
+    strings.emplace_back(item.get_string());
+  }
+  return strings;
+}
+
+json::array to_array(const std::vector<std::string>& strings) {
+  json::array list;
+  for (const std::string& item : strings) list.emplace_back(item);
+  return list;
+}
+
 std::string string_or(const json::object& object, std::string_view key, std::string fallback) {
   const json::value* value = object.if_contains(json::string_view(key.data(), key.size()));
   if (value == nullptr || !value->is_string()) return fallback;

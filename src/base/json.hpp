@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.hpp"
 
@@ -20,6 +21,11 @@ Result<std::string> get_string(const json::object& object, std::string_view key)
 Result<std::uint64_t> get_u64(const json::object& object, std::string_view key);
 Result<const json::array*> get_array(const json::object& object, std::string_view key);
 Result<const json::object*> get_object(const json::object& object, std::string_view key);
+
+// Its items, all strings, at most `max` of them.
+Result<std::vector<std::string>> get_strings(const json::object& object, std::string_view key,
+                                             std::size_t max);
+[[nodiscard]] json::array to_array(const std::vector<std::string>& strings);
 
 // Optional members: the default when absent or of another type.
 std::string string_or(const json::object& object, std::string_view key, std::string fallback = "");

@@ -110,6 +110,9 @@ bool is_traced(pid_t pid);
 // zombies since the last call; whoever waits for a child of its own does so much sooner.
 void reap_strangers();
 
+// Memory of a process that is there, in bytes; 0 when there is no such process.
+std::uint64_t resident_bytes(pid_t pid);
+
 // Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat): with the pid it
 // names a process for good. 0 when there is no such process.
 std::uint64_t process_start_time(pid_t pid);

@@ -56,8 +56,8 @@ void show_prediction(const json::object& answer, const Moving& moving) {
             << " MB/s are rewritten\n  predicted: downtime "
             << fixed(number_or(answer, "downtime_ms"), 0) << " ms, total "
             << fixed(number_or(answer, "total_ms"), 0) << " ms\n";
-  if (number_or(answer, "layer_files") > 0) {
-    std::cout << "  with its writable layer: " << mib(answer, "layer_bytes") << " in "
+  if (number_or(answer, "layer_bytes") > 0) {
+    std::cout << "  with its writable files: " << mib(answer, "layer_bytes") << " in "
               << fixed(number_or(answer, "layer_files"), 0) << " files\n";
   }
 }

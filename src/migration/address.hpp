@@ -114,7 +114,7 @@ class ContainerNet {
   // `limit` at most; returns the number of the first that is still to be given. 3 microseconds each.
   std::size_t deliver(const HeldFrames& held, std::size_t first, std::chrono::microseconds limit);
 
-  // Its TCP connections, and whom its kernel knows on the fabrics. Each 0.5 ms.
+  // Its TCP connections (0.5 ms), and whom its kernel knows on the fabrics.
   Result<std::vector<TcpSocket>> tcp_sockets();
   Result<std::vector<Neighbour>> neighbours();
   // Tells a new namespace whom the old one knew: without that the first word of a restored connection

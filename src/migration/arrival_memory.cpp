@@ -1,9 +1,8 @@
 #include "migration/arrival_memory.hpp"
 
 #include <filesystem>
-#include <fstream>
 
-#include "criu_glue/memory.hpp"
+#include "base/process.hpp"
 
 namespace lifeboat {
 
@@ -11,14 +10,6 @@ namespace {
 
 // Images are pages plus little else; and a container may have grown since it made the offer.
 constexpr std::uint64_t kSlackBytes = 256U << 20;
-
-std::uint64_t resident_of(pid_t pid) {
-  std::ifstream statm("/proc/" + std::to_string(pid) + "/statm");
-  std::uint64_t size = 0;
-  std::uint64_t resident = 0;
-  statm >> size >> resident;
-  return resident * kPageBytes;
-}
 
 std::uint64_t bytes_in(const std::string& directory) {
   std::uint64_t bytes = 0;
@@ -44,7 +35,7 @@ std::function<std::uint64_t()> arrival_memory_counter(std::weak_ptr<Container> c
                                                       pid_t pager, std::string images) {
   return [container = std::move(container), pager, images = std::move(images)] {
     std::uint64_t bytes = bytes_in(images);
-    if (pager > 0) bytes += resident_of(pager);
+    if (pager > 0) bytes += resident_bytes(pager);
     if (const auto alive = container.lock()) bytes += alive->resident_bytes();
     return bytes;
   };

@@ -2,7 +2,7 @@
 // share it, and their sum never exceeds it.
 //
 // One that has nothing to send keeps its rate until it has: with next to none it would begin to send
-// by that, for some 20 ms at 64 KiB/s, since the kernel raises a rate only with an acknowledgement.
+// by that.
 #pragma once
 
 #include <cstdint>

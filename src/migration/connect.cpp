@@ -98,7 +98,8 @@ awaitable<Result<Connected>> connect(Node& node, Move move) {
                      {"spec", to_json(move.container->spec())},
                      {"resident_bytes", move.container->resident_bytes()},
                      {"tmpfs", to_json(layers->tmpfs())},
-                     {"layer_bytes", layers->bytes()},
+                     {"layer_bytes", layers->upper_bytes()},
+                     {"tmpfs_bytes", layers->tmpfs_bytes()},
                      {"pages", move.report->mode != MigrationMode::kCriuImages},
                      {"post_copy", is_post_copy(move.report->mode)},
                      {"facts", to_json(node.facts())}};

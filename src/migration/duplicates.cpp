@@ -6,9 +6,7 @@
 namespace lifeboat {
 
 DuplicateIndex::DuplicateIndex(std::size_t slots)
-    : size_(static_cast<std::uint32_t>(std::bit_ceil(std::max<std::size_t>(slots, 1)))) {
-  start();
-}
+    : size_(static_cast<std::uint32_t>(std::bit_ceil(std::max<std::size_t>(slots, 1)))) {}
 
 std::uint32_t DuplicateIndex::slot_of(const PageHash& hash) const {
   return static_cast<std::uint32_t>(hash.low) & (size_ - 1);

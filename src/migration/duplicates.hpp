@@ -25,7 +25,7 @@ class DuplicateIndex {
   using PagePlace = page_stream::PagePlace;
 
   // Each slot takes 44 bytes; their number is rounded up to a power of two.
-  static constexpr std::size_t kSlots = 1U << 17;  // 5.5 MiB, for 512 MiB of pages
+  static constexpr std::size_t kSlots = 1U << 17;  // 5.5 MiB, for 512 MiB of pages; from the first page on
   explicit DuplicateIndex(std::size_t slots = kSlots);
 
   // The page at `place`, with this content, is next. Where the target has the same; nothing: it has
@@ -62,7 +62,7 @@ class DuplicateIndex {
   void pause();
 
   std::uint32_t size_;
-  std::vector<Slot> slots_;            // by content; empty while it does not look
+  std::vector<Slot> slots_;            // by content; empty while it does not look, and at first
   std::vector<std::uint32_t> buckets_;  // by place: first slot
   std::uint64_t seen_ = 0;             // in this window or pause
   std::uint64_t hits_ = 0;

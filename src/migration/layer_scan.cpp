@@ -16,14 +16,22 @@
 
 namespace lifeboat {
 
-namespace {
-
-// File times have the granularity of the timer tick, 10 ms at most; doubled.
-constexpr std::int64_t kTickNs = 20'000'000;
-
 std::int64_t nanoseconds(const timespec& time) {
   return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
+
+bool is_gone(int error) { return error == ENOENT || error == ENOTDIR || error == ELOOP; }
+
+std::string parent_of(const std::string& path) {
+  const auto slash = path.rfind('/');
+  return slash == std::string::npos ? "" : path.substr(0, slash);
+}
+
+std::string name_of(const std::string& path) {
+  return path.empty() ? "." : path.substr(path.rfind('/') + 1);
+}
+
+namespace {
 
 LayerEntry entry_from(std::string path, const struct stat& info) {
   LayerEntry entry;
@@ -43,9 +51,6 @@ LayerEntry entry_from(std::string path, const struct stat& info) {
 }
 
 using Directory = std::unique_ptr<DIR, int (*)(DIR*)>;
-
-// Vanished, or replaced by something else, since its name was read.
-bool is_gone(int error) { return error == ENOENT || error == ENOTDIR || error == ELOOP; }
 
 // Adds what is in the directory of `entries[at]`; appends the directories among it to `open`.
 Status list_directory(int root, LayerListing& listing, std::size_t at, std::vector<std::size_t>& open) {
@@ -123,12 +128,13 @@ Result<LayerListing> list_layer(int root) {
 void add_mapped_files(const std::string& maps, MappedFiles& files) {
   std::istringstream lines(maps);
   for (std::string line; std::getline(lines, line);) {
-    // "7f00-7f10 rw-s 00000000 08:01 1234    /path (deleted)"
+    // "7f00-7f10 rw-s 00000000 08:01 1234    /path (deleted)"; nearly all are private.
+    const auto space = line.find(' ');
+    if (space == std::string::npos || line.compare(std::min(space + 4, line.size()), 2, "s ") != 0) continue;
     std::istringstream words(line);
     std::string range, permissions, offset, device;
     std::uint64_t inode = 0;
     if (!(words >> range >> permissions >> offset >> device >> inode) || inode == 0) continue;
-    if (permissions.size() != 4 || permissions[3] != 's') continue;
     files.inodes.insert(inode);
     const auto at = line.find('/');
     if (at == std::string::npos) continue;
@@ -160,7 +166,7 @@ bool is_unchanged(const LayerEntry& before, const LayerEntry& after, std::int64_
   return before.mode == after.mode && before.uid == after.uid && before.gid == after.gid &&
          before.rdev == after.rdev && before.inode == after.inode && before.size == after.size &&
          before.mtime_ns == after.mtime_ns && before.ctime_ns == after.ctime_ns &&
-         after.ctime_ns < looked_at_ns - kTickNs;
+         after.ctime_ns < looked_at_ns - kLayerTickNs;
 }
 
 // Of every inode with several names, the one through which it is sent: one that the target has, if

@@ -25,6 +25,16 @@ inline constexpr std::size_t kLayerEntriesMax = 1'000'000;
 inline constexpr std::size_t kLayerPathMax = 4000;  // bytes; the kernel's own limit is 4095
 inline constexpr std::size_t kLayerDepthMax = 256;
 
+// File times have the granularity of the timer tick, 10 ms at most; doubled.
+inline constexpr std::int64_t kLayerTickNs = 20'000'000;
+
+[[nodiscard]] std::int64_t nanoseconds(const timespec& time);
+// Of errno: what had this name has vanished, or been replaced by something else.
+[[nodiscard]] bool is_gone(int error);
+// "a/b/c" -> "a/b" and "c"; "" for the root, whose own name is ".".
+[[nodiscard]] std::string parent_of(const std::string& path);
+[[nodiscard]] std::string name_of(const std::string& path);
+
 struct LayerEntry {
   std::string path;  // below the layer's root, which is ""
   mode_t mode = 0;   // with the type

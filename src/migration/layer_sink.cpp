@@ -44,11 +44,6 @@ bool is_good_path(const std::string& path) {
   return true;
 }
 
-std::string parent_of(const std::string& path) {
-  const auto slash = path.rfind('/');
-  return slash == std::string::npos ? "" : path.substr(0, slash);
-}
-
 timespec time_from(std::int64_t ns) {
   timespec time{};
   time.tv_sec = ns / 1'000'000'000;
@@ -140,8 +135,7 @@ Result<std::string> LayerSink::in_parent(const std::string& path) {
     if (!parent_) return cannot("open the directory of", path);
     parent_path_ = parent;
   }
-  const std::string name = path.empty() ? "." : path.substr(path.rfind('/') + 1);
-  return "/proc/self/fd/" + std::to_string(parent_.get()) + "/" + name;
+  return "/proc/self/fd/" + std::to_string(parent_.get()) + "/" + name_of(path);
 }
 
 Status LayerSink::remove(const std::string& path) {
@@ -309,10 +303,9 @@ Status LayerSink::link(const std::string& path, const std::string& existing) {
   const Fd from = open_beneath(root_.get(), parent_of(existing), O_PATH | O_DIRECTORY);
   if (!from) return cannot("open the directory of", existing);
   TRY(const std::string name, in_parent(path));
-  const std::string old = existing.substr(existing.rfind('/') + 1);
   if (++entries_ > kLayerEntriesMax) return bad("more files than are allowed");
   touched_.insert(parent_of(path));
-  if (::linkat(from.get(), old.c_str(), AT_FDCWD, name.c_str(), 0) != 0) return cannot("link", path);
+  if (::linkat(from.get(), name_of(existing).c_str(), AT_FDCWD, name.c_str(), 0) != 0) return cannot("link", path);
   return {};
 }
 

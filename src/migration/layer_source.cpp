@@ -34,8 +34,6 @@ void put(std::vector<unsigned char>& out, const std::string& text) {
   out.insert(out.end(), text.begin(), text.end());
 }
 
-bool is_gone(int error) { return error == ENOENT || error == ENOTDIR || error == ELOOP; }
-
 // By these this node's overlay knows where something came from; elsewhere they mean nothing.
 bool stays_here(const std::string& attribute) {
   for (const char* name : {"origin", "impure", "nlink", "upper", "uuid", "metacopy", "protattr"}) {
@@ -85,15 +83,6 @@ Result<std::string> read_target(const std::string& path, const std::string& show
   return target;
 }
 
-std::string parent_of(const std::string& path) {
-  const auto slash = path.rfind('/');
-  return slash == std::string::npos ? "" : path.substr(0, slash);
-}
-
-std::string name_of(const std::string& path) {
-  return path.empty() ? "." : path.substr(path.rfind('/') + 1);
-}
-
 }  // namespace
 
 Result<LayerSource> LayerSource::open(const std::string& upper, std::uint64_t bytes_max) {
@@ -127,7 +116,6 @@ Status LayerSource::begin(const MappedFiles& mapped) {
 }
 
 Status LayerSource::begin_rest() {
-  constexpr std::int64_t kTickNs = 20'000'000;
   for (const LayerEntry& entry : before_.entries) {
     if (!S_ISDIR(entry.mode)) continue;
     struct stat info {};
@@ -135,8 +123,8 @@ Status LayerSource::begin_rest() {
     if (::fstatat(root_.get(), name, &info, AT_SYMLINK_NOFOLLOW) != 0) {
       return fail_errno("look at /" + entry.path);
     }
-    const std::int64_t ctime = std::int64_t{info.st_ctim.tv_sec} * 1'000'000'000 + info.st_ctim.tv_nsec;
-    if (ctime != entry.ctime_ns || ctime >= before_.started_ns - kTickNs) return begin(mapped_);
+    const std::int64_t ctime = nanoseconds(info.st_ctim);
+    if (ctime != entry.ctime_ns || ctime >= before_.started_ns - kLayerTickNs) return begin(mapped_);
   }
   passing_ = false;
   return {};

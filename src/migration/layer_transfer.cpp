@@ -24,7 +24,6 @@ Error with_name(const Error& error, const std::string& id) {
 
 awaitable<Status> send_payload(Link& link, const std::vector<unsigned char>& payload,
                                Milliseconds idle) {
-  if (payload.empty()) co_return Status{};
   co_return co_await link.send_bytes(Kind::kLayer, payload.data(), payload.size(), idle);
 }
 
@@ -77,7 +76,7 @@ Status LayerSender::look() {
   for (std::size_t i = 0; i < sources_.size(); ++i) {
     TRY(const LayerListing listing, sources_[i].look());
     files_ += listing.files;
-    if (i < own) bytes_ += listing.allocated;  // tmpfs counts as memory
+    (i < own ? upper_bytes_ : tmpfs_bytes_) += listing.allocated;
   }
   return {};
 }
@@ -104,33 +103,35 @@ Status LayerSender::check_mounts() const {
 }
 
 // Reads the next payload while the last one is on its way.
-awaitable<Status> LayerSender::send(Link& link, LayerSource& source, bool running, Milliseconds idle) {
+awaitable<Status> LayerSender::send(Link& link, LayerSource& source, Payload payload, bool running,
+                                    Milliseconds idle) {
   using namespace asio::experimental::awaitable_operators;
-  std::vector<unsigned char> payload;
-  std::vector<unsigned char> next;
+  Payload next;
   const std::function<Status()> fill = [&] { return source.fill(next, running); };
-  CO_CHECK_OK(fill());  // nearly always there is nothing to send
-  while (!next.empty()) {
-    std::swap(payload, next);
+  while (!payload.empty()) {
     auto [sent, filled] = co_await (send_payload(link, payload, idle) && run_blocking(pool_, fill));
     CO_CHECK_OK(filled);
     CO_CHECK_OK(sent);
+    std::swap(payload, next);
   }
   co_return Status{};
 }
 
 awaitable<Status> LayerSender::pass(Link& link, LayerPass kind, Milliseconds idle) {
-  std::function<Status()> begin = [this, kind]() -> Status {
+  const bool running = kind == LayerPass::kRunning;
+  std::vector<Payload> first(sources_.size());  // of each layer; nearly always there is nothing to send
+  std::function<Status()> begin = [this, kind, running, &first]() -> Status {
     if (kind == LayerPass::kFrozen) CHECK_OK(check_mounts());
     const MappedFiles mapped = kind == LayerPass::kRest ? MappedFiles() : mapped_files();
-    for (LayerSource& source : sources_) {
-      CHECK_OK(kind == LayerPass::kRest ? source.begin_rest() : source.begin(mapped));
+    for (std::size_t i = 0; i < sources_.size(); ++i) {
+      CHECK_OK(kind == LayerPass::kRest ? sources_[i].begin_rest() : sources_[i].begin(mapped));
+      CHECK_OK(sources_[i].fill(first[i], running));
     }
     return {};
   };
   CO_CHECK_OK(co_await run_blocking(pool_, std::move(begin)));
   for (std::size_t i = 0; i < sources_.size(); ++i) {
-    CO_CHECK_OK(co_await send(link, sources_[i], kind == LayerPass::kRunning, idle));
+    CO_CHECK_OK(co_await send(link, sources_[i], std::move(first[i]), running, idle));
     json::object end{{"layer", i}, {"pass", kPassNames[static_cast<int>(kind)]}};
     CO_CHECK_OK(co_await link.send(Kind::kLayerEnd, std::move(end), idle));
   }

@@ -26,7 +26,9 @@ class LayerSender {
 
   [[nodiscard]] const std::vector<TmpfsMount>& tmpfs() const { return tmpfs_; }
   [[nodiscard]] std::uint64_t files() const { return files_; }
-  [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+  // On a disk, and in memory: no process's memory tells of a tmpfs.
+  [[nodiscard]] std::uint64_t upper_bytes() const { return upper_bytes_; }
+  [[nodiscard]] std::uint64_t tmpfs_bytes() const { return tmpfs_bytes_; }
 
   // A pass while the container runs.
   awaitable<Status> send_running(Link& link, LayerReport& report, Milliseconds idle);
@@ -36,13 +38,16 @@ class LayerSender {
   awaitable<Status> send_rest(Link& link, LayerReport& report, Milliseconds idle);
 
  private:
+  using Payload = std::vector<unsigned char>;
+
   explicit LayerSender(const Container& container) : container_(&container) {}
   Status add_layers();
   Status look();
   [[nodiscard]] MappedFiles mapped_files() const;
   Status check_mounts() const;
   awaitable<Status> pass(Link& link, LayerPass kind, Milliseconds idle);
-  awaitable<Status> send(Link& link, LayerSource& source, bool running, Milliseconds idle);
+  awaitable<Status> send(Link& link, LayerSource& source, Payload payload, bool running,
+                         Milliseconds idle);
   [[nodiscard]] std::uint64_t sent() const;
   [[nodiscard]] std::uint64_t files_now() const;
 
@@ -50,7 +55,8 @@ class LayerSender {
   std::vector<TmpfsMount> tmpfs_;
   std::vector<LayerSource> sources_;
   std::uint64_t files_ = 0;
-  std::uint64_t bytes_ = 0;
+  std::uint64_t upper_bytes_ = 0;
+  std::uint64_t tmpfs_bytes_ = 0;
   asio::thread_pool pool_{1};  // last: its thread ends first
 };
 

@@ -8,6 +8,7 @@ namespace lifeboat {
 
 namespace {
 
+constexpr std::size_t kConnectionsMax = 1U << 20;
 constexpr std::size_t kNeighboursMax = 16'384;
 
 Result<Neighbour> neighbour_from(const json::value& item) {
@@ -32,9 +33,7 @@ std::vector<std::string> missing_connections(const NetworkState& before, Contain
 }  // namespace
 
 void add_to(json::object& body, const NetworkState& state) {
-  json::array established;
-  for (const std::string& line : state.established) established.emplace_back(line);
-  body["established"] = std::move(established);
+  body["established"] = to_array(state.established);
   json::array neighbours;
   for (const Neighbour& one : state.neighbours) {
     neighbours.push_back(
@@ -45,11 +44,7 @@ void add_to(json::object& body, const NetworkState& state) {
 
 Result<NetworkState> network_state_from(const json::object& body) {
   NetworkState state;
-  TRY(const json::array* established, get_array(body, "established"));
-  for (const json::value& item : *established) {
-    if (!item.is_string()) return fail(Errc::kProtocol, "established: not all are strings");
-    state.established.emplace_back(item.get_string());
-  }
+  TRY(state.established, get_strings(body, "established", kConnectionsMax));
   std::sort(state.established.begin(), state.established.end());
   TRY(const json::array* neighbours, get_array(body, "neighbours"));
   if (neighbours->size() > kNeighboursMax) return fail(Errc::kProtocol, "neighbours: too many");

@@ -65,12 +65,12 @@ struct PageReceiver::Record {
 };
 
 PageReceiver::PageReceiver(int socket, PageStore& store, unsigned shard, unsigned shards,
-                           Arrived arrived)
+                           Draining draining)
     : socket_(socket),
       store_(&store),
       shard_(shard),
       shards_(shards),
-      arrived_(std::move(arrived)),
+      draining_(std::move(draining)),
       input_(std::make_unique<Input>(socket)),
       decompressor_(std::make_unique<Decompressor>()) {}
 
@@ -123,27 +123,42 @@ Status PageReceiver::take_pages(const Record& record) {
   if (!pages || shard_of(header.pid, header.address, shards_) != shard_) {
     return fail(Errc::kProtocol, "a page record that does not belong on this connection");
   }
+  if (draining_.has_begun && draining_.has_begun()) return take_late(record);
   if (header.kind == Kind::kZero) {
     if (!is_intact(record.bytes, 0)) return damaged();
-    CHECK_OK(store_->mark_zero(header.pid, header.address, header.pages));
-    if (arrived_) arrived_({header.pid, header.pages, header.address}, nullptr);
-    return {};
+    return store_->mark_zero(header.pid, header.address, header.pages);
   }
   TRY(unsigned char* const place, store_->place(header.pid, header.address, header.pages));
   if (header.kind == Kind::kCopy) {
     CHECK_OK(take_copies(record, place));
-  } else if (header.encoding == Encoding::kRaw) {
-    CHECK_OK(take_data(record, place));
   } else {
-    CHECK_OK(take_packed(record, place));
+    CHECK_OK(take_data(record, place));
   }
   store_->mark_data(header.pid, header.address, header.pages);
-  if (arrived_) arrived_({header.pid, header.pages, header.address}, place);
+  return {};
+}
+
+Status PageReceiver::take_late(const Record& record) {
+  const RecordHeader& header = record.header;
+  const RemotePages pages{header.pid, header.pages, header.address};
+  if (header.kind == Kind::kZero) {
+    if (!is_intact(record.bytes, 0)) return damaged();
+    draining_.arrived(pages, nullptr, nullptr);
+    return {};
+  }
+  if (header.kind == Kind::kCopy) {
+    return fail(Errc::kProtocol, "a page is said to be the same as one that has been given back");
+  }
+  TRY(unsigned char* const place, store_->place(header.pid, header.address, header.pages));
+  late_.resize(kRunPagesMax * kPageBytes);
+  CHECK_OK(take_data(record, late_.data()));
+  draining_.arrived(pages, late_.data(), place);
   return {};
 }
 
 Status PageReceiver::take_data(const Record& record, unsigned char* place) {
   const RecordHeader& header = record.header;
+  if (header.encoding != Encoding::kRaw) return take_packed(record, place);
   CHECK_OK(input_->read_all(place, header.length));
   if (!is_intact(record.bytes, content_hash(place, header.pages))) return damaged();
   return {};

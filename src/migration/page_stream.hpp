@@ -36,7 +36,7 @@
 // checked against the pages as they were read. Anything wrong is kProtocol and ends the connection.
 //
 // Memory: a PageSender takes 1.1 MiB for a batch, 5.5 MiB while it looks for duplicates and 1.5 MiB
-// once it compresses; a PageReceiver 0.6 MiB, 0.8 MiB once it unpacks Zstandard. Besides that there
+// once it compresses; a PageReceiver 0.6 MiB, 0.8 MiB once it unpacks Zstandard, 0.5 MiB more while draining. Besides that there
 // are the sockets' own buffers (net.ipv4.tcp_wmem, tcp_rmem) and the stores (page_store.hpp).
 #pragma once
 
@@ -132,9 +132,15 @@ class PageSender {
 // the store's limit does not allow.
 class PageReceiver {
  public:
-  // Called after each record: where the pages are in the store, null for zeros.
-  using Arrived = std::function<void(const RemotePages& pages, unsigned char* bytes)>;
-  PageReceiver(int socket, PageStore& store, unsigned shard, unsigned shards, Arrived arrived = {});
+  // In post-copy, once it is known which pages there are: the container may run, and memory of the store
+  // is given back while pages arrive, perhaps a second time. So they come to the receiver's own memory
+  // first, and only what is lacked goes to the store. This stage takes no Copy records.
+  struct Draining {
+    std::function<bool()> has_begun;
+    // `bytes` last until this returns, null for zeros; `place` is theirs in the store.
+    std::function<void(const RemotePages& pages, const unsigned char* bytes, unsigned char* place)> arrived;
+  };
+  PageReceiver(int socket, PageStore& store, unsigned shard, unsigned shards, Draining draining = {});
   ~PageReceiver();
   Status run();
 
@@ -142,6 +148,7 @@ class PageReceiver {
   class Input;
   struct Record;
   Status take_pages(const Record& record);
+  Status take_late(const Record& record);
   Status take_data(const Record& record, unsigned char* place);
   Status take_packed(const Record& record, unsigned char* place);
   Status take_copies(const Record& record, unsigned char* place);
@@ -153,10 +160,11 @@ class PageReceiver {
   PageStore* store_;
   unsigned shard_;
   unsigned shards_;
-  Arrived arrived_;
+  Draining draining_;
   std::unique_ptr<Input> input_;
   std::unique_ptr<class Decompressor> decompressor_;
   std::vector<unsigned char> packed_;
+  std::vector<unsigned char> late_;  // pages that arrive while draining
 };
 
 // Want, Lack and LackEnd, which go from the target to the source.

@@ -124,9 +124,7 @@ awaitable<Result<PreCopied>> pre_copy(Node& node, Connected peer) {
       co_await (PreparedDump::prepare(std::move(request)) && send_while_running(node, peer));
   CO_CHECK_OK(sent);
   report.phase = "prepare";  // until its turn to freeze has come
-  if (!dump) {
-    co_return tl::unexpected<Error>(dump.error());
-  }
+  if (!dump) co_return tl::unexpected<Error>(dump.error());
   PreCopied result{std::move(peer), std::make_unique<ImageDirectory>(std::move(images)),
                    std::move(*dump)};
   co_return result;
@@ -151,7 +149,8 @@ awaitable<Result<json::object>> watch_and_predict(Node& node, Move move, Migrati
   const double rest_ms = std::min(dirty_bytes * interval_s, bytes) / rate * 1000;
   const bool live = mode == MigrationMode::kPreCopy;
   const double downtime_ms = live ? kFixedLiveMs + rest_ms : stopped_ms;
-  const std::uint64_t layer_bytes = connected.layers->bytes();
+  const std::uint64_t layer_bytes =
+      connected.layers->upper_bytes() + connected.layers->tmpfs_bytes();
   const double running_ms = (live ? (bytes + dirty_bytes) / rate * 1000 : 0) +
                             static_cast<double>(layer_bytes) / rate * 1000;
   json::object answer{{"container", container->spec().id}, {"fabric", fabric},

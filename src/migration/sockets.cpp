@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <set>
 #include <utility>
 
 namespace lifeboat {
@@ -86,18 +85,6 @@ std::vector<std::string> keepalive_risks(const std::vector<TcpSocket>& sockets) 
                     " ms: a freeze longer than its probes last ends it");
   }
   return risks;
-}
-
-std::vector<TcpSocket> lost_connections(const std::vector<TcpSocket>& before,
-                                        const std::vector<TcpSocket>& after) {
-  std::set<std::pair<TcpEnd, TcpEnd>> present;
-  for (const TcpSocket& socket : after) present.emplace(socket.local, socket.remote);
-  std::vector<TcpSocket> lost;
-  for (const TcpSocket& socket : before) {
-    if (socket.state != TcpState::kEstablished) continue;
-    if (!present.contains({socket.local, socket.remote})) lost.push_back(socket);
-  }
-  return lost;
 }
 
 std::vector<std::string> established_pairs(const std::vector<TcpSocket>& sockets) {

@@ -2,8 +2,8 @@
 // migration (will a connection die of the freeze?) and after it (did one?).
 //
 // The source is the kernel's socket diagnosis over netlink (as `ss`): it lists one namespace's sockets
-// in 0.5 ms, where reading /proc/PID/net/tcp and tcp6 takes 9 to 20 (measured; both go through the
-// hash table of the whole machine, /proc twice for each file).
+// in 0.5 ms, where reading /proc/PID/net/tcp and tcp6 takes 9 (measured; both go through the hash
+// table of the whole machine, /proc twice for each file).
 // Its limit: the kernel shows one timer per socket, and a retransmission hides an armed keepalive.
 // So keepalive_risks() can miss a busy connection; look when the container is idle or twice.
 //
@@ -79,10 +79,6 @@ struct TcpSocket {
 // whoever set keepalive on one side usually set it on the other, whose kernel resets the
 // connection after a few unanswered probes. One sentence each.
 [[nodiscard]] std::vector<std::string> keepalive_risks(const std::vector<TcpSocket>& sockets);
-
-// Established before, not even closing after: reset, timed out or not restored.
-[[nodiscard]] std::vector<TcpSocket> lost_connections(const std::vector<TcpSocket>& before,
-                                                      const std::vector<TcpSocket>& after);
 
 // The ESTABLISHED ones, each as to_string() writes it, sorted: what two nodes compare.
 [[nodiscard]] std::vector<std::string> established_pairs(const std::vector<TcpSocket>& sockets);

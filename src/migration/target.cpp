@@ -108,56 +108,70 @@ bool flag(const json::object& body, const char* name) {
   return value != nullptr && value->is_bool() && value->get_bool();
 }
 
-StepResult<Prepared> prepare(Node& node, const json::object& offer, bool pages) {
+// What a source says of the container that it wants to send.
+struct Offer {
+  std::string migration;
+  std::string source;
+  std::uint64_t memory_bytes = 0;  // of its processes and tmpfs mounts
+  std::uint64_t layer_bytes = 0;
+  std::vector<TmpfsMount> tmpfs;
+  NodeFacts facts;
+  ContainerSpec spec;
+  bool pages = false;      // memory comes by page connections
+  bool post_copy = false;  // some of it after the commit
+};
+
+Result<Offer> offer_from(const json::object& body) {
+  Offer offer;
+  TRY(offer.migration, get_string(body, "migration"));
+  TRY(offer.source, get_string(body, "source"));
+  TRY(const std::uint64_t resident, get_u64(body, "resident_bytes"));
+  TRY(const json::object* facts, get_object(body, "facts"));
+  TRY(offer.facts, node_facts_from(*facts));
+  TRY(const json::object* spec, get_object(body, "spec"));
+  TRY(offer.spec, container_spec_from(*spec));
+  TRY(const json::array* tmpfs, get_array(body, "tmpfs"));
+  TRY(offer.tmpfs, tmpfs_mounts_from(*tmpfs));
+  TRY(const std::uint64_t tmpfs_bytes, get_u64(body, "tmpfs_bytes"));
+  TRY(offer.layer_bytes, get_u64(body, "layer_bytes"));
+  constexpr std::uint64_t kBytesMax = 1ULL << 50;
+  if (resident > kBytesMax || tmpfs_bytes > kBytesMax) {
+    return fail(Errc::kProtocol, "an offer of more memory than any machine has");
+  }
+  offer.memory_bytes = resident + tmpfs_bytes;
+  offer.pages = flag(body, "pages");
+  offer.post_copy = flag(body, "post_copy");
+  return offer;
+}
+
+StepResult<Prepared> prepare(Node& node, Offer offer) {
   const char* const step = "preflight";
-  auto migration = get_string(offer, "migration");
-  if (!migration) return failed_at(step, migration.error());
-  auto source = get_string(offer, "source");
-  if (!source) return failed_at(step, source.error());
-  auto resident = get_u64(offer, "resident_bytes");
-  if (!resident) return failed_at(step, resident.error());
-  auto facts_json = get_object(offer, "facts");
-  if (!facts_json) return failed_at(step, facts_json.error());
-  auto facts = node_facts_from(**facts_json);
-  if (!facts) return failed_at(step, facts.error());
-  auto spec_json = get_object(offer, "spec");
-  if (!spec_json) return failed_at(step, spec_json.error());
-  auto spec = container_spec_from(**spec_json);
-  if (!spec) return failed_at(step, spec.error());
-
-  auto tmpfs_json = get_array(offer, "tmpfs");
-  if (!tmpfs_json) return failed_at(step, tmpfs_json.error());
-  auto tmpfs = tmpfs_mounts_from(**tmpfs_json);
-  if (!tmpfs) return failed_at(step, tmpfs.error());
-  auto layer_bytes = get_u64(offer, "layer_bytes");
-  if (!layer_bytes) return failed_at(step, layer_bytes.error());
-
-  if (auto ok = check_compatible(*facts, node.facts()); !ok) return failed_at(step, ok.error());
-  if (std::string why = node.why_wait(*migration, *spec); !why.empty()) {
+  if (auto ok = check_compatible(offer.facts, node.facts()); !ok) return failed_at(step, ok.error());
+  if (std::string why = node.why_wait(offer.migration, offer.spec); !why.empty()) {
     return failed_at(kBusyStep, Error(Errc::kConflict, std::move(why)));
   }
-  if (auto ok = node.check_room(*spec, Incoming::kArriving); !ok) return failed_at(step, ok.error());
-  const ArrivalMemory needed = arrival_memory(*resident, pages);
+  if (auto ok = node.check_room(offer.spec, Incoming::kArriving); !ok) return failed_at(step, ok.error());
+  const ArrivalMemory needed = arrival_memory(offer.memory_bytes, offer.pages);
   auto memory = node.arriving_memory().reserve(needed.reserved, memory_available_bytes());
   if (!memory) {
     const bool later = memory.error().code == Errc::kConflict;
     return failed_at(later ? kBusyStep : step, memory.error());
   }
-  auto container = Container::prepare(std::move(*spec), node.config());
+  auto container = Container::prepare(std::move(offer.spec), node.config());
   if (!container) return failed_at(step, container.error());
   std::shared_ptr<Container> shared = std::move(*container);
-  if (auto ok = shared->set_state(ContainerState::kArriving, *migration, *source); !ok) {
+  if (auto ok = shared->set_state(ContainerState::kArriving, offer.migration, offer.source); !ok) {
     return failed_at(step, ok.error());
   }
-  auto images = ImageDirectory::create(node.config().paths.run_dir + "/images", *migration);
+  auto images = ImageDirectory::create(node.config().paths.run_dir + "/images", offer.migration);
   if (!images) return failed_at(step, images.error());
-  auto layers = LayerReceiver::open(*shared, std::move(*tmpfs), *layer_bytes);
+  auto layers = LayerReceiver::open(*shared, std::move(offer.tmpfs), offer.layer_bytes);
   if (!layers) return failed_at(step, layers.error());
   node.add(shared);
-  return Prepared{*migration, *source, Arrival(node, *migration, shared),
+  return Prepared{offer.migration, offer.source, Arrival(node, offer.migration, shared),
                   std::make_unique<ImageDirectory>(std::move(*images)),
                   needed.received_max,
-                  flag(offer, "post_copy"),
+                  offer.post_copy,
                   std::move(*memory),
                   std::nullopt,
                   nullptr,
@@ -338,10 +352,12 @@ awaitable<Result<json::object>> take_over(Node& node, Restored& restored) {
 }
 
 // The whole arrival; an error has undone everything.
-awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& offer) {
+awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& body) {
   const Timeouts& timeouts = node.config().timeouts;
-  const bool pages = flag(offer, "pages");
-  auto prepared = prepare(node, offer, pages);
+  auto offer = offer_from(body);
+  if (!offer) co_return failed_at("preflight", offer.error());
+  const bool pages = offer->pages;
+  auto prepared = prepare(node, std::move(*offer));
   if (!prepared) co_return tl::unexpected<StepError>(prepared.error());
   const std::string migration = prepared->migration;
   if (pages) {

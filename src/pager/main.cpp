@@ -139,9 +139,10 @@ struct Shard {
   Status result;
 
   // Receives on a thread of its own.
-  void start(unsigned number, unsigned count, const PageReceiver::Arrived& arrived) {
-    thread = std::thread([this, number, count, arrived] {
-      result = PageReceiver(socket_.get(), store, number, count, arrived).run();
+  void start(unsigned number, unsigned count, PageReceiver::Draining draining) {
+    thread = std::thread([this, number, count, draining = std::move(draining)] {
+      result = PageReceiver(socket_.get(), store, number, count, draining).run();
+      if (!result) std::cerr << "a page connection ends: " + result.error().message + "\n";
       // Closed, not only shut down: a source in the middle of sending is told at once.
       const std::lock_guard lock(mutex_);
       socket_.reset();
@@ -361,7 +362,7 @@ class Pager {
     } else {
       shards_.push_back(std::make_unique<Shard>(std::move(socket), budget_));
     }
-    shards_[number]->start(static_cast<unsigned>(number), static_cast<unsigned>(count), arrived());
+    shards_[number]->start(static_cast<unsigned>(number), static_cast<unsigned>(count), draining());
     return json::object{};
   }
 
@@ -371,14 +372,17 @@ class Pager {
     } else {
       urgent_ = std::make_unique<Shard>(std::move(socket), budget_);
     }
-    urgent_->start(0, 1, arrived());
+    urgent_->start(0, 1, draining());
     list_absent();
     for (const RemotePages& pages : faults_.wanted()) want(pages);
     return json::object{};
   }
 
-  PageReceiver::Arrived arrived() {
-    return [this](const RemotePages& pages, unsigned char* bytes) { faults_.arrived(pages, bytes); };
+  PageReceiver::Draining draining() {
+    return {[this] { return final_set_.load(); },
+            [this](const RemotePages& pages, const unsigned char* bytes, unsigned char* place) {
+              faults_.arrived(pages, bytes, place);
+            }};
   }
 
   // From the thread that serves faults. Asked again after a lost connection.
@@ -509,7 +513,7 @@ class Pager {
   std::uint64_t later_pages_ = 0;
   bool pushed_ = false;
   bool all_tasks_ = false;  // CRIU has announced every process
-  bool final_set_ = false;
+  std::atomic<bool> final_set_{false};
   bool criu_seen_ = false;
   bool told_done_ = false;
   bool ended_ = false;

@@ -3,10 +3,8 @@
 // the machine is quiet, and state the load.
 //
 //   build/dev/bin/page_bench [--connections N] [--mib N] [--repeat N]
-#include <netinet/in.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -18,6 +16,7 @@
 #include <vector>
 
 #include "migration/page_stream.hpp"
+#include "tests/tcp_pair.hpp"
 
 namespace {
 
@@ -46,24 +45,6 @@ void fill(unsigned char* memory, std::uint64_t bytes, Content content) {
   }
 }
 
-// A connected pair of TCP sockets.
-bool connect_pair(Fd& source, Fd& target) {
-  const Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  auto* const generic = reinterpret_cast<sockaddr*>(&address);
-  if (::bind(listener.get(), generic, size) != 0 || ::listen(listener.get(), 1) != 0 ||
-      ::getsockname(listener.get(), generic, &size) != 0) {
-    return false;
-  }
-  source = Fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (::connect(source.get(), generic, size) != 0) return false;
-  target = Fd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  return target.valid();
-}
-
 double cpu_seconds() {
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
@@ -83,8 +64,8 @@ bool measure(const Options& options, const unsigned char* memory, const char* na
     PageSender::Options sender;
     sender.shard = shard;
     sender.shards = options.connections;
-    Fd source;
-    if (!connect_pair(source, targets[shard])) return false;
+    auto [source, target] = tcp_pair();
+    targets[shard] = std::move(target);
     senders.push_back(std::make_unique<PageSender>(std::move(source), sender));
     stores.push_back(std::make_unique<PageStore>(budget));
   }

@@ -2,7 +2,6 @@
 #include "migration/bandwidth.hpp"
 
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -12,6 +11,7 @@
 #include <thread>
 
 #include "migration/page_stream.hpp"
+#include "tests/tcp_pair.hpp"
 
 namespace lifeboat {
 namespace {
@@ -94,18 +94,8 @@ TEST_F(BandwidthShareTest, AnyThreadAnyTime) {
 // A connection over the loopback, with a receiver: only TCP has a limit.
 struct Connection {
   Connection(unsigned shard, const std::shared_ptr<PageBudget>& budget) : store(budget) {
-    const Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    auto* const generic = reinterpret_cast<sockaddr*>(&address);
-    Fd ours(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    EXPECT_EQ(::bind(listener.get(), generic, size), 0);
-    EXPECT_EQ(::listen(listener.get(), 1), 0);
-    EXPECT_EQ(::getsockname(listener.get(), generic, &size), 0);
-    EXPECT_EQ(::connect(ours.get(), generic, size), 0);
-    theirs = Fd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    auto [ours, other] = tcp_pair();
+    theirs = std::move(other);
     PageSender::Options options;
     options.shard = shard;
     options.shards = 2;

@@ -2,7 +2,6 @@
 #include "migration/page_stream.hpp"
 
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -12,6 +11,8 @@
 #include <cstring>
 #include <random>
 #include <thread>
+
+#include "tests/tcp_pair.hpp"
 
 namespace lifeboat {
 namespace {
@@ -28,27 +29,13 @@ class PageStreamTest : public ::testing::Test {
   }
   void TearDown() override { ::munmap(memory_, kBytes); }
 
-  // A connected pair over the loopback: only TCP has a limit.
-  static void open_tcp(int (&pair)[2]) {
-    const Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    auto* const generic = reinterpret_cast<sockaddr*>(&address);
-    ASSERT_EQ(::bind(listener.get(), generic, size), 0);
-    ASSERT_EQ(::listen(listener.get(), 1), 0);
-    ASSERT_EQ(::getsockname(listener.get(), generic, &size), 0);
-    pair[0] = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    ASSERT_EQ(::connect(pair[0], generic, size), 0);
-    pair[1] = ::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC);
-    ASSERT_GE(pair[1], 0);
-  }
   void open(unsigned shards, CompressionMode compression = CompressionMode::kOff, bool tcp = false) {
     for (unsigned shard = 0; shard < shards; ++shard) {
       int pair[2] = {-1, -1};
       if (tcp) {
-        open_tcp(pair);
+        auto [ours, theirs] = tcp_pair();
+        pair[0] = ours.release();
+        pair[1] = theirs.release();
       } else {
         ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
       }

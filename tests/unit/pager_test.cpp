@@ -49,6 +49,7 @@ class PagerTest : public ::testing::Test {
     }
   }
   void TearDown() override {
+    if (HasFailure()) std::cerr << "pager.log: " << read_file(directory_ / "pager.log").value_or("") << "\n";
     if (restored_ > 0) {
       ::kill(restored_, SIGKILL);
       ::waitpid(restored_, nullptr, 0);

@@ -109,19 +109,6 @@ TEST(KeepaliveRisks, NamesOnlyOpenConnectionsWithTheTimer) {
   EXPECT_TRUE(keepalive_risks({}).empty());
 }
 
-TEST(LostConnections, AreThoseThatVanished) {
-  const auto before = some_sockets();
-  auto after = before;
-  EXPECT_TRUE(lost_connections(before, after).empty());
-  after[2].state = TcpState::kCloseWait;  // the peer closed: that is no loss
-  after.erase(after.begin() + 1);         // this one is
-  after.erase(after.begin());             // a listener is not a connection
-  const auto lost = lost_connections(before, after);
-  ASSERT_EQ(lost.size(), 1u);
-  EXPECT_EQ(lost[0], before[1]);
-  EXPECT_EQ(lost_connections(before, {}).size(), 3u);
-}
-
 TEST(IsInFlight, IsWhatCriuCannotDump) {
   EXPECT_TRUE(is_in_flight(connection(1, TcpState::kSynSent)));
   EXPECT_TRUE(is_in_flight(connection(1, TcpState::kSynReceived)));

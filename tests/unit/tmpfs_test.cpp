@@ -18,6 +18,8 @@ constexpr const char* kMountinfo =
     "411 413 0:82 /part /part rw - tmpfs tmpfs rw\n"
     "412 413 0:83 / /twice rw - tmpfs tmpfs rw\n"
     "415 413 0:83 / /twice2 rw - tmpfs tmpfs rw\n"
+    "420 413 0:88 / /over rw - tmpfs tmpfs rw\n"
+    "421 413 0:89 / /over rw - tmpfs tmpfs rw\n"
     "416 413 0:84 / /readonly ro - tmpfs tmpfs rw\n"
     "417 413 0:85 / /odd rw - tmpfs tmpfs rw,usrquota\n"
     "418 413 0:86 / /sys ro,nosuid - sysfs sysfs ro\n"

@@ -76,6 +76,8 @@ enum class NetPurpose { kStart, kRestore };
 // (when it returns they are gone: the same id can be made again) and drops the namespace.
 class ContainerNet {
  public:
+  static constexpr std::size_t kNeighboursMax = 1024;
+
   static Result<ContainerNet> create(const std::string& container_id,
                                      const std::vector<Endpoint>& endpoints,
                                      const TcpSettings& tcp,
@@ -114,12 +116,14 @@ class ContainerNet {
   // `limit` at most; returns the number of the first that is still to be given. 3 microseconds each.
   std::size_t deliver(const HeldFrames& held, std::size_t first, std::chrono::microseconds limit);
 
-  // Its TCP connections (0.5 ms), and whom its kernel knows on the fabrics.
+  // Its TCP connections (0.5 ms), and whom its kernel knows on the fabrics: kNeighboursMax of them,
+  // since learn() takes 20 microseconds for each, of the downtime.
   Result<std::vector<TcpSocket>> tcp_sockets();
   Result<std::vector<Neighbour>> neighbours();
   // Tells a new namespace whom the old one knew: without that the first word of a restored connection
   // waits for an answer to a question asked while it was unplugged, that is for 85 ms (measured).
-  // Those on fabrics that it does not have are left out; kInvalid: a bad address.
+  // Those on fabrics that it does not have are left out; kInvalid: a bad address; kSystem: the kernel
+  // refused one. The container can do without: it asks again.
   Status learn(const std::vector<Neighbour>& neighbours);
 
   // Gratuitous ARP on every fabric, so that switches, bridges and peers learn the new place. Only
@@ -131,6 +135,9 @@ class ContainerNet {
   // Whether this kernel limits the retransmission pause. Without it peers back off up to 120 s.
   [[nodiscard]] bool has_rto_max() const { return has_rto_max_; }
 
+  // Takes it all away; unplug() first. About 40 ms a fabric: the kernel waits for every user of a link.
+  // Nothing but release() and the destructor may follow.
+  void remove();
   // Gives up ownership and deletes nothing: a daemon shuts down while its containers run on.
   void release();
 
@@ -150,7 +157,6 @@ class ContainerNet {
   Status verify_plugged();
   Status start_hold();
   Status switch_loopback(bool plugged);
-  void remove();
 
   std::string container_id_;
   std::optional<Netlink> node_;   // speaks to the node's namespace

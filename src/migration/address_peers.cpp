@@ -29,7 +29,7 @@ Result<std::vector<Neighbour>> ContainerNet::neighbours() {
   NetlinkRequest list(RTM_GETNEIGH, NLM_F_DUMP);
   list.header(header);
   CHECK_OK(inner_->request(list, "list neighbours", [&](nlmsghdr* message) {
-    if (message->nlmsg_type != RTM_NEWNEIGH) return;
+    if (message->nlmsg_type != RTM_NEWNEIGH || found.size() == kNeighboursMax) return;
     const auto* info = static_cast<const ndmsg*>(nlmsg_data(message));
     const auto port = std::find_if(ports_.begin(), ports_.end(), [&](const Port& p) {
       return p.inner_index == info->ndm_ifindex;

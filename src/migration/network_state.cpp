@@ -9,7 +9,6 @@ namespace lifeboat {
 namespace {
 
 constexpr std::size_t kConnectionsMax = 1U << 20;
-constexpr std::size_t kNeighboursMax = 16'384;
 
 Result<Neighbour> neighbour_from(const json::value& item) {
   if (!item.is_object()) return fail(Errc::kProtocol, "neighbours: not an object");
@@ -47,7 +46,9 @@ Result<NetworkState> network_state_from(const json::object& body) {
   TRY(state.established, get_strings(body, "established", kConnectionsMax));
   std::sort(state.established.begin(), state.established.end());
   TRY(const json::array* neighbours, get_array(body, "neighbours"));
-  if (neighbours->size() > kNeighboursMax) return fail(Errc::kProtocol, "neighbours: too many");
+  if (neighbours->size() > ContainerNet::kNeighboursMax) {
+    return fail(Errc::kProtocol, "neighbours: too many");
+  }
   for (const json::value& item : *neighbours) {
     TRY(Neighbour neighbour, neighbour_from(item));
     state.neighbours.push_back(std::move(neighbour));

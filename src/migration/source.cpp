@@ -254,6 +254,19 @@ awaitable<Result<json::object>> send_commit(Link& link, const Timeouts& timeouts
   co_return co_await link.expect(Kind::kRunning, timeouts.commit);
 }
 
+// CRIU ends the tasks, which takes as long as freeing their memory; the network goes meanwhile.
+awaitable<Status> end_here(HeldDump dump, Container& container) {
+  using namespace asio::experimental::awaitable_operators;
+  asio::thread_pool thread(1);
+  std::function<bool()> remove_network = [&container] {
+    container.net().remove();
+    return true;
+  };
+  auto [ended, removed] =
+      co_await (std::move(dump).commit() && run_blocking(thread, std::move(remove_network)));
+  co_return ended;
+}
+
 awaitable<Result<Committed>> commit(Node& node, Staged staged) {
   const Config& config = node.config();
   Frozen& source = staged.source;
@@ -298,7 +311,7 @@ awaitable<Result<Committed>> commit(Node& node, Staged staged) {
     report.times.drain = elapsed_ms(start);
     report.phase = "committed";
   }
-  auto ended = co_await std::move(source.dump).commit();
+  auto ended = co_await end_here(std::move(source.dump), *move.container);
   if (!ended) report.warnings.push_back("source: " + ended.error().message + ", ignored");
   Committed committed{std::move(move)};
   co_return committed;

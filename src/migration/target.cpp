@@ -232,7 +232,11 @@ awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& lin
   auto network = network_state_from(*end);
   if (!network) co_return failed_at("transfer", network.error());
   ContainerNet& net = prepared.arrival.container()->net();
-  if (auto ok = net.learn(network->neighbours); !ok) co_return failed_at("restore", ok.error());
+  if (auto learned = net.learn(network->neighbours); !learned) {
+    log::warn("the container must ask for its neighbours again",
+              {{"container", prepared.arrival.container()->spec().id},
+               {"reason", learned.error().message}});
+  }
   const RestoreMemory memory =
       prepared.pager ? RestoreMemory::kPager : RestoreMemory::kImages;
   std::function<Status()> pager_lives;

@@ -10,7 +10,6 @@ line is "N passed, N failed, N skipped".
 import hashlib
 import json
 import os
-import signal
 import stat
 import subprocess
 import sys
@@ -170,7 +169,7 @@ class LayerTest:
 
   def killed(self, migration):
     self.in_layer_phase(migration)
-    self.lab.daemon('n3').kill(signal.SIGKILL)
+    self.lab.crash('n3')
     self.over(migration)
     self.lab.must('daemon', 'n3', 'start')
 

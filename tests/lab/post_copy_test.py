@@ -6,7 +6,6 @@
 What breaks while pages are missing pauses the container and loses nothing, as long as both ends live.
 """
 import os
-import signal
 import sys
 import time
 
@@ -70,9 +69,8 @@ class PostCopy(Group):
   def test_source_daemon(self):
     with self.job('sd', n=4000, tests=4) as job:
       self.draining('sd-0', 'n3')
-      daemon = self.lab.daemon('n1')
       with self.subTest('the source\'s daemon is killed while pages are missing'):
-        daemon.kill(signal.SIGKILL)
+        self.lab.crash('n1')
         time.sleep(2)
         self.assertEqual([c[0] for c in self.lab.copies('sd-0')], ['n1', 'n3'])
       with self.subTest('the next one goes on serving them'):
@@ -84,14 +82,13 @@ class PostCopy(Group):
     with self.job('td', n=4000, tests=5) as job:
       self.draining('td-0', 'n3')
       with self.subTest('the target\'s daemon is killed while pages are missing'):
-        self.lab.daemon('n3').kill(signal.SIGKILL)
+        self.lab.crash('n3')
         time.sleep(1)
         self.lab.must('daemon', 'n3', 'start')
         self.runs_on('td-0', 'n3', job)
       with self.subTest('both daemons'):
         self.draining('td-0', 'n2')
-        self.lab.daemon('n3').kill(signal.SIGKILL)
-        self.lab.daemon('n2').kill(signal.SIGKILL)
+        self.lab.crash('n3', 'n2')
         time.sleep(0.5)
         self.lab.must('daemon', 'n2', 'start')
         self.lab.must('daemon', 'n3', 'start')

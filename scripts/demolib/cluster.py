@@ -42,6 +42,7 @@ class Cluster:
     self.directory = None   # job files and outputs
     self.children = []
     self.nodes = []         # the compute nodes
+    self.killed = []        # of these, by power cut
 
   # ---- up and down
 
@@ -52,12 +53,13 @@ class Cluster:
     return sorted(n for n in names if re.fullmatch(r'demo-\d+', n) and n != self.name
                   and not os.path.exists(f'/proc/{n[5:]}'))
 
-  def up(self, build):
+  def up(self, build, lab_file):
+    """`lab_file` gives the description of the lab; it may put files into the directory."""
     if self.lab.exists():
       raise Failure(f'a lab {self.name!r} exists already; remove it with: '
                     f'scripts/lab --name {self.name} down')
     self.directory = tempfile.mkdtemp(prefix='lifeboat-demo-')
-    self.must('up', '--build', build)
+    self.must('up', '--build', build, '--file', lab_file(self.directory))
     self.lab.load()
     self.nodes = [node['name'] for node in self.lab.state['nodes'] if node['role'] == 'compute']
     with open(self.path('before.json'), 'w', encoding='utf-8') as file:
@@ -158,9 +160,10 @@ class Cluster:
       connection.close()
 
   def containers(self, job):
-    """{container: [entry on each node that has it]} of a job; None if a node does not answer."""
+    """{container: [entry on each node that has it]} of a job; None if a node does not answer that
+    should."""
     answer = self.get('/v1/containers')
-    if answer is None or answer['unreachable']:
+    if answer is None or set(answer['unreachable']) - set(self.killed):
       return None
     found = {}
     for entry in answer['containers']:
@@ -169,12 +172,19 @@ class Cluster:
     return found
 
   def dead_daemons(self):
-    inits = {node: self.lab.init(node) for node in (HEAD, *self.nodes)}
+    inits = {node: self.lab.init(node) for node in (HEAD, *self.nodes) if node not in self.killed}
     return [node for node, init in inits.items()
             if init is None or Daemon(self.lab, node, init).proc() is None]
 
+  def kill(self, node):
+    """Cuts its power."""
+    self.must('kill', node)
+    self.killed.append(node)
+
   def left(self, seconds=10):
-    """Lines of the snapshot that differ from before the jobs; what is still going gets time."""
+    """Lines of the snapshot that differ from before the jobs; what is still going gets time. Of a
+    node that was killed nothing is left by itself."""
+    kept = (*KEPT, *(rf'nodes\.{node}\b' for node in self.killed))
     end = time.monotonic() + seconds
     while True:
       code, out, error = self.command('snapshot', '--diff', self.path('before.json'))
@@ -183,7 +193,7 @@ class Cluster:
       with open(self.path('snapshot-difference.txt'), 'w', encoding='utf-8') as file:
         file.write(out)
       lines = [line for line in out.splitlines() if line != 'no difference'
-               and not any(re.match(kept, line) for kept in KEPT)]
+               and not any(re.match(pattern, line) for pattern in kept)]
       if not lines or time.monotonic() > end:
         return lines
       time.sleep(0.5)

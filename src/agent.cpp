@@ -42,12 +42,15 @@ json::object describe(const Container& container, const std::string& node) {
 Agent::Agent(asio::any_io_executor executor, Config config, std::string name)
     : node_(std::move(executor), std::move(config), std::move(name)),
       jobs_(*this, node_),
+      heartbeat_(node_),
+      evacuation_(*this, node_),
       started_at_(timestamp_now()) {}
 
 awaitable<Status> Agent::start() {
   const Config& config = node_.config();
   CO_CHECK_OK(make_directories(config.paths.run_dir + "/containers"));
   CO_CHECK_OK(make_directories(config.paths.state_dir + "/jobs"));
+  CO_CHECK_OK(node_.health().open(config.paths.state_dir + "/node-states.jsonl"));
   node_.set_facts(co_await gather_facts(config));
   if (node_.facts().criu_version == 0) {
     log::warn("no container can be moved from or to this node",
@@ -68,7 +71,11 @@ awaitable<Status> Agent::start() {
     asio::co_spawn(node_.executor(), adopt_pager(node_, container), asio::detached);
   }
   jobs_.adopt_all();
-  co_return co_await listen();
+  CO_CHECK_OK(co_await listen());
+  keep_time();
+  heartbeat_.start();
+  evacuation_.start();
+  co_return Status{};
 }
 
 void Agent::release_containers() {
@@ -155,7 +162,8 @@ awaitable<void> Agent::serve_peer(tcp::socket socket) {
 }
 
 awaitable<Result<json::object>> Agent::call(std::string node, std::string method,
-                                            json::object params) {
+                                            json::object params,
+                                            std::optional<Milliseconds> limit) {
   if (node == node_.name()) {
     co_return co_await handle(std::move(method), std::move(params), Caller::kPeer);
   }
@@ -166,10 +174,12 @@ awaitable<Result<json::object>> Agent::call(std::string node, std::string method
   for (const FabricConfig& fabric : config.fabrics) {
     if (fabric.name != config.default_fabric) fabrics.push_back(fabric.name);
   }
+  const Milliseconds connect_limit = limit.value_or(config.timeouts.connect);
+  const Milliseconds request_limit = limit.value_or(config.timeouts.request);
   Error last(Errc::kUnavailable, "no fabric");
   for (const std::string& fabric : fabrics) {
     auto link = co_await Link::connect(peer->addresses.at(fabric), config.peer_port,
-                                       node_.peer_name(), config.timeouts.connect);
+                                       node_.peer_name(), connect_limit);
     if (!link) {
       last = link.error();
       if (last.code == Errc::kRefused) break;
@@ -177,8 +187,8 @@ awaitable<Result<json::object>> Agent::call(std::string node, std::string method
     }
     json::object request{{"method", method}, {"params", params}};
     // A request that was sent may have been carried out: it is not sent twice.
-    CO_CHECK_OK(co_await link->send(Kind::kRequest, std::move(request), config.timeouts.request));
-    co_return co_await link->expect(Kind::kResponse, config.timeouts.request);
+    CO_CHECK_OK(co_await link->send(Kind::kRequest, std::move(request), request_limit));
+    co_return co_await link->expect(Kind::kResponse, request_limit);
   }
   co_return tl::unexpected<Error>(last.context("node " + node + " does not answer"));
 }
@@ -196,9 +206,10 @@ struct Gather {
 };
 
 awaitable<void> gather_one(Agent& agent, std::shared_ptr<Gather> gather, std::size_t index,
-                           std::string node, std::string method, json::object params) {
+                           std::string node, std::string method, json::object params,
+                           std::optional<Milliseconds> limit) {
   gather->answers[index] =
-      co_await agent.call(std::move(node), std::move(method), std::move(params));
+      co_await agent.call(std::move(node), std::move(method), std::move(params), limit);
   if (--gather->pending == 0) gather->done.cancel();
 }
 
@@ -206,10 +217,11 @@ awaitable<void> gather_one(Agent& agent, std::shared_ptr<Gather> gather, std::si
 
 awaitable<std::vector<Result<json::object>>> Agent::call_all(std::vector<std::string> nodes,
                                                              std::string method,
-                                                             json::object params) {
+                                                             json::object params,
+                                                             std::optional<Milliseconds> limit) {
   auto gather = std::make_shared<Gather>(node_.executor(), nodes.size());
   for (std::size_t i = 0; i < nodes.size(); ++i) {
-    asio::co_spawn(node_.executor(), gather_one(*this, gather, i, nodes[i], method, params),
+    asio::co_spawn(node_.executor(), gather_one(*this, gather, i, nodes[i], method, params, limit),
                    asio::detached);
   }
   while (gather->pending > 0) co_await gather->done.async_wait(use_tuple);
@@ -254,7 +266,9 @@ awaitable<Result<json::object>> Agent::handle(std::string method, json::object p
   if (method == "status") co_return co_await status();
   if (method == "nodes") co_return co_await nodes();
   if (method == "containers") co_return co_await containers();
-  if (method == "node.info") co_return co_await node_info();
+  if (method.rfind("node.", 0) == 0) {
+    co_return co_await node_method(std::move(method), std::move(params), caller);
+  }
   if (method == "container.create") co_return co_await container_create(std::move(params));
   if (method == "container.remove") co_return co_await container_remove(std::move(params));
   if (method == "container.logs") co_return co_await container_logs(std::move(params), caller);
@@ -286,61 +300,16 @@ awaitable<Result<json::object>> Agent::status() {
                    {"migrating", node_.leaving()},
                    {"kernel", facts.kernel},
                    {"criu", facts.criu_version == 0 ? "" : criu_version_text(facts.criu_version)},
-                   {"problem", facts.criu_problem}};
+                   {"problem", facts.criu_problem},
+                   {"state", to_string(node_.health().own().condition())}};
   co_return out;
-}
-
-awaitable<Result<json::object>> Agent::node_info() {
-  CO_TRY(json::object out, co_await status());
-  const NodeConfig& self = node_.self();
-  const std::uint64_t reserved = node_.memory_reserved_bytes();
-  const auto count = static_cast<int>(node_.containers().size());
-  out["slots"] = self.slots;
-  out["slots_free"] = count >= self.slots ? 0 : self.slots - count;
-  out["memory_bytes"] = self.memory_bytes;
-  out["memory_free_bytes"] = reserved >= self.memory_bytes ? 0 : self.memory_bytes - reserved;
-  json::array list;
-  for (const auto& [id, container] : node_.containers()) {
-    list.push_back(describe(*container, node_.name()));
-  }
-  out["containers"] = std::move(list);
-  json::array migrations;
-  for (const auto& [id, report] : node_.migrations()) {
-    if (report->outcome == Outcome::kRunning || report->outcome == Outcome::kInDoubt) {
-      migrations.push_back(to_json(*report));
-    }
-  }
-  out["migrations"] = std::move(migrations);
-  co_return out;
-}
-
-awaitable<Result<json::object>> Agent::nodes() {
-  std::vector<std::string> names;
-  for (const NodeConfig& node : node_.config().nodes) names.push_back(node.name);
-  const auto answers = co_await call_all(names, "node.info", json::object{});
-  json::array list;
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    const NodeConfig& configured = *node_.config().find_node(names[i]);
-    json::object entry{{"name", names[i]},
-                       {"role", configured.role == NodeRole::kHead ? "head" : "compute"},
-                       {"reachable", answers[i].has_value()}};
-    if (answers[i]) {
-      for (const auto& item : *answers[i]) {
-        if (item.key() != "node" && item.key() != "role") entry[item.key()] = item.value();
-      }
-    } else {
-      entry["error"] = answers[i].error().message;
-    }
-    list.push_back(std::move(entry));
-  }
-  co_return json::object{{"nodes", std::move(list)}};
 }
 
 awaitable<Result<json::object>> Agent::containers() {
-  CO_TRY(const json::object all, co_await nodes());
+  const json::array view = co_await cluster_view();
   json::array list;
   json::array silent;
-  for (const json::value& node : all.at("nodes").get_array()) {
+  for (const json::value& node : view) {
     const json::object& entry = node.get_object();
     if (auto theirs = get_array(entry, "containers")) {
       list.insert(list.end(), (*theirs)->begin(), (*theirs)->end());
@@ -355,6 +324,7 @@ awaitable<Result<json::object>> Agent::containers() {
 awaitable<Result<json::object>> Agent::container_create(json::object params) {
   CO_TRY(const json::object* spec_json, get_object(params, "spec"));
   CO_TRY(ContainerSpec spec, container_spec_from(*spec_json));
+  CO_CHECK_OK(node_.health().check_arrival());
   CO_CHECK_OK(node_.check_room(spec, Incoming::kNew));
   const std::string id = spec.id;
   CO_TRY(std::unique_ptr<Container> started,

@@ -79,7 +79,8 @@ bool NodeState::apply(Signal signal, const SignalDetails& details, Time now) {
   // What was only seen as `down` is seen otherwise now.
   Slot& predicted = slot(Cause::kPredictor);
   if (signal == Signal::kHeartbeatBack && predicted && predicted->condition == kDown) predicted.reset();
-  if (rule.gives) {
+  const bool trusted = rule.gives == Cause::kProbation && times_.probation == Duration(0);
+  if (rule.gives && !trusted) {
     Slot& mine = slot(*rule.gives);
     const bool again = mine && mine->condition == rule.condition;
     Reason reason;

@@ -75,7 +75,7 @@ struct SignalDetails {
 
 struct StateTimes {
   Duration hold = std::chrono::minutes(10);    // the predictor's reason stays at least as long
-  Duration probation = std::chrono::hours(1);  // how long a node that came back is not trusted
+  Duration probation = std::chrono::hours(1);  // of a node that came back; 0: none
 };
 
 class NodeState {

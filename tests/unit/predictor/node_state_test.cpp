@@ -191,6 +191,13 @@ TEST(NodeState, AProbationEndsByItselfAndBeginsAgainWithTheNextReturn) {
   EXPECT_EQ(shown(state), "up");
 }
 
+TEST(NodeState, WithoutProbationANodeThatIsBackIsUp) {
+  NodeState state(StateTimes{minutes(10), minutes(0)});
+  state.apply(Signal::kHeartbeatLost, saying("silent"), kStart);
+  EXPECT_TRUE(state.apply(Signal::kHeartbeatBack, saying("back"), kStart + minutes(1)));
+  EXPECT_EQ(shown(state), "up");
+}
+
 TEST(NodeState, TimeEndsNothingThatAnOperatorSaid) {
   NodeState state = after({Signal::kDegrade, Signal::kMaintenance, Signal::kHeartbeatLost});
   EXPECT_FALSE(state.advance(kStart + hours(100'000)));

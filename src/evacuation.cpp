@@ -91,7 +91,7 @@ std::optional<Milliseconds> Evacuation::until_start(const MovePlan& plan) {
   const predictor::NodeState& state = node_.health().own();
   const Reason* window = state.reason(Cause::kMaintenance);
   starts_at_.clear();
-  if (window == nullptr || window->until == predictor::Time{}) return std::nullopt;
+  if (window == nullptr || window->until == predictor::Time{} || !began_at_.empty()) return std::nullopt;
   if (node_.config().evacuation.automatic && (state.reason(Cause::kOperator) != nullptr ||
                                               state.reason(Cause::kPredictor) != nullptr)) {
     return std::nullopt;

@@ -25,7 +25,7 @@ Status Health::open(const std::string& path) {
   for (const auto& [node, reasons] : journal.kept()) state_of(node).restore(reasons);
   journal_ = std::move(journal);
   if (const Reason* reason = own().reason()) {
-    log::warn("node is as it was", {{"state", std::string(to_string(reason->condition))},
+    log::warn("node is not up, as before", {{"state", std::string(to_string(reason->condition))},
                                     {"cause", std::string(to_string(reason->cause))},
                                     {"reason", reason->text}});
   }

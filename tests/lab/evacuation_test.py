@@ -28,8 +28,6 @@ lifeboat:
   timeouts: {connect: 1s, request: 5s, dump: 20s, idle: 5s, restore: 8s, commit: 3s, queue: 20s}
   health: {heartbeat_lost: 2s, probation: 6s}
 '''
-# What a daemon knows of the nodes is meant to stay.
-operator_test.KEPT += (r'nodes\.\w+\.files: . /var/lib/lifeboat/node-states\.jsonl$',)
 
 
 class Evacuations(Group):

@@ -58,7 +58,8 @@ awaitable<void> Evacuation::run() {
   const auto pause = std::make_shared<asio::steady_timer>(node_.executor());
   pause_ = pause;
   for (;;) {
-    pause->expires_after(co_await look());
+    const Milliseconds again = co_await look();
+    pause->expires_after(again);
     if (!woken_) co_await pause->async_wait(use_tuple);
     woken_ = false;
   }

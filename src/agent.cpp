@@ -18,36 +18,20 @@ namespace {
 
 constexpr unsigned kPeersMax = 256;
 
-json::object addresses_json(const ContainerSpec& spec) {
-  json::object out;
-  for (const Endpoint& endpoint : spec.endpoints) out[endpoint.fabric] = endpoint.address;
-  return out;
-}
-
 }  // namespace
-
-json::object describe(const Container& container, const std::string& node) {
-  const ContainerSpec& spec = container.spec();
-  return {{"id", spec.id},
-          {"job", spec.job},
-          {"node", node},
-          {"state", to_string(container.state())},
-          {"pid", container.init().pid()},
-          {"memory_bytes", spec.memory_bytes},
-          {"resident_bytes", container.resident_bytes()},
-          {"addresses", addresses_json(spec)},
-          {"migration", container.migration()}};
-}
 
 Agent::Agent(asio::any_io_executor executor, Config config, std::string name)
     : node_(std::move(executor), std::move(config), std::move(name)),
       jobs_(*this, node_),
+      heartbeat_(node_),
+      evacuation_(*this, node_),
       started_at_(timestamp_now()) {}
 
 awaitable<Status> Agent::start() {
   const Config& config = node_.config();
   CO_CHECK_OK(make_directories(config.paths.run_dir + "/containers"));
   CO_CHECK_OK(make_directories(config.paths.state_dir + "/jobs"));
+  CO_CHECK_OK(node_.health().open(config.paths.state_dir + "/node-states.jsonl"));
   node_.set_facts(co_await gather_facts(config));
   if (node_.facts().criu_version == 0) {
     log::warn("no container can be moved from or to this node",
@@ -68,7 +52,11 @@ awaitable<Status> Agent::start() {
     asio::co_spawn(node_.executor(), adopt_pager(node_, container), asio::detached);
   }
   jobs_.adopt_all();
-  co_return co_await listen();
+  CO_CHECK_OK(co_await listen());
+  keep_time();
+  heartbeat_.start();
+  evacuation_.start();
+  co_return Status{};
 }
 
 void Agent::release_containers() {
@@ -155,7 +143,8 @@ awaitable<void> Agent::serve_peer(tcp::socket socket) {
 }
 
 awaitable<Result<json::object>> Agent::call(std::string node, std::string method,
-                                            json::object params) {
+                                            json::object params,
+                                            std::optional<Milliseconds> limit) {
   if (node == node_.name()) {
     co_return co_await handle(std::move(method), std::move(params), Caller::kPeer);
   }
@@ -166,10 +155,12 @@ awaitable<Result<json::object>> Agent::call(std::string node, std::string method
   for (const FabricConfig& fabric : config.fabrics) {
     if (fabric.name != config.default_fabric) fabrics.push_back(fabric.name);
   }
+  const Milliseconds connect_limit = limit.value_or(config.timeouts.connect);
+  const Milliseconds request_limit = limit.value_or(config.timeouts.request);
   Error last(Errc::kUnavailable, "no fabric");
   for (const std::string& fabric : fabrics) {
     auto link = co_await Link::connect(peer->addresses.at(fabric), config.peer_port,
-                                       node_.peer_name(), config.timeouts.connect);
+                                       node_.peer_name(), connect_limit);
     if (!link) {
       last = link.error();
       if (last.code == Errc::kRefused) break;
@@ -177,8 +168,8 @@ awaitable<Result<json::object>> Agent::call(std::string node, std::string method
     }
     json::object request{{"method", method}, {"params", params}};
     // A request that was sent may have been carried out: it is not sent twice.
-    CO_CHECK_OK(co_await link->send(Kind::kRequest, std::move(request), config.timeouts.request));
-    co_return co_await link->expect(Kind::kResponse, config.timeouts.request);
+    CO_CHECK_OK(co_await link->send(Kind::kRequest, std::move(request), request_limit));
+    co_return co_await link->expect(Kind::kResponse, request_limit);
   }
   co_return tl::unexpected<Error>(last.context("node " + node + " does not answer"));
 }
@@ -196,9 +187,10 @@ struct Gather {
 };
 
 awaitable<void> gather_one(Agent& agent, std::shared_ptr<Gather> gather, std::size_t index,
-                           std::string node, std::string method, json::object params) {
+                           std::string node, std::string method, json::object params,
+                           std::optional<Milliseconds> limit) {
   gather->answers[index] =
-      co_await agent.call(std::move(node), std::move(method), std::move(params));
+      co_await agent.call(std::move(node), std::move(method), std::move(params), limit);
   if (--gather->pending == 0) gather->done.cancel();
 }
 
@@ -206,10 +198,11 @@ awaitable<void> gather_one(Agent& agent, std::shared_ptr<Gather> gather, std::si
 
 awaitable<std::vector<Result<json::object>>> Agent::call_all(std::vector<std::string> nodes,
                                                              std::string method,
-                                                             json::object params) {
+                                                             json::object params,
+                                                             std::optional<Milliseconds> limit) {
   auto gather = std::make_shared<Gather>(node_.executor(), nodes.size());
   for (std::size_t i = 0; i < nodes.size(); ++i) {
-    asio::co_spawn(node_.executor(), gather_one(*this, gather, i, nodes[i], method, params),
+    asio::co_spawn(node_.executor(), gather_one(*this, gather, i, nodes[i], method, params, limit),
                    asio::detached);
   }
   while (gather->pending > 0) co_await gather->done.async_wait(use_tuple);
@@ -254,7 +247,9 @@ awaitable<Result<json::object>> Agent::handle(std::string method, json::object p
   if (method == "status") co_return co_await status();
   if (method == "nodes") co_return co_await nodes();
   if (method == "containers") co_return co_await containers();
-  if (method == "node.info") co_return co_await node_info();
+  if (method.rfind("node.", 0) == 0) {
+    co_return co_await node_method(std::move(method), std::move(params), caller);
+  }
   if (method == "container.create") co_return co_await container_create(std::move(params));
   if (method == "container.remove") co_return co_await container_remove(std::move(params));
   if (method == "container.logs") co_return co_await container_logs(std::move(params), caller);
@@ -286,126 +281,9 @@ awaitable<Result<json::object>> Agent::status() {
                    {"migrating", node_.leaving()},
                    {"kernel", facts.kernel},
                    {"criu", facts.criu_version == 0 ? "" : criu_version_text(facts.criu_version)},
-                   {"problem", facts.criu_problem}};
+                   {"problem", facts.criu_problem},
+                   {"state", to_string(node_.health().own().condition())}};
   co_return out;
-}
-
-awaitable<Result<json::object>> Agent::node_info() {
-  CO_TRY(json::object out, co_await status());
-  const NodeConfig& self = node_.self();
-  const std::uint64_t reserved = node_.memory_reserved_bytes();
-  const auto count = static_cast<int>(node_.containers().size());
-  out["slots"] = self.slots;
-  out["slots_free"] = count >= self.slots ? 0 : self.slots - count;
-  out["memory_bytes"] = self.memory_bytes;
-  out["memory_free_bytes"] = reserved >= self.memory_bytes ? 0 : self.memory_bytes - reserved;
-  json::array list;
-  for (const auto& [id, container] : node_.containers()) {
-    list.push_back(describe(*container, node_.name()));
-  }
-  out["containers"] = std::move(list);
-  json::array migrations;
-  for (const auto& [id, report] : node_.migrations()) {
-    if (report->outcome == Outcome::kRunning || report->outcome == Outcome::kInDoubt) {
-      migrations.push_back(to_json(*report));
-    }
-  }
-  out["migrations"] = std::move(migrations);
-  co_return out;
-}
-
-awaitable<Result<json::object>> Agent::nodes() {
-  std::vector<std::string> names;
-  for (const NodeConfig& node : node_.config().nodes) names.push_back(node.name);
-  const auto answers = co_await call_all(names, "node.info", json::object{});
-  json::array list;
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    const NodeConfig& configured = *node_.config().find_node(names[i]);
-    json::object entry{{"name", names[i]},
-                       {"role", configured.role == NodeRole::kHead ? "head" : "compute"},
-                       {"reachable", answers[i].has_value()}};
-    if (answers[i]) {
-      for (const auto& item : *answers[i]) {
-        if (item.key() != "node" && item.key() != "role") entry[item.key()] = item.value();
-      }
-    } else {
-      entry["error"] = answers[i].error().message;
-    }
-    list.push_back(std::move(entry));
-  }
-  co_return json::object{{"nodes", std::move(list)}};
-}
-
-awaitable<Result<json::object>> Agent::containers() {
-  CO_TRY(const json::object all, co_await nodes());
-  json::array list;
-  json::array silent;
-  for (const json::value& node : all.at("nodes").get_array()) {
-    const json::object& entry = node.get_object();
-    if (auto theirs = get_array(entry, "containers")) {
-      list.insert(list.end(), (*theirs)->begin(), (*theirs)->end());
-    } else {
-      silent.push_back(entry.at("name"));
-    }
-  }
-  json::object out{{"containers", std::move(list)}, {"unreachable", std::move(silent)}};
-  co_return out;
-}
-
-awaitable<Result<json::object>> Agent::container_create(json::object params) {
-  CO_TRY(const json::object* spec_json, get_object(params, "spec"));
-  CO_TRY(ContainerSpec spec, container_spec_from(*spec_json));
-  CO_CHECK_OK(node_.check_room(spec, Incoming::kNew));
-  const std::string id = spec.id;
-  CO_TRY(std::unique_ptr<Container> started,
-         co_await Container::start(std::move(spec), node_.config()));
-  std::shared_ptr<Container> container = std::move(started);
-  if (node_.find(id)) co_return fail(Errc::kConflict, "container " + id + " came up twice");
-  node_.add(container);
-  node_.watch(container);
-  log::info("container started", {{"container", id}});
-  co_return describe(*container, node_.name());
-}
-
-awaitable<Result<json::object>> Agent::container_remove(json::object params) {
-  CO_TRY(const std::string id, get_string(params, "id"));
-  auto container = node_.find(id);
-  if (!container) co_return fail(Errc::kNotFound, "no container '" + id + "' on " + node_.name());
-  // Killing its tasks is enough; whoever owns it now (watch or migration) cleans up.
-  CO_CHECK_OK(container->cgroup().kill());
-  constexpr int kTries = 250;  // of 20 ms
-  for (int i = 0; i < kTries && node_.find(id) == container; ++i) {
-    co_await sleep_for(Milliseconds(20));
-  }
-  co_return json::object{{"id", id}, {"removed", node_.find(id) != container}};
-}
-
-awaitable<Result<json::object>> Agent::container_logs(json::object params, Caller caller) {
-  CO_TRY(const std::string id, get_string(params, "id"));
-  const auto offset = get_u64(params, "offset").value_or(0);
-  if (auto container = node_.find(id)) {
-    CO_TRY(std::string text, container->output(offset));
-    json::object out{{"text", text}, {"offset", offset + text.size()}, {"running", true}};
-    co_return out;
-  }
-  for (auto ended = node_.exited().rbegin(); ended != node_.exited().rend(); ++ended) {
-    if (ended->id != id) continue;
-    const std::string text = offset < ended->output.size() ? ended->output.substr(offset) : "";
-    json::object out{{"text", text}, {"offset", offset + text.size()}, {"running", false}};
-    co_return out;
-  }
-  if (caller == Caller::kPeer) {
-    co_return fail(Errc::kNotFound, "no container '" + id + "' on " + node_.name());
-  }
-  std::vector<std::string> others;
-  for (const NodeConfig& node : node_.config().nodes) {
-    if (node.role == NodeRole::kCompute && node.name != node_.name()) others.push_back(node.name);
-  }
-  auto answers = co_await call_all(others, "container.logs", std::move(params));
-  for (auto& answer : answers) {
-    if (answer) co_return std::move(*answer);
-  }
-  co_return fail(Errc::kNotFound, "no container or job '" + id + "' is known on any node that answers");
 }
 
 awaitable<Result<json::object>> Agent::job_method(std::string method, json::object params,

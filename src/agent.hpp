@@ -6,17 +6,29 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/asio.hpp"
 #include "base/json.hpp"
+#include "evacuation.hpp"
+#include "heartbeat.hpp"
 #include "jobs.hpp"
 #include "node.hpp"
 
 namespace lifeboat {
 
 enum class Caller { kOperator, kPeer };
+
+// A container of this node that is to move, and how.
+struct MoveRequest {
+  std::string container;
+  std::string target;
+  std::string fabric;
+  MigrationMode mode = MigrationMode::kPreCopy;
+  std::uint64_t bytes_per_s = 0;  // limit of its pages on the wire; 0: none
+};
 
 class Agent {
  public:
@@ -29,13 +41,22 @@ class Agent {
   // Runs one method; params and result are JSON objects. kNotFound: no such method.
   awaitable<Result<json::object>> handle(std::string method, json::object params, Caller caller);
 
-  // The same on another node (or here). Tries the fabrics in turn, the default one first.
-  awaitable<Result<json::object>> call(std::string node, std::string method, json::object params);
+  // The same on another node (or here). Tries the fabrics in turn, the default one first. `limit`, if
+  // given, takes the place of timeouts.connect (of each fabric) and timeouts.request.
+  awaitable<Result<json::object>> call(std::string node, std::string method, json::object params,
+                                       std::optional<Milliseconds> limit = std::nullopt);
   // `method` on several nodes at once; the answers in the same order.
-  awaitable<std::vector<Result<json::object>>> call_all(std::vector<std::string> nodes,
-                                                        std::string method, json::object params);
+  awaitable<std::vector<Result<json::object>>> call_all(
+      std::vector<std::string> nodes, std::string method, json::object params,
+      std::optional<Milliseconds> limit = std::nullopt);
   // The node a container lives on. kNotFound says which nodes could not be asked.
   awaitable<Result<std::string>> locate(std::string container);
+
+  // What each node says of itself (cluster_view.hpp). Those that are down are not asked.
+  awaitable<json::array> cluster_view(std::optional<Milliseconds> limit = std::nullopt);
+  // Begins to move a container that runs here; the report says how it goes. kNotFound, kConflict (it is
+  // on the move already, or there), kRefused.
+  Result<std::shared_ptr<MigrationReport>> start_migration(const MoveRequest& request);
 
   [[nodiscard]] Node& node() { return node_; }
   // Containers outlive the daemon.
@@ -43,8 +64,18 @@ class Agent {
 
  private:
   awaitable<Result<json::object>> status();
+  // agent_nodes.cpp
   awaitable<Result<json::object>> node_info();
   awaitable<Result<json::object>> nodes();
+  awaitable<Result<json::object>> node_method(std::string method, json::object params, Caller caller);
+  awaitable<Result<json::object>> node_get(std::string name);
+  awaitable<Result<json::object>> node_evacuate(json::object params);
+  Result<json::object> node_restore(const json::object& params);
+  [[nodiscard]] json::object down_here() const;
+  awaitable<json::object> down_nodes();
+  void keep_time();
+  void own_state_changed();
+  awaitable<void> turn_away(std::shared_ptr<Container> container, std::string reason);
   awaitable<Result<json::object>> containers();
   awaitable<Result<json::object>> container_create(json::object params);
   awaitable<Result<json::object>> container_remove(json::object params);
@@ -66,6 +97,8 @@ class Agent {
 
   Node node_;
   Jobs jobs_;
+  Heartbeat heartbeat_;
+  Evacuation evacuation_;
   std::string started_at_;
   unsigned peers_connected_ = 0;
 };

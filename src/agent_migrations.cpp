@@ -1,10 +1,36 @@
 // The agent's methods that concern migrations.
 #include "agent.hpp"
 #include "base/log.hpp"
+#include "cluster_view.hpp"
 #include "migration/source.hpp"
-#include "planner.hpp"
 
 namespace lifeboat {
+
+namespace {
+
+Status check_movable(const Container& container, const std::string& target, const std::string& here) {
+  const std::string& id = container.spec().id;
+  if (target == here) {
+    return fail(Errc::kConflict, "container " + id + " is on node " + target + " already");
+  }
+  if (container.state() == ContainerState::kRunning) return {};
+  return fail(Errc::kConflict, "container " + id + " is " + to_string(container.state()) +
+                                   (container.migration().empty()
+                                        ? ""
+                                        : " (migration " + container.migration() + " to " +
+                                              container.migration_peer() + ")"));
+}
+
+Move move_of(std::shared_ptr<Container> container, const MoveRequest& request) {
+  Move move;
+  move.container = std::move(container);
+  move.target = request.target;
+  move.fabric = request.fabric;
+  move.bytes_per_s = request.bytes_per_s;
+  return move;
+}
+
+}  // namespace
 
 awaitable<Result<json::object>> Agent::migrate_request(json::object params, Caller caller) {
   CO_TRY(const std::string id, get_string(params, "container"));
@@ -31,92 +57,48 @@ awaitable<Result<json::object>> Agent::migrate_request(json::object params, Call
     CO_TRY(std::string owner, co_await locate(id));
     co_return co_await call(std::move(owner), "migrate", std::move(params));
   }
-  if (target == node_.name()) {
-    co_return fail(Errc::kConflict, "container " + id + " is on node " + target + " already");
-  }
-  if (container->state() != ContainerState::kRunning) {
-    co_return fail(Errc::kConflict, "container " + id + " is " + to_string(container->state()) +
-                                        (container->migration().empty()
-                                             ? ""
-                                             : " (migration " + container->migration() + " to " +
-                                                   container->migration_peer() + ")"));
-  }
   CO_TRY(const MigrationMode mode, migration_mode_from(string_or(params, "mode", "pre-copy")));
-  Move move;
-  move.container = container;
-  move.target = target;
-  move.fabric = fabric;
-  move.bytes_per_s = get_u64(params, "bytes_per_s").value_or(0);
+  MoveRequest request;
+  request.container = id;
+  request.target = target;
+  request.fabric = fabric;
+  request.mode = mode;
+  request.bytes_per_s = get_u64(params, "bytes_per_s").value_or(0);
   const json::value* dry = params.if_contains("dry_run");
   if (dry != nullptr && dry->is_bool() && dry->get_bool()) {
+    CO_CHECK_OK(check_movable(*container, target, node_.name()));
+    Move move = move_of(container, request);
     move.report = std::make_shared<MigrationReport>();
     move.report->id = node_.new_migration_id();
     co_return co_await predict(node_, std::move(move), mode);
   }
-  move.report = node_.new_migration(*container, target, fabric);
-  move.report->mode = mode;
-  const std::string migration = move.report->id;
+  CO_TRY(const std::shared_ptr<MigrationReport> report, start_migration(request));
+  co_return json::object{{"id", report->id}};
+}
+
+Result<std::shared_ptr<MigrationReport>> Agent::start_migration(const MoveRequest& request) {
+  auto container = node_.find(request.container);
+  if (!container) {
+    return fail(Errc::kNotFound, "container '" + request.container + "' has left node " + node_.name());
+  }
+  CHECK_OK(check_movable(*container, request.target, node_.name()));
+  Move move = move_of(container, request);
+  move.report = node_.new_migration(*container, request.target, request.fabric);
+  move.report->mode = request.mode;
+  const std::shared_ptr<MigrationReport> report = move.report;
   // From here on nothing else can be begun with it, though its turn may come much later.
-  if (auto state = container->set_state(ContainerState::kLeaving, migration, target); !state) {
-    move.report->outcome = Outcome::kAborted;
-    move.report->error = state.error().message;
-    co_return tl::unexpected<Error>(state.error());
+  auto state = container->set_state(ContainerState::kLeaving, report->id, request.target);
+  if (!state) {
+    report->outcome = Outcome::kAborted;
+    report->error = state.error().message;
+    return tl::unexpected<Error>(state.error());
   }
   asio::co_spawn(node_.executor(), migrate(node_, std::move(move)),
                  [](std::exception_ptr e, const Status&) {
                    if (e) log::error("migration failed unexpectedly");
                  });
-  co_return json::object{{"id", migration}};
+  return report;
 }
-
-namespace {
-
-// The compute nodes that take containers, as they said of themselves.
-std::vector<NodeRoom> rooms_of(const json::array& nodes) {
-  std::vector<NodeRoom> rooms;
-  for (const json::value& item : nodes) {
-    const json::object& node = item.get_object();
-    if (!node.contains("memory_free_bytes") || string_or(node, "role") != "compute") continue;
-    if (string_or(node, "criu").empty()) continue;
-    NodeRoom room;
-    room.name = string_or(node, "name");
-    room.memory_free_bytes = get_u64(node, "memory_free_bytes").value_or(0);
-    room.slots_free = static_cast<unsigned>(get_u64(node, "slots_free").value_or(0));
-    rooms.push_back(std::move(room));
-  }
-  return rooms;
-}
-
-// What lives on node `from`. Those that are on the move already are skipped and named.
-Result<std::vector<Leaver>> leavers_from(const json::array& nodes, const std::string& from,
-                                         json::array& skipped) {
-  std::vector<Leaver> leavers;
-  for (const json::value& item : nodes) {
-    const json::object& node = item.get_object();
-    if (string_or(node, "name") != from) continue;
-    auto list = get_array(node, "containers");
-    if (!list) {
-      return fail(Errc::kUnavailable, "node " + from + " does not answer: " + string_or(node, "error"));
-    }
-    for (const json::value& entry : **list) {
-      const json::object& container = entry.get_object();
-      const std::string id = string_or(container, "id");
-      if (string_or(container, "state") != to_string(ContainerState::kRunning)) {
-        json::object other{{"container", id}, {"state", string_or(container, "state")}};
-        skipped.push_back(std::move(other));
-        continue;
-      }
-      Leaver leaver;
-      leaver.id = id;
-      leaver.node = from;
-      leaver.memory_bytes = get_u64(container, "memory_bytes").value_or(0);
-      leavers.push_back(std::move(leaver));
-    }
-  }
-  return leavers;
-}
-
-}  // namespace
 
 // {from, to?} -> {moves: [{container, from, to}], skipped: [{container, state}]}. Nothing is moved.
 awaitable<Result<json::object>> Agent::migration_plan(json::object params) {
@@ -126,8 +108,7 @@ awaitable<Result<json::object>> Agent::migration_plan(json::object params) {
     co_return fail(Errc::kNotFound, "no node '" + from + "'; see: lifeboat nodes");
   }
   if (from == to) co_return fail(Errc::kInvalid, "node " + to + " is where they are");
-  CO_TRY(const json::object all, co_await this->nodes());
-  const json::array& list = all.at("nodes").get_array();
+  const json::array list = co_await cluster_view();
   json::array skipped;
   CO_TRY(const std::vector<Leaver> leavers, leavers_from(list, from, skipped));
   std::vector<std::string> targets(leavers.size(), to);
@@ -181,8 +162,9 @@ awaitable<Result<json::object>> Agent::migration_cancel(json::object params, Cal
   if (at->second->outcome != Outcome::kRunning) {
     co_return fail(Errc::kConflict, "migration " + id + " is over: " + to_string(at->second->outcome));
   }
-  CO_CHECK_OK(at->second->cancellation.request());
-  log::info("migration cancelled by an operator", {{"migration", id}});
+  std::string reason = string_or(params, "reason", "cancelled by an operator");
+  log::info("migration is being cancelled", {{"migration", id}, {"reason", reason}});
+  CO_CHECK_OK(at->second->cancellation.request(std::move(reason)));
   co_return json::object{{"id", id}};
 }
 

@@ -15,6 +15,10 @@ namespace {
 constexpr Route kRoutes[] = {
     {http::verb::get, "/v1/status", "status"},
     {http::verb::get, "/v1/nodes", "nodes"},
+    {http::verb::get, "/v1/nodes/{node}", "node.get"},
+    {http::verb::post, "/v1/nodes/{node}/degrade", "node.degrade"},
+    {http::verb::post, "/v1/nodes/{node}/restore", "node.restore"},
+    {http::verb::post, "/v1/nodes/{node}/evacuate", "node.evacuate"},
     {http::verb::get, "/v1/containers", "containers"},
     {http::verb::get, "/v1/containers/{id}/logs", "container.logs"},
     {http::verb::post, "/v1/containers/{id}/kill", "container.kill"},

@@ -228,6 +228,12 @@ void read_network(yaml::Reader& m, NetworkConfig& out) {
   m.optional("hold", out.hold, yaml::Boolean{});
 }
 
+void read_health(yaml::Reader& m, HealthConfig& out) {
+  m.optional("heartbeat_lost", out.heartbeat_lost, yaml::Duration{2s, 10min});
+  m.optional("hold", out.hold, yaml::Duration{0ms, 24h});
+  m.optional("probation", out.probation, yaml::Duration{0ms, 24h * 30});
+}
+
 void read_config(yaml::Reader& m, Config& out) {
   m.required("cluster", out.cluster, kClusterName);
   m.map("paths", [&](yaml::Reader& p) { read_paths(p, out.paths); });
@@ -248,6 +254,11 @@ void read_config(yaml::Reader& m, Config& out) {
     l.optional("migrations_per_fabric", out.limits.migrations_per_fabric, yaml::Integer{1, 64});
     l.optional("arrivals_per_node", out.limits.arrivals_per_node, yaml::Integer{1, 64});
     l.optional("frozen_per_node", out.limits.frozen_per_node, yaml::Integer{1, 64});
+  });
+  m.map("health", [&](yaml::Reader& h) { read_health(h, out.health); });
+  m.map("evacuation", [&](yaml::Reader& e) {
+    e.optional("automatic", out.evacuation.automatic, yaml::Boolean{});
+    e.optional("facility_nodes", out.evacuation.facility_nodes, yaml::Integer{1, 1024});
   });
 }
 

@@ -88,6 +88,18 @@ struct Limits {
   int frozen_per_node = 1;        // of those that leave
 };
 
+// When a node counts as what; configs/lifeboat.yaml has the reasons.
+struct HealthConfig {
+  std::chrono::milliseconds heartbeat_lost{5'000};  // silent for so long: down
+  std::chrono::milliseconds hold{600'000};          // what the predictor says stays at least
+  std::chrono::milliseconds probation{3'600'000};   // of a node that came back
+};
+
+struct EvacuationConfig {
+  bool automatic = true;   // a node that is degraded empties itself
+  int facility_nodes = 0;  // more at once are no failure of nodes; 0: the larger of 3 and 10 %
+};
+
 struct Config {
   std::string cluster;  // peers of another cluster are refused
   std::string node;     // this node; default: the host name up to its first dot
@@ -100,6 +112,8 @@ struct Config {
   NetworkConfig network;
   EngineConfig engine;
   Limits limits;
+  HealthConfig health;
+  EvacuationConfig evacuation;
 
   // nullptr if there is none of that name. `node` need not be in `nodes` when it is the default
   // or came from the command line: the caller must look.

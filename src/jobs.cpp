@@ -9,8 +9,8 @@
 #include "agent.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "cluster_view.hpp"
 #include "launch.hpp"
-#include "planner.hpp"
 
 namespace lifeboat {
 
@@ -116,11 +116,7 @@ awaitable<Result<std::vector<ContainerSpec>>> Jobs::plan_containers(
   for (std::size_t i = 0; i < compute.size(); ++i) {
     if (!answers[i]) continue;
     const json::object& info = *answers[i];
-    NodeRoom room;
-    room.name = compute[i];
-    room.memory_free_bytes = get_u64(info, "memory_free_bytes").value_or(0);
-    room.slots_free = static_cast<unsigned>(get_u64(info, "slots_free").value_or(0));
-    rooms.push_back(std::move(room));
+    rooms.push_back(room_from(compute[i], info));
     collect_addresses(info, used);
   }
   const auto count = static_cast<unsigned>(job.spec.containers);

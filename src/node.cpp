@@ -63,6 +63,7 @@ Node::Node(asio::any_io_executor executor, Config config, std::string name)
     : executor_(std::move(executor)),
       config_(std::move(config)),
       name_(std::move(name)),
+      health_(config_.health, name_),
       queue_({static_cast<std::size_t>(config_.limits.migrations_per_node),
               static_cast<std::size_t>(config_.limits.migrations_per_fabric)}),
       gate_(static_cast<std::size_t>(config_.limits.arrivals_per_node)),

@@ -12,6 +12,7 @@
 #include "config.hpp"
 #include "container.hpp"
 #include "criu_glue/pager.hpp"
+#include "health.hpp"
 #include "memory_account.hpp"
 #include "migration/link.hpp"
 #include "migration/wire.hpp"
@@ -42,6 +43,9 @@ class Node {
   [[nodiscard]] PeerName peer_name() const { return {config_.cluster, name_}; }
   [[nodiscard]] const NodeFacts& facts() const { return facts_; }
   void set_facts(NodeFacts facts) { facts_ = std::move(facts); }
+  // Its own state, and what it knows of others.
+  [[nodiscard]] Health& health() { return health_; }
+  [[nodiscard]] const Health& health() const { return health_; }
   [[nodiscard]] const asio::any_io_executor& executor() const { return executor_; }
 
   using Containers = std::map<std::string, std::shared_ptr<Container>>;
@@ -113,6 +117,7 @@ class Node {
   Config config_;
   std::string name_;
   NodeFacts facts_;
+  Health health_;
   Containers containers_;
   Migrations migrations_;
   MigrationQueue queue_;

@@ -12,10 +12,18 @@ namespace {
 std::string rooms_text(const std::vector<NodeRoom>& nodes) {
   std::string text;
   for (const NodeRoom& node : nodes) {
+    if (!node.closed.empty()) {
+      text += "; " + node.closed;
+      continue;
+    }
     text += "; " + node.name + ": " + std::to_string(node.slots_free) + " slots and " +
             std::to_string(node.memory_free_bytes >> 20) + " MiB left";
   }
   return text.empty() ? "; no compute node can be reached" : text;
+}
+
+bool has_room(const NodeRoom& node, std::uint64_t memory_bytes) {
+  return node.closed.empty() && node.slots_free > 0 && node.memory_free_bytes >= memory_bytes;
 }
 
 }  // namespace
@@ -46,7 +54,7 @@ Result<std::vector<std::string>> place(std::vector<NodeRoom> nodes, unsigned con
     progress = false;
     for (NodeRoom& node : nodes) {
       if (placed.size() == containers) break;
-      if (node.slots_free == 0 || node.memory_free_bytes < memory_bytes) continue;
+      if (!has_room(node, memory_bytes)) continue;
       --node.slots_free;
       node.memory_free_bytes -= memory_bytes;
       placed.push_back(node.name);
@@ -77,7 +85,7 @@ Result<std::vector<std::string>> place_leavers(std::vector<NodeRoom> nodes,
     const Leaver& leaver = leavers[index];
     NodeRoom* best = nullptr;
     for (NodeRoom& node : nodes) {
-      if (node.slots_free == 0 || node.memory_free_bytes < leaver.memory_bytes) continue;
+      if (!has_room(node, leaver.memory_bytes)) continue;
       if (best == nullptr || given[node.name] < given[best->name] ||
           (given[node.name] == given[best->name] &&
            node.memory_free_bytes > best->memory_free_bytes)) {

@@ -169,16 +169,20 @@ json::object to_json(const MigrationReport& report) {
   return out;
 }
 
-std::string timestamp_now() {
-  timespec now{};
-  clock_gettime(CLOCK_REALTIME, &now);
+std::string timestamp(std::chrono::sys_time<std::chrono::microseconds> time) {
+  const auto ms = std::chrono::floor<std::chrono::milliseconds>(time).time_since_epoch().count();
+  const std::time_t whole = ms / 1000;
   tm parts{};
-  gmtime_r(&now.tv_sec, &parts);
+  gmtime_r(&whole, &parts);
   char seconds[32];
   std::strftime(seconds, sizeof seconds, "%Y-%m-%dT%H:%M:%S", &parts);
   char text[48];
-  std::snprintf(text, sizeof text, "%s.%03ldZ", seconds, now.tv_nsec / 1'000'000);
+  std::snprintf(text, sizeof text, "%s.%03dZ", seconds, static_cast<int>(ms % 1000));
   return text;
+}
+
+std::string timestamp_now() {
+  return timestamp(std::chrono::floor<std::chrono::microseconds>(std::chrono::system_clock::now()));
 }
 
 }  // namespace lifeboat

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -149,6 +150,7 @@ json::object to_json(const MigrationReport& report);
 Progress progress_of(const MigrationReport& report);
 
 // UTC, "2026-01-31T12:00:00.123Z".
+std::string timestamp(std::chrono::sys_time<std::chrono::microseconds> time);
 std::string timestamp_now();
 
 }  // namespace lifeboat

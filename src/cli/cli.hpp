@@ -15,7 +15,7 @@ enum ExitCode : int { kOk = 0, kFailed = 1, kUsage = 2, kNoDaemon = 3 };
 struct Options {
   std::string socket = "/run/lifeboat/api.sock";
   bool as_json = false;
-  std::string name;  // container, job, migration or file
+  std::string name;  // container, job, migration, node or file
   std::vector<std::string> names;  // containers to move
   std::string all_from;            // a node: all its containers
   std::string to;
@@ -26,6 +26,10 @@ struct Options {
   unsigned bandwidth = 0;  // Mbit/s
   bool dry_run = false;
   bool once = false;
+  bool verbose = false;
+  std::string reason;
+  std::string by;      // a time of day
+  std::string within;  // a duration
 };
 
 // Says what went wrong; returns the exit code for it.
@@ -37,6 +41,12 @@ std::string fixed(double value, int digits);
 int show_list(const Result<json::object>& answer, const Options& options, const char* key,
               const std::vector<std::string>& head,
               const std::function<std::vector<std::string>(const json::object&)>& row);
+
+// nodes.cpp, evacuate.cpp
+int nodes(ApiClient& api, const Options& options);
+int node_degrade(ApiClient& api, const Options& options);
+int node_restore(ApiClient& api, const Options& options);
+int evacuate(ApiClient& api, const Options& options);
 
 // migrate.cpp, migrations.cpp
 int migrate(ApiClient& api, const Options& options);

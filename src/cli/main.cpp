@@ -31,22 +31,6 @@ int status(ApiClient& api, const Options& options) {
   return kOk;
 }
 
-int nodes(ApiClient& api, const Options& options) {
-  return show_list(api.get("/v1/nodes"), options, "nodes",
-                   {"NODE", "ROLE", "STATE", "CONTAINERS", "SLOTS FREE", "MEMORY FREE", "CRIU"},
-                   [](const json::object& node) -> std::vector<std::string> {
-                     const json::value* reachable = node.if_contains("reachable");
-                     const bool up = reachable != nullptr && reachable->is_bool() &&
-                                     reachable->get_bool();
-                     if (!up) return {string_or(node, "name"), string_or(node, "role"), "unreachable"};
-                     auto list = get_array(node, "containers");
-                     return {string_or(node, "name"), string_or(node, "role"), "up",
-                             std::to_string(list ? (*list)->size() : 0),
-                             fixed(number_or(node, "slots_free"), 0), mib(node, "memory_free_bytes"),
-                             string_or(node, "criu", "-")};
-                   });
-}
-
 int ps(ApiClient& api, const Options& options) {
   return show_list(api.get("/v1/containers"), options, "containers",
                    {"CONTAINER", "JOB", "NODE", "STATE", "MEMORY", "RESERVED", "MIGRATION"},
@@ -152,14 +136,21 @@ struct Verb {
 constexpr Verb kVerbs[] = {
     {"run", "start an MPI job in containers and follow it", run},
     {"migrate", "move running containers to other nodes", migrate},
+    {"evacuate", "move everything off a node, which then takes nothing more", evacuate},
     {"status", "this node's daemon", status},
-    {"nodes", "all nodes", nodes},
+    {"nodes", "all nodes, or one: up, degraded or down, and why", nodes},
     {"ps", "containers on all nodes", ps},
     {"logs", "what a job or a container printed", logs},
     {"kill", "end a job or a container", kill},
     {"cancel", "stop a migration; the container runs on where it was", cancel},
     {"top", "migrations going on now, on all nodes, as they proceed", top},
     {"migrations", "migrations that started on this node, or one of any node by its id", migrations},
+};
+
+// `lifeboat node VERB`.
+constexpr Verb kNodeVerbs[] = {
+    {"degrade", "say that a node is not well: its containers leave, nothing is placed on it", node_degrade},
+    {"restore", "say that a node is well, whatever was said against it", node_restore},
 };
 
 void add_arguments(CLI::App& verb, Options& options) {
@@ -176,6 +167,22 @@ void add_arguments(CLI::App& verb, Options& options) {
     verb.add_option("--mode", options.mode, "pre-copy (default), stop-and-copy, post-copy, hybrid or criu-images");
     verb.add_option("--bandwidth", options.bandwidth, "limit for its pages, in Mbit/s");
     verb.add_flag("--dry-run", options.dry_run, "check everything and predict, but move nothing");
+  } else if (name == "nodes") {
+    verb.add_option("NODE", options.name, "one node, with the evidence against it");
+    verb.add_flag("-v,--verbose", options.verbose, "the evidence, too");
+  } else if (name == "evacuate") {
+    verb.add_option("NODE", options.name, "the node")->required();
+    verb.add_flag("--dry-run", options.dry_run, "print the plan, but move nothing");
+    verb.add_flag("--detach", options.detach, "return at once; it goes on");
+    auto* by = verb.add_option("--by", options.by, "HH:MM, local time, by which it is to be empty: starts "
+                                                   "as late as is safe");
+    verb.add_option("--within", options.within, "the same from now on: 30min, 2h")->excludes(by);
+  } else if (name == "degrade") {
+    verb.add_option("NODE", options.name, "the node")->required();
+    verb.add_option("--reason", options.reason, "why, in one line")->required();
+  } else if (name == "restore") {
+    verb.add_option("NODE", options.name, "the node")->required();
+    verb.add_option("--reason", options.reason, "for the log, in one line");
   } else if (name == "cancel") {
     verb.add_option("ID", options.name, "the migration")->required();
   } else if (name == "top") {
@@ -209,6 +216,10 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.require_subcommand(1);
   for (const Verb& verb : kVerbs) add_arguments(*app.add_subcommand(verb.name, verb.help), options);
+  CLI::App* node = app.add_subcommand("node", "what an operator says of a node")->require_subcommand(1);
+  for (const Verb& verb : kNodeVerbs) {
+    add_arguments(*node->add_subcommand(verb.name, verb.help), options);
+  }
   try {
     app.parse(argc, argv);
     if (app.got_subcommand("migrate")) check_migrate(options);
@@ -218,6 +229,9 @@ int main(int argc, char** argv) {
   ApiClient api(options.socket);
   for (const Verb& verb : kVerbs) {
     if (app.got_subcommand(verb.name)) return verb.action(api, options);
+  }
+  for (const Verb& verb : kNodeVerbs) {
+    if (node->got_subcommand(verb.name)) return verb.action(api, options);
   }
   return kUsage;
 }

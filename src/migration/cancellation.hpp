@@ -1,7 +1,9 @@
-// cancellation.hpp - an operator's wish to stop a migration, while that is still possible.
+// cancellation.hpp - the wish to stop a migration, an operator's or the target's, while that is still
+// possible.
 #pragma once
 
 #include <functional>
+#include <string>
 #include <utility>
 
 #include "base/result.hpp"
@@ -22,12 +24,13 @@ class Cancellation {
     Cancellation* owner_;
   };
 
-  // Makes what is going on fail soon. kConflict after the point of no return.
-  Status request() {
+  // Makes what is going on fail soon, with this reason. kConflict after the point of no return.
+  Status request(std::string reason) {
     if (too_late_) {
       return fail(Errc::kConflict, "the migration has passed its point of no return; it will be "
                                    "over in a moment");
     }
+    if (!requested_) reason_ = std::move(reason);
     requested_ = true;
     if (interrupt_) interrupt_();
     return {};
@@ -52,6 +55,7 @@ class Cancellation {
  private:
   bool requested_ = false;
   bool too_late_ = false;
+  std::string reason_;
   std::function<void()> interrupt_;
 };
 

@@ -147,6 +147,7 @@ Result<Offer> offer_from(const json::object& body) {
 StepResult<Prepared> prepare(Node& node, Offer offer) {
   const char* const step = "preflight";
   if (auto ok = check_compatible(offer.facts, node.facts()); !ok) return failed_at(step, ok.error());
+  if (auto ok = node.health().check_arrival(); !ok) return failed_at(step, ok.error());
   if (std::string why = node.why_wait(offer.migration, offer.spec); !why.empty()) {
     return failed_at(kBusyStep, Error(Errc::kConflict, std::move(why)));
   }

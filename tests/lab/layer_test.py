@@ -32,6 +32,7 @@ nodes:
   - {name: n3, memory: 8GiB}
 lifeboat:
   timeouts: {connect: 2s, request: 5s, dump: 20s, idle: 5s, restore: 10s, commit: 5s}
+  health: {probation: 0s}
 '''
 CONTAINER = 'layer-0'
 TMPFS = ('/dev', '/dev/shm', '/tmp', '/run')

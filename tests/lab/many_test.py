@@ -33,6 +33,7 @@ nodes:
 lifeboat:
   timeouts: {connect: 1s, request: 5s, dump: 20s, idle: 5s, restore: 8s, commit: 3s, queue: 20s}
   limits: {migrations_per_node: 2, arrivals_per_node: 2}
+  health: {probation: 0s}
 '''
 
 

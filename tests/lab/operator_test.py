@@ -61,6 +61,7 @@ nodes:
   - {name: slow, memory: 8GiB, slots: 8, lifeboat: {paths: {criu: WORK/criu-slow}}}
 lifeboat:
   timeouts: {connect: 1s, request: 5s, dump: 20s, idle: 3s, restore: 8s, commit: 3s}
+  health: {probation: 0s}
 '''
 
 # Stand-ins for CRIU: too old; killed in the middle of its work; ended before it has said anything;

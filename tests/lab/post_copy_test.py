@@ -24,6 +24,7 @@ nodes:
   - {name: n3, memory: 8GiB, slots: 8}
 lifeboat:
   timeouts: {connect: 1s, request: 5s, dump: 20s, idle: 3s, restore: 20s, commit: 3s}
+  health: {probation: 0s}
 '''
 
 

@@ -16,6 +16,10 @@ TEST(MatchRoute, EveryRoute) {
   using enum http::verb;
   EXPECT_EQ(matched(get, "/v1/status"), "status");
   EXPECT_EQ(matched(get, "/v1/nodes"), "nodes");
+  EXPECT_EQ(matched(get, "/v1/nodes/n1"), R"(node.get {"node":"n1"})");
+  EXPECT_EQ(matched(post, "/v1/nodes/n1/degrade"), R"(node.degrade {"node":"n1"})");
+  EXPECT_EQ(matched(post, "/v1/nodes/n1/restore"), R"(node.restore {"node":"n1"})");
+  EXPECT_EQ(matched(post, "/v1/nodes/n1/evacuate"), R"(node.evacuate {"node":"n1"})");
   EXPECT_EQ(matched(get, "/v1/containers"), "containers");
   EXPECT_EQ(matched(get, "/v1/containers/a-0/logs"), R"(container.logs {"id":"a-0"})");
   EXPECT_EQ(matched(post, "/v1/containers/a-0/kill"), R"(container.kill {"id":"a-0"})");

@@ -84,6 +84,11 @@ TEST(Config, ShippedFileShowsTheDefaults) {
   EXPECT_EQ(shipped->limits.migrations_per_fabric, bare->limits.migrations_per_fabric);
   EXPECT_EQ(shipped->limits.arrivals_per_node, bare->limits.arrivals_per_node);
   EXPECT_EQ(shipped->limits.frozen_per_node, bare->limits.frozen_per_node);
+  EXPECT_EQ(shipped->health.heartbeat_lost, bare->health.heartbeat_lost);
+  EXPECT_EQ(shipped->health.hold, bare->health.hold);
+  EXPECT_EQ(shipped->health.probation, bare->health.probation);
+  EXPECT_EQ(shipped->evacuation.automatic, bare->evacuation.automatic);
+  EXPECT_EQ(shipped->evacuation.facility_nodes, bare->evacuation.facility_nodes);
 }
 
 TEST(Config, Defaults) {

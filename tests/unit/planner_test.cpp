@@ -30,6 +30,15 @@ TEST(Place, PassesOverThoseWithoutRoom) {
   EXPECT_EQ(place(nodes(), 2, 3 * kGiB, {}).value(), (Names{"n1", "n3"}));
 }
 
+TEST(Place, NothingOnAClosedNode) {
+  auto some = nodes();
+  some[0].closed = "node n1 is degraded since noon (operator): fan";
+  EXPECT_EQ(place(some, 2, kGiB, {}).value(), (Names{"n2", "n3"}));
+  const std::string said = refused(place(some, 1, kGiB, {"n1"}));
+  EXPECT_NE(said.find("; node n1 is degraded since noon (operator): fan"), std::string::npos) << said;
+  EXPECT_EQ(place_leavers(some, {{"a", "n3", kGiB}}).value(), (Names{"n2"}));
+}
+
 TEST(Place, OnlyOnWantedNodesInTheirOrder) {
   EXPECT_EQ(place(nodes(), 2, kGiB, {"n3", "n1"}).value(), (Names{"n3", "n1"}));
   EXPECT_EQ(place(nodes(), 2, kGiB, {"n2"}).value(), (Names{"n2", "n2"}));

@@ -109,7 +109,7 @@ TEST(Wire, WaitingForATurnEndsWithACancellationOrInTime) {
   Wire::Stream second = wire.join(use(), {});
   Cancellation none;
   Cancellation cancelled;
-  ASSERT_TRUE(cancelled.request().has_value());
+  ASSERT_TRUE(cancelled.request("not wanted any more").has_value());
   std::vector<Status> ended;
   const auto done = [&](std::exception_ptr, Status status) { ended.push_back(std::move(status)); };
   asio::co_spawn(context, first.wait_for_turn(none, Milliseconds(1000)), done);

@@ -1,0 +1,103 @@
+// The agent's methods that concern containers.
+#include "agent.hpp"
+#include "base/log.hpp"
+
+namespace lifeboat {
+
+namespace {
+
+json::object addresses_json(const ContainerSpec& spec) {
+  json::object out;
+  for (const Endpoint& endpoint : spec.endpoints) out[endpoint.fabric] = endpoint.address;
+  return out;
+}
+
+}  // namespace
+
+json::object describe(const Container& container, const std::string& node) {
+  const ContainerSpec& spec = container.spec();
+  return {{"id", spec.id},
+          {"job", spec.job},
+          {"node", node},
+          {"state", to_string(container.state())},
+          {"pid", container.init().pid()},
+          {"memory_bytes", spec.memory_bytes},
+          {"resident_bytes", container.resident_bytes()},
+          {"addresses", addresses_json(spec)},
+          {"migration", container.migration()}};
+}
+
+awaitable<Result<json::object>> Agent::containers() {
+  const json::array view = co_await cluster_view();
+  json::array list;
+  json::array silent;
+  for (const json::value& node : view) {
+    const json::object& entry = node.get_object();
+    if (auto theirs = get_array(entry, "containers")) {
+      list.insert(list.end(), (*theirs)->begin(), (*theirs)->end());
+    } else {
+      silent.push_back(entry.at("name"));
+    }
+  }
+  json::object out{{"containers", std::move(list)}, {"unreachable", std::move(silent)}};
+  co_return out;
+}
+
+awaitable<Result<json::object>> Agent::container_create(json::object params) {
+  CO_TRY(const json::object* spec_json, get_object(params, "spec"));
+  CO_TRY(ContainerSpec spec, container_spec_from(*spec_json));
+  CO_CHECK_OK(node_.health().check_arrival());
+  CO_CHECK_OK(node_.check_room(spec, Incoming::kNew));
+  const std::string id = spec.id;
+  CO_TRY(std::unique_ptr<Container> started,
+         co_await Container::start(std::move(spec), node_.config()));
+  std::shared_ptr<Container> container = std::move(started);
+  if (node_.find(id)) co_return fail(Errc::kConflict, "container " + id + " came up twice");
+  node_.add(container);
+  node_.watch(container);
+  log::info("container started", {{"container", id}});
+  co_return describe(*container, node_.name());
+}
+
+awaitable<Result<json::object>> Agent::container_remove(json::object params) {
+  CO_TRY(const std::string id, get_string(params, "id"));
+  auto container = node_.find(id);
+  if (!container) co_return fail(Errc::kNotFound, "no container '" + id + "' on " + node_.name());
+  // Killing its tasks is enough; whoever owns it now (watch or migration) cleans up.
+  CO_CHECK_OK(container->cgroup().kill());
+  constexpr int kTries = 250;  // of 20 ms
+  for (int i = 0; i < kTries && node_.find(id) == container; ++i) {
+    co_await sleep_for(Milliseconds(20));
+  }
+  co_return json::object{{"id", id}, {"removed", node_.find(id) != container}};
+}
+
+awaitable<Result<json::object>> Agent::container_logs(json::object params, Caller caller) {
+  CO_TRY(const std::string id, get_string(params, "id"));
+  const auto offset = get_u64(params, "offset").value_or(0);
+  if (auto container = node_.find(id)) {
+    CO_TRY(std::string text, container->output(offset));
+    json::object out{{"text", text}, {"offset", offset + text.size()}, {"running", true}};
+    co_return out;
+  }
+  for (auto ended = node_.exited().rbegin(); ended != node_.exited().rend(); ++ended) {
+    if (ended->id != id) continue;
+    const std::string text = offset < ended->output.size() ? ended->output.substr(offset) : "";
+    json::object out{{"text", text}, {"offset", offset + text.size()}, {"running", false}};
+    co_return out;
+  }
+  if (caller == Caller::kPeer) {
+    co_return fail(Errc::kNotFound, "no container '" + id + "' on " + node_.name());
+  }
+  std::vector<std::string> others;
+  for (const NodeConfig& node : node_.config().nodes) {
+    if (node.role == NodeRole::kCompute && node.name != node_.name()) others.push_back(node.name);
+  }
+  auto answers = co_await call_all(others, "container.logs", std::move(params));
+  for (auto& answer : answers) {
+    if (answer) co_return std::move(*answer);
+  }
+  co_return fail(Errc::kNotFound, "no container or job '" + id + "' is known on any node that answers");
+}
+
+}  // namespace lifeboat

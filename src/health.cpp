@@ -1,0 +1,109 @@
+#include "health.hpp"
+
+#include "base/log.hpp"
+#include "report.hpp"
+
+namespace lifeboat {
+
+using predictor::NodeCondition;
+using predictor::NodeState;
+using predictor::Reason;
+using predictor::Time;
+
+Health::Health(const HealthConfig& config, std::string self) : self_(std::move(self)) {
+  times_.hold = config.hold;
+  times_.probation = config.probation;
+  states_.emplace(self_, NodeState(times_));
+}
+
+Status Health::open(const std::string& path) {
+  TRY(predictor::NodeJournal journal, predictor::NodeJournal::open(path));
+  if (journal.unreadable() > 0) {
+    log::warn("lines of the journal of node states could not be read",
+              {{"file", path}, {"lines", std::to_string(journal.unreadable())}});
+  }
+  for (const auto& [node, reasons] : journal.kept()) state_of(node).restore(reasons);
+  journal_ = std::move(journal);
+  if (const Reason* reason = own().reason()) {
+    log::warn("node is not up, as before", {{"state", std::string(to_string(reason->condition))},
+                                    {"cause", std::string(to_string(reason->cause))},
+                                    {"reason", reason->text}});
+  }
+  return {};
+}
+
+NodeState& Health::state_of(const std::string& node) {
+  return states_.try_emplace(node, times_).first->second;
+}
+
+bool Health::apply(const std::string& node, predictor::Signal signal,
+                   const predictor::SignalDetails& details) {
+  const Time now = health_now();
+  if (!state_of(node).apply(signal, details, now)) return false;
+  keep(node, to_string(signal), details.text, now);
+  return true;
+}
+
+void Health::tick() {
+  const Time now = health_now();
+  for (auto& [node, state] : states_) {
+    if (state.advance(now)) keep(node, "time", "", now);
+  }
+}
+
+void Health::keep(const std::string& node, std::string_view change, const std::string& why,
+                  Time now) {
+  const NodeState& state = states_.at(node);
+  if (journal_) {
+    auto kept = journal_->append(node, change, state, now);
+    if (!kept) {
+      log::error("the state of a node is not kept: a restart would forget it",
+                 {{"node", node}, {"reason", kept.error().message}});
+    }
+  }
+  const Reason* reason = state.reason();
+  if (reason == nullptr) {
+    log::info("node is up", {{"node", node}, {"change", std::string(change)}, {"reason", why}});
+  } else {
+    log::warn("node is not up", {{"node", node},
+                                 {"state", std::string(to_string(reason->condition))},
+                                 {"change", std::string(change)},
+                                 {"cause", std::string(to_string(reason->cause))},
+                                 {"reason", reason->text}});
+    for (const std::string& line : reason->evidence) log::warn("evidence", {{"event", line}});
+  }
+  if (node == self_ && on_own_change_) on_own_change_();
+}
+
+Status Health::check_arrival() const {
+  if (own().condition() == NodeCondition::kUp) return {};
+  return fail(Errc::kRefused, why_closed(self_, to_json(own())));
+}
+
+Time health_now() {
+  return std::chrono::time_point_cast<predictor::Duration>(std::chrono::system_clock::now());
+}
+
+json::object to_json(const NodeState& state) {
+  const Reason* shown = state.reason();
+  const Reason& reason = shown == nullptr ? Reason{} : *shown;
+  json::array all;
+  for (const Reason& each : state.reasons()) all.push_back(predictor::to_json(each));
+  return {{"state", to_string(state.condition())},
+          {"cause", shown == nullptr ? "" : to_string(reason.cause)},
+          {"reason", reason.text},
+          {"since", shown == nullptr ? "" : timestamp(reason.since)},
+          {"lead_s", std::chrono::duration<double>(reason.lead).count()},
+          {"risk", reason.risk},
+          {"evidence", to_array(reason.evidence)},
+          {"reasons", std::move(all)}};
+}
+
+std::string why_closed(const std::string& node, const json::object& state) {
+  const std::string condition = string_or(state, "state", "up");
+  if (condition == to_string(NodeCondition::kUp)) return "";
+  return "node " + node + " is " + condition + " since " + string_or(state, "since") + " (" +
+         string_or(state, "cause") + "): " + string_or(state, "reason");
+}
+
+}  // namespace lifeboat

@@ -1,0 +1,110 @@
+#include "heartbeat.hpp"
+
+#include <algorithm>
+
+#include "base/log.hpp"
+#include "report.hpp"
+
+namespace lifeboat {
+
+using predictor::Cause;
+using predictor::Signal;
+using predictor::SignalDetails;
+using protocol::Kind;
+
+namespace {
+
+constexpr Milliseconds kBeat{1000};
+
+}  // namespace
+
+std::vector<std::string> heartbeat_listeners(const Config& config) {
+  std::vector<std::string> names;
+  for (const NodeConfig& node : config.nodes) {
+    if (node.role == NodeRole::kHead) names.push_back(node.name);
+  }
+  if (names.empty()) names.push_back(config.nodes.front().name);
+  return names;
+}
+
+void Heartbeat::start() {
+  const std::vector<std::string> listeners = heartbeat_listeners(node_.config());
+  if (std::find(listeners.begin(), listeners.end(), node_.name()) == listeners.end()) return;
+  for (const NodeConfig& other : node_.config().nodes) {
+    if (other.name == node_.name()) continue;
+    asio::co_spawn(node_.executor(), listen(other.name), [](std::exception_ptr e) {
+      if (e) log::error("listening for a node's heartbeat failed");
+    });
+  }
+}
+
+bool Heartbeat::is_down(const std::string& node) const {
+  const auto at = node_.health().all().find(node);
+  return at != node_.health().all().end() && at->second.reason(Cause::kHeartbeat) != nullptr;
+}
+
+awaitable<void> Heartbeat::listen(std::string node) {
+  const Milliseconds lost = node_.config().health.heartbeat_lost;
+  std::optional<Link> link;
+  auto heard_at = SteadyClock::now();  // a daemon that starts waits as long as any
+  for (;;) {
+    const auto asked_at = SteadyClock::now();
+    auto answered = co_await ask(link, node);
+    const auto now = SteadyClock::now();
+    if (answered) {
+      heard_at = now;
+    } else if (now - heard_at >= lost && !is_down(node)) {
+      SignalDetails details;
+      details.text = "silent for " + std::to_string(lost.count() / 1000) + " s: " +
+                     answered.error().message;
+      node_.health().apply(node, Signal::kHeartbeatLost, details);
+    }
+    const auto next = asked_at + kBeat;
+    if (next > now) co_await sleep_for(std::chrono::ceil<Milliseconds>(next - now));
+  }
+}
+
+// Over each fabric in turn: one that is broken does not make a node down. All within the time after
+// which it counts as lost.
+awaitable<Result<Link>> Heartbeat::connect(std::string node) {
+  const Config& config = node_.config();
+  const auto& addresses = config.find_node(node)->addresses;
+  const Milliseconds limit = config.health.heartbeat_lost / static_cast<int>(addresses.size() + 1);
+  Error last(Errc::kUnavailable, "no fabric");
+  for (const auto& [fabric, address] : addresses) {
+    auto link = co_await Link::connect(address, config.peer_port, node_.peer_name(), limit);
+    if (link) co_return std::move(*link);
+    last = link.error();
+  }
+  co_return tl::unexpected<Error>(last);
+}
+
+awaitable<Status> Heartbeat::ask(std::optional<Link>& link, std::string node) {
+  if (!link) {
+    CO_TRY(Link made, co_await connect(node));
+    link.emplace(std::move(made));
+  }
+  const Milliseconds limit = node_.config().health.heartbeat_lost;
+  const bool back = is_down(node);
+  json::object params;
+  SignalDetails details;
+  if (back) {
+    const auto* lost = node_.health().all().at(node).reason(Cause::kHeartbeat);
+    details.text = "back after it was down since " + timestamp(lost->since);
+    params = {{"node", node}, {"reason", details.text}};
+  }
+  json::object request{{"method", back ? "node.back" : "node.state"}, {"params", std::move(params)}};
+  auto answer = co_await link->send(Kind::kRequest, std::move(request), limit);
+  if (answer) {
+    auto body = co_await link->expect(Kind::kResponse, limit);
+    if (!body) answer = tl::unexpected<Error>(body.error());
+  }
+  if (!answer) {
+    link.reset();
+  } else if (back) {
+    node_.health().apply(node, Signal::kHeartbeatBack, details);
+  }
+  co_return answer;
+}
+
+}  // namespace lifeboat

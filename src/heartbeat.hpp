@@ -1,0 +1,37 @@
+// heartbeat.hpp - who listens for the other nodes: every head node, or where there is none the first
+// node of the configuration, asks each of them once a second.
+//
+// One connection to each node, made again over the next fabric when it breaks. A node that has not
+// answered for health.heartbeat_lost is down in this node's table (Health); when it answers again it is
+// told, so that it goes on probation by its own journal, too.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/asio.hpp"
+#include "migration/link.hpp"
+#include "node.hpp"
+
+namespace lifeboat {
+
+// The names of the nodes that listen.
+[[nodiscard]] std::vector<std::string> heartbeat_listeners(const Config& config);
+
+class Heartbeat {
+ public:
+  explicit Heartbeat(Node& node) : node_(node) {}
+  // Listens for all others, until the program ends. Nothing if this node is none that does.
+  void start();
+
+ private:
+  awaitable<void> listen(std::string node);
+  awaitable<Result<Link>> connect(std::string node);
+  awaitable<Status> ask(std::optional<Link>& link, std::string node);
+  [[nodiscard]] bool is_down(const std::string& node) const;
+
+  Node& node_;
+};
+
+}  // namespace lifeboat

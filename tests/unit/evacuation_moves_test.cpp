@@ -1,0 +1,125 @@
+// What a node that is to be empty makes of what the others say of themselves.
+#include "evacuation_moves.hpp"
+
+#include <gtest/gtest.h>
+
+#include "health.hpp"
+
+namespace lifeboat {
+namespace {
+
+using predictor::Signal;
+using predictor::Time;
+using std::chrono::minutes;
+
+constexpr std::uint64_t kGiB = 1ULL << 30;
+const Time kNoon = Time(predictor::Duration(1'700'000'000'000'000));
+
+const char* const kConfig = R"(
+cluster: test
+fabrics: [{name: 1g, bridge: br, subnet: 10.1.0.0/16, rate: 1Gbit}]
+nodes: [{name: n1, addresses: {1g: 10.1.0.11}, memory: 8GiB}]
+)";
+
+json::object node(const std::string& name, std::uint64_t free_bytes, int slots = 8) {
+  return {{"name", name},         {"role", "compute"},      {"criu", "4.2"},
+          {"state", "up"},        {"slots_free", slots},    {"memory_free_bytes", free_bytes},
+          {"containers", json::array{}}, {"migrations", json::array{}}};
+}
+
+json::object container(const std::string& id, const char* state = "running") {
+  return {{"id", id}, {"state", state}, {"memory_bytes", kGiB}};
+}
+
+void degrade(json::object& node, Signal signal, Time since) {
+  predictor::NodeState state{predictor::StateTimes{}};
+  predictor::SignalDetails details;
+  details.text = "fan";
+  state.apply(signal, details, since);
+  for (const auto& item : to_json(state)) node[item.key()] = item.value();
+}
+
+TEST(EvacuationPlan, GoesWhereThereIsRoomAndNamesWhatFindsNone) {
+  const Config config = parse_config(kConfig, "test.yaml").value();
+  json::object n1 = node("n1", 0);
+  n1["containers"] = json::array{container("a"), container("b"), container("c"),
+                                 container("d", "leaving")};
+  json::object n2 = node("n2", 2 * kGiB);
+  json::object n3 = node("n3", 8 * kGiB);
+  degrade(n3, Signal::kDegrade, kNoon);
+  const json::array view{n1, n2, n3};
+  json::array skipped;
+  const auto leavers = leavers_from(view, "n1", skipped);
+  ASSERT_TRUE(leavers) << leavers.error().message;
+  EXPECT_EQ(json::serialize(skipped), R"([{"container":"d","state":"leaving"}])");
+  const MovePlan plan = plan_evacuation(config, view, *leavers);
+  ASSERT_EQ(plan.moves.size(), 2u);
+  EXPECT_EQ(plan.moves[0].container + plan.moves[0].to, "an2");
+  EXPECT_EQ(plan.moves[1].container + plan.moves[1].to, "bn2");
+  EXPECT_EQ(plan.moves[0].fabric, "1g");
+  EXPECT_NEAR(plan.moves[0].takes_s, 8.6 + 0.2, 0.2) << "1 GiB over 1 Gbit/s";
+  ASSERT_EQ(plan.unplaced.size(), 1u);
+  EXPECT_EQ(plan.unplaced[0].container, "c");
+  EXPECT_NE(plan.unplaced[0].why.find("node n3 is degraded since"), std::string::npos)
+      << plan.unplaced[0].why;
+}
+
+TEST(EvacuationPlan, CountsWhatIsOnItsWay) {
+  json::object n1 = node("n1", 0);
+  n1["containers"] = json::array{container("a", "leaving"), container("b", "leaving")};
+  const json::object to_n2{{"container", "a"}, {"target", "n2"}};
+  const json::object there_already{{"container", "b"}, {"target", "n2"}};
+  n1["migrations"] = json::array{to_n2, there_already};
+  json::object n2 = node("n2", 3 * kGiB, 3);
+  n2["containers"] = json::array{container("b", "arriving")};
+  const auto rooms = rooms_of(json::array{n1, n2});
+  ASSERT_EQ(rooms.size(), 2u);
+  EXPECT_EQ(rooms[1].memory_free_bytes, 2 * kGiB);
+  EXPECT_EQ(rooms[1].slots_free, 2u);
+}
+
+TEST(EvacuationPlan, ANodeThatDoesNotAnswerIsNamed) {
+  const json::object silent{{"name", "n1"}, {"role", "compute"}, {"error", "no route to host"}};
+  json::array skipped;
+  const auto leavers = leavers_from(json::array{silent}, "n1", skipped);
+  ASSERT_FALSE(leavers);
+  EXPECT_EQ(leavers.error().message, "node n1 does not answer: no route to host");
+}
+
+json::array cluster(unsigned nodes, unsigned degraded, Signal signal, Time since) {
+  json::array view;
+  for (unsigned i = 0; i < nodes; ++i) {
+    json::object one = node("n" + std::to_string(i), 0);
+    if (i < degraded) degrade(one, signal, since);
+    view.push_back(std::move(one));
+  }
+  return view;
+}
+
+TEST(Storm, ManyAtOnceAreNoFailureOfNodes) {
+  const EvacuationConfig automatic;
+  const auto storm = [&](unsigned nodes, unsigned degraded) {
+    return storm_text(automatic, cluster(nodes, degraded, Signal::kVerdictDegraded, kNoon), kNoon);
+  };
+  EXPECT_EQ(storm(8, 3), "");
+  EXPECT_EQ(storm(8, 4).substr(0, 61), "4 nodes turned degraded within five minutes, more than 3 (eva");
+  EXPECT_EQ(storm(100, 10), "");
+  EXPECT_NE(storm(100, 11), "");
+  EvacuationConfig one;
+  one.facility_nodes = 1;
+  const json::array two = cluster(100, 2, Signal::kVerdictDegraded, kNoon);
+  EXPECT_NE(storm_text(one, two, kNoon), "");
+}
+
+TEST(Storm, OnlyWhatThePredictorSaidAtAboutThatTime) {
+  const EvacuationConfig config;
+  const json::array operators = cluster(8, 8, Signal::kDegrade, kNoon);
+  EXPECT_EQ(storm_text(config, operators, kNoon), "");
+  const json::array early = cluster(8, 8, Signal::kVerdictDegraded, kNoon - minutes(6));
+  EXPECT_EQ(storm_text(config, early, kNoon), "");
+  const json::array later = cluster(8, 8, Signal::kVerdictDegraded, kNoon + minutes(4));
+  EXPECT_NE(storm_text(config, later, kNoon), "");
+}
+
+}  // namespace
+}  // namespace lifeboat

@@ -8,6 +8,8 @@
 namespace lifeboat::predictor {
 namespace {
 
+using namespace std::chrono_literals;
+
 // The threshold when the training has no failures to choose one by.
 constexpr double kUntrained = 0.38;
 
@@ -37,81 +39,124 @@ void note_outage(UnitTrace& unit, const Event& event) {
   }
 }
 
-// The later half of the failures before the test.
-Window tuning_window(const std::vector<const UnitTrace*>& units, Time test) {
+// What the thresholds at `now` are chosen on: the year before, or more until it has enough failures.
+Window tuning_window(const std::vector<const UnitTrace*>& units, Time now) {
+  constexpr std::size_t kFailuresMin = 100;
   std::vector<Time> failures;
-  Time first = test;
   for (const UnitTrace* unit : units) {
-    first = std::min(first, unit->seen);
     for (const Outage& outage : unit->outages) {
-      if (outage.start < test) failures.push_back(outage.start);
+      if (outage.start < now) failures.push_back(outage.start);
     }
   }
-  if (failures.empty()) return {first, test};
+  Time begin = now - 24h * 365;
   std::sort(failures.begin(), failures.end());
-  return {failures[failures.size() / 2], test};
+  if (!failures.empty()) {
+    begin = std::min(begin, failures[failures.size() - std::min(failures.size(), kFailuresMin)]);
+  }
+  return {begin, now};
+}
+
+// Runs the predictor over the events of one population.
+class Runner {
+ public:
+  explicit Runner(const PredictorConfig& config) : predictor_(config) {
+    predictor_.on_risk([this](const std::string& node, Time now, double risk) {
+      std::vector<RiskSample>& samples = traces_.of(node).samples;
+      const auto value = static_cast<float>(risk);
+      if (!samples.empty() && samples.back().time == now) {
+        samples.back().risk = value;
+      } else {
+        samples.push_back({now, value});
+      }
+    });
+  }
+
+  void feed(const Event& event) {
+    predictor_.advance(event.time);
+    note_outage(traces_.of(event.node), event);
+    predictor_.add(event);
+    (void)predictor_.take_changes();
+  }
+  void finish(Time end) { predictor_.advance(end); }
+
+  [[nodiscard]] const Traces& traces() const { return traces_; }
+  [[nodiscard]] const HistoryVector& weights() const { return predictor_.history().weights(); }
+
+ private:
+  Traces traces_;
+  Predictor predictor_;
+};
+
+struct Schedules {
+  Schedule balanced;
+  Schedule strict;
+};
+
+Schedules make_schedules(const Trial& trial, const std::vector<const UnitTrace*>& units,
+                         Window test) {
+  Schedules schedules;
+  for (Time month = test.begin; month <= test.end; month += 24h * 30) {
+    const Window tuning = tuning_window(units, month);
+    const Score rule = score_temporal(units, trial.window, tuning, trial.lead_min);
+    if (rule.failures == 0) {
+      const AlarmPolicy untrained{kUntrained, kUntrained, trial.window};
+      schedules.balanced.emplace_back(month, untrained);
+      schedules.strict.emplace_back(month, untrained);
+      continue;
+    }
+    const double share = rule.degraded_share();
+    const std::vector<AlarmPolicy> chosen =
+        choose_policies(units, trial.window, tuning, trial.lead_min,
+                        {{trial.precision_min, share}, {trial.strict_precision, share}});
+    schedules.balanced.emplace_back(month, chosen[0]);
+    schedules.strict.emplace_back(month, chosen[1]);
+  }
+  return schedules;
 }
 
 }  // namespace
 
 Result<Evaluation> evaluate(Format format, const Trial& trial, const Log& log, Time begin) {
-  if (log.events.empty() || log.events.back().time < begin) return fail(Errc::kInvalid, "there is nothing to test on");
+  if (log.events.empty() || log.events.back().time < begin) {
+    return fail(Errc::kInvalid, "there is nothing to test on");
+  }
   PredictorConfig config = trial.config;
   config.horizon = trial.window;
   config.lead_min = trial.lead_min;
-  Predictor predictor(config);
-  Traces traces;
-  predictor.on_risk([&](const std::string& node, Time now, double risk) {
-    UnitTrace& unit = traces.of(node);
-    if (!unit.samples.empty() && unit.samples.back().time == now) {
-      unit.samples.back().risk = static_cast<float>(risk);
-    } else {
-      unit.samples.push_back({now, static_cast<float>(risk)});
-    }
-  });
   Evaluation result;
-  const auto feed = [&](const Event& event) {
-    predictor.advance(event.time);
-    note_outage(traces.of(event.node), event);
-    predictor.add(event);
-    (void)predictor.take_changes();
-    ++result.events;
-  };
+  result.events = log.events.size();
+  std::map<std::string, std::unique_ptr<Runner>> runners;
   for (const Event& event : log.events) {
-    feed(event);
+    const std::string name(population_of(format, event.node));
+    if (!trial.population.empty() && name != trial.population) continue;
+    std::unique_ptr<Runner>& runner = runners[name];
+    if (!runner) runner = std::make_unique<Runner>(config);
+    runner->feed(event);
     if (event.kind != EventKind::kRepaired) result.test.end = event.time;
   }
   result.test.begin = begin;
-  predictor.advance(result.test.end);
-  result.weights = predictor.history().weights();
-
-  std::map<std::string, std::vector<const UnitTrace*>> populations;
-  for (const UnitTrace& unit : traces.all()) {
-    const std::string name(population_of(format, unit.name));
-    if (name.empty() || (!trial.population.empty() && name != trial.population)) continue;
-    populations[name].push_back(&unit);
-  }
-  for (const auto& [name, units] : populations) {
+  for (const auto& [name, runner] : runners) {
+    runner->finish(result.test.end);
+    std::vector<const UnitTrace*> units;
+    for (const UnitTrace& unit : runner->traces().all()) {
+      if (is_scored(format, unit.name)) units.push_back(&unit);
+    }
+    if (units.empty()) continue;
     result.units += units.size();
-    result.unit_counts[name] = units.size();
-    const Window tuning = tuning_window(units, begin);
-    const Score rule = score_temporal(units, trial.window, tuning, trial.lead_min);
+    result.weights[name] = runner->weights();
+    const Schedules schedules = make_schedules(trial, units, result.test);
     const Score temporal = score_temporal(units, trial.window, result.test, trial.lead_min);
     result.temporal[name] = temporal;
     result.temporal[""].add(temporal);
-    for (Point* point : {&result.balanced, &result.strict}) {
-      const bool strict = point == &result.strict;
-      const Objective objective{strict ? trial.strict_precision : trial.precision_min,
-                                rule.degraded_share()};
-      const AlarmPolicy policy =
-          rule.failures > 0 ? choose_policy(units, trial.window, tuning, trial.lead_min, objective)
-                            : AlarmPolicy{kUntrained, kUntrained, trial.window};
-      const Score tested = score(units, policy, result.test, trial.lead_min, trial.window,
-                                 strict ? nullptr : &result.examples);
-      point->policies[name] = policy;
-      point->populations[name] = tested;
-      point->total.add(tested);
-    }
+    const auto take = [&](Point& point, const Schedule& schedule, std::vector<Example>* examples) {
+      const Score tested =
+          score(units, schedule, result.test, trial.lead_min, trial.window, examples);
+      point.policies[name] = schedule.back().second;
+      point.populations[name] = tested;
+      point.total.add(tested);
+    };
+    take(result.balanced, schedules.balanced, &result.examples);
+    take(result.strict, schedules.strict, nullptr);
   }
   return result;
 }

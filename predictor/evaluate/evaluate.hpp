@@ -1,9 +1,11 @@
 // evaluate.hpp - an honest trial of the predictor on a log: what was learned until then raises the alarms of
 // the time after.
 //
-// The events of training and test go once through one predictor in the order of time; each risk it states
-// rests on earlier events only. The thresholds of the alarms are chosen on the later half of the training's
-// failures, so on risks that were stated before their outcome, too; the test is then scored with them.
+// The events of training and test go once through a predictor in the order of time; each risk it states
+// rests on earlier events only. The thresholds of the alarms are chosen anew every month, on the risks that
+// were stated in the year before and their outcomes by then: the best F1 that takes no more of the nodes'
+// time than Liang's temporal rule (degraded for the window after each repair) took in the same year. The
+// test is then scored with them.
 #pragma once
 
 #include <map>
@@ -30,7 +32,7 @@ struct Trial {
 
 // One operating point.
 struct Point {
-  std::map<std::string, AlarmPolicy> policies;  // of each population
+  std::map<std::string, AlarmPolicy> policies;  // of each population, the last of its schedule
   std::map<std::string, Score> populations;
   Score total;
 };
@@ -39,12 +41,11 @@ struct Evaluation {
   Window test;
   std::size_t units = 0;
   std::size_t events = 0;
-  std::map<std::string, std::size_t> unit_counts;
   Point balanced;            // the best F1 that takes no more capacity than the temporal rule
   Point strict;              // the same with a precision of at least `strict_precision`
   std::map<std::string, Score> temporal;  // Liang's rule, by population; "" is the total
   std::vector<Example> examples;          // of `balanced`
-  HistoryVector weights{};
+  std::map<std::string, HistoryVector> weights;  // of each population
 };
 
 // The test is from `begin` to the log's end. kInvalid if nothing happens in it.

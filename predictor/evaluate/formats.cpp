@@ -218,10 +218,13 @@ Time begin_of(const Log& log) {
 }
 
 std::string_view population_of(Format format, std::string_view node) {
-  if (format == Format::kMira) return board_of(node) == node ? "all" : "";
   if (format != Format::kLanl) return "all";
   const std::int64_t system = to_integer(node.substr(0, node.find('/'))).value_or(0);
   return is_smp(system) ? "smp" : is_numa(system) ? "numa" : "other";
+}
+
+bool is_scored(Format format, std::string_view node) {
+  return format != Format::kMira || board_of(node) == node;
 }
 
 }  // namespace lifeboat::predictor

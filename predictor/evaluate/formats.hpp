@@ -45,9 +45,11 @@ Result<Log> read_log(Format format, const std::vector<Input>& inputs,
 // When the log's first event happened that is not a node's entry into service.
 [[nodiscard]] Time begin_of(const Log& log);
 
-// Populations that are scored apart because their failures have little in common: of LANL "smp", "numa"
-// and "other"; otherwise one, "all". "": not scored (Mira's parts other than boards).
+// Populations that are predicted and scored apart because their failures have little in common: of LANL
+// "smp", "numa" and "other"; otherwise one, "all".
 [[nodiscard]] std::string_view population_of(Format format, std::string_view node);
+// Whether the unit counts: of Mira only the node boards.
+[[nodiscard]] bool is_scored(Format format, std::string_view node);
 
 // "R12-M0-N03" of anything in a node board of Mira; empty for other places.
 [[nodiscard]] std::string_view board_of(std::string_view location);

@@ -41,6 +41,15 @@ json::array interval_json(double hits, double all) {
   return {rounded(low), rounded(high)};
 }
 
+// The same with episodes counted as wrong whose failure came later than a window after their start.
+json::object within_json(const Score& score) {
+  const double right = score.right - score.beyond;
+  const double alarms = score.right + score.wrong;
+  return {{"precision", rounded(alarms > 0 ? right / alarms : 0)},
+          {"recall", rounded(score.failures > 0 ? right / score.failures : 0)},
+          {"f1", rounded(alarms > 0 ? 2 * right / (alarms + score.failures) : 0)}};
+}
+
 json::object score_json(const Trial& trial, const Score& score) {
   json::object causes;
   for (const auto& [cause, counts] : score.causes) {
@@ -64,6 +73,7 @@ json::object score_json(const Trial& trial, const Score& score) {
           {"right", score.right},
           {"late", score.late},
           {"right_beyond_window", score.beyond},
+          {"within_window", within_json(score)},
           {"precision_interval", interval_json(score.right, score.right + score.wrong)},
           {"recall_interval", interval_json(score.right, score.failures)},
           {"degraded_node_hours", rounded(score.degraded_seconds / 3600)},

@@ -76,10 +76,12 @@ class Run {
   std::vector<Example>* examples_;
 };
 
-void run_policy(const UnitTrace& unit, const AlarmPolicy& policy, const Window& window, Run run) {
+void run_schedule(const UnitTrace& unit, const Schedule& schedule, const Window& window, Run run) {
   Alarm alarm;
   float risk = 0;  // the highest of the episode
-  auto outage = unit.outages.begin();
+  auto outage = std::partition_point(unit.outages.begin(), unit.outages.end(), [&](const Outage& o) {
+    return o.start < window.begin;
+  });
   const auto fails_before = [&](Time time) {
     for (; outage != unit.outages.end() && outage->start <= time; ++outage) {
       if (alarm.on() && alarm.until() < outage->start) {
@@ -90,15 +92,20 @@ void run_policy(const UnitTrace& unit, const AlarmPolicy& policy, const Window& 
       alarm.clear();
     }
   };
-  for (const RiskSample& sample : unit.samples) {
-    if (sample.time >= window.end) break;
-    fails_before(sample.time);
-    if (alarm.on() && alarm.until() <= sample.time) {
+  auto sample = std::partition_point(unit.samples.begin(), unit.samples.end(),
+                                     [&](const RiskSample& s) { return s.time < window.begin; });
+  auto policy = schedule.begin();
+  for (; sample != unit.samples.end() && sample->time < window.end; ++sample) {
+    while (policy + 1 != schedule.end() && (policy + 1)->first <= sample->time) ++policy;
+    // Most samples are of healthy units: nothing is on, nothing turns on.
+    if (!alarm.on() && sample->risk < policy->second.on) continue;
+    fails_before(sample->time);
+    if (alarm.on() && alarm.until() <= sample->time) {
       run.quiet(alarm.since(), alarm.until(), risk);
       alarm.clear();
     }
-    risk = alarm.on() ? std::max(risk, sample.risk) : sample.risk;
-    alarm.update(policy, sample.time, sample.risk);
+    risk = alarm.on() ? std::max(risk, sample->risk) : sample->risk;
+    alarm.update(policy->second, sample->time, sample->risk);
   }
   fails_before(window.end);
   if (alarm.on()) run.quiet(alarm.since(), alarm.until(), risk);
@@ -130,11 +137,11 @@ void Score::add(const Score& other) {
   }
 }
 
-Score score(const std::vector<const UnitTrace*>& units, const AlarmPolicy& policy, Window window,
+Score score(const std::vector<const UnitTrace*>& units, const Schedule& schedule, Window window,
             Duration lead_min, Duration horizon, std::vector<Example>* examples) {
   Score total;
   for (const UnitTrace* unit : units) {
-    run_policy(*unit, policy, window, Run(*unit, window, lead_min, horizon, total, examples));
+    run_schedule(*unit, schedule, window, Run(*unit, window, lead_min, horizon, total, examples));
   }
   return total;
 }
@@ -142,35 +149,39 @@ Score score(const std::vector<const UnitTrace*>& units, const AlarmPolicy& polic
 Score score_temporal(const std::vector<const UnitTrace*>& units, Duration hold, Window window,
                      Duration lead_min) {
   Score total;
+  const Schedule always{{Time{}, {1, 1, hold}}};
   for (const UnitTrace* unit : units) {
     UnitTrace repairs{unit->name, unit->seen, {}, unit->outages};
     for (const Outage& outage : unit->outages) {
       if (outage.end != Time::max()) repairs.samples.push_back({outage.end, 1});
     }
-    run_policy(repairs, {1, 1, hold}, window, Run(*unit, window, lead_min, hold, total, nullptr));
+    run_schedule(repairs, always, window, Run(*unit, window, lead_min, hold, total, nullptr));
   }
   return total;
 }
 
-AlarmPolicy choose_policy(const std::vector<const UnitTrace*>& units, Duration hold, Window window,
-                          Duration lead_min, const Objective& objective) {
-  constexpr int kSteps = 48;
-  constexpr double kLowest = 0.001;
+std::vector<AlarmPolicy> choose_policies(const std::vector<const UnitTrace*>& units, Duration hold,
+                                         Window window, Duration lead_min,
+                                         const std::vector<Objective>& objectives) {
+  constexpr int kSteps = 40;
+  constexpr double kLowest = 0.01;
   constexpr double kHighest = 0.97;
-  constexpr std::array<double, 4> kOff{1, 0.7, 0.5, 0.35};  // of `on`
-  AlarmPolicy best{2, 2, hold};
-  double best_f1 = 0;
+  constexpr std::array<double, 3> kOff{1, 0.7, 0.5};  // of `on`
+  std::vector<AlarmPolicy> best(objectives.size(), AlarmPolicy{2, 2, hold});
+  std::vector<double> best_f1(objectives.size(), 0);
   for (int step = 0; step <= kSteps; ++step) {
     const double on = kLowest * std::pow(kHighest / kLowest, static_cast<double>(step) / kSteps);
     for (const double off : kOff) {
       const AlarmPolicy policy{on, on * off, hold};
-      const Score result = score(units, policy, window, lead_min, hold);
-      if (result.precision() < objective.precision_min ||
-          result.degraded_share() > objective.share_max || result.f1() <= best_f1) {
-        continue;
+      const Score result = score(units, {{Time{}, policy}}, window, lead_min, hold);
+      for (std::size_t i = 0; i < objectives.size(); ++i) {
+        if (result.precision() < objectives[i].precision_min ||
+            result.degraded_share() > objectives[i].share_max || result.f1() <= best_f1[i]) {
+          continue;
+        }
+        best_f1[i] = result.f1();
+        best[i] = policy;
       }
-      best_f1 = result.f1();
-      best = policy;
     }
   }
   return best;

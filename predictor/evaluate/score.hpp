@@ -60,21 +60,27 @@ struct Example {
   std::string cause;
 };
 
-// `horizon` only for `beyond`. `examples` may be null.
-Score score(const std::vector<const UnitTrace*>& units, const AlarmPolicy& policy, Window window,
+// A policy that is replaced now and then: from its time on.
+using Schedule = std::vector<std::pair<Time, AlarmPolicy>>;
+
+// `horizon` only for `beyond`. `examples` may be null. Alarms of before the window are not known to it.
+Score score(const std::vector<const UnitTrace*>& units, const Schedule& schedule, Window window,
             Duration lead_min, Duration horizon, std::vector<Example>* examples = nullptr);
 
 // Liang's temporal rule: each unit that comes back from a failure is degraded for `hold`.
 Score score_temporal(const std::vector<const UnitTrace*>& units, Duration hold, Window window,
                      Duration lead_min);
 
-// What a policy is chosen for.
+// What a policy is chosen for: the best F1 with at least this precision and at most this share of the time
+// degraded.
 struct Objective {
-  double precision_min = 0;   // F1 is maximised among those with at least this
-  double share_max = 1;       // and at most this share of the time degraded
+  double precision_min = 0;
+  double share_max = 1;
 };
-// The best policy on the window; deterministic. Never raises an alarm if there is nothing to learn from.
-AlarmPolicy choose_policy(const std::vector<const UnitTrace*>& units, Duration hold, Window window,
-                          Duration lead_min, const Objective& objective);
+// The best policy for each objective on the window; deterministic. One that never raises an alarm where
+// there is nothing to learn from.
+std::vector<AlarmPolicy> choose_policies(const std::vector<const UnitTrace*>& units, Duration hold,
+                                         Window window, Duration lead_min,
+                                         const std::vector<Objective>& objectives);
 
 }  // namespace lifeboat::predictor

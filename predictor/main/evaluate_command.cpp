@@ -131,8 +131,11 @@ Result<std::string> run(Request& request) {
   std::string out = request.json ? to_json_text(request.trial, evaluation)
                                  : to_table(request.trial, evaluation);
   if (request.weights) {
-    for (const double weight : evaluation.weights) out += std::to_string(weight) + ", ";
-    out += "\n";
+    for (const auto& [name, weights] : evaluation.weights) {
+      out += name + ":";
+      for (const double weight : weights) out += " " + std::to_string(weight);
+      out += "\n";
+    }
   }
   return out;
 }

@@ -1,0 +1,75 @@
+// template.hpp - which messages are the same but for their numbers, and what is known of each.
+//
+// A template is the text with every word that has a digit, is a path or a long hexadecimal number
+// replaced by '*' (as the first level of Drain, He et al. 2017, without its tree: an exact hash of the
+// rest is enough for kernel messages and costs one pass over the text). A flood of new templates only
+// pushes out the least useful ones: the table never grows.
+#pragma once
+
+#include <array>
+#include <bitset>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "predictor/event.hpp"
+
+namespace lifeboat::predictor {
+
+// "I/O error, dev sda1, sector 123" -> "I/O error, dev *, sector *".
+[[nodiscard]] std::string template_text(std::string_view text);
+// Equal for texts with the same template; without making it.
+[[nodiscard]] std::uint64_t template_hash(std::string_view text);
+// Of the event: its kind and detail "template" or, without one, its text.
+[[nodiscard]] std::uint64_t template_hash(const Event& event);
+
+// Words of a template, each as one bit.
+using Keywords = std::bitset<256>;
+[[nodiscard]] Keywords keywords(std::string_view text);
+
+// Occurrences that were (or were not) followed by a failure.
+struct Outcomes {
+  double hits = 0;
+  double trials = 0;
+  double log_lead = 0;  // sum over the hits, ln of seconds
+
+  // Mean of the Beta posterior whose prior has this mean and counts `weight` occurrences.
+  [[nodiscard]] double rate(double prior, double weight) const {
+    return (hits + prior * weight) / (trials + weight);
+  }
+};
+
+// Nodes that said the same one after the other (Liang 2005, spatial compression).
+struct Cluster {
+  Time first{};
+  Time last{};
+  std::vector<std::uint32_t> nodes;  // distinct, at most one more than is allowed
+};
+
+struct Template {
+  std::uint64_t hash = 0;  // 0: free
+  Time used{};
+  std::uint64_t seen = 0;
+  Outcomes outcomes;
+  Keywords words;
+  Cluster cluster;
+};
+
+class TemplateTable {
+ public:
+  explicit TemplateTable(std::size_t max);
+
+  // The entry of the event's template, new if it is not there (and `fresh` is set then).
+  Template& find(std::uint64_t hash, Time now, bool& fresh);
+  [[nodiscard]] const std::vector<Template>& all() const { return entries_; }
+
+ private:
+  static constexpr std::size_t kWays = 8;
+  [[nodiscard]] std::size_t bucket(std::uint64_t hash) const;
+
+  std::vector<Template> entries_;  // buckets of kWays
+};
+
+}  // namespace lifeboat::predictor

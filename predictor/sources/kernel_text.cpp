@@ -31,21 +31,6 @@ std::string_view detail_name(std::string_view key) {
   return std::find(kKept.begin(), kKept.end(), key) != kKept.end() ? key : std::string_view{};
 }
 
-// "channel:0 slot:0 page:0x1f4a2b - err_code:0x0101:0x0090 bg:2 ba:1 row:0x6a3b col:0x2c8"
-void add_memory_details(Event& event, std::string_view list) {
-  std::string group;
-  for (const std::string_view part : split(list, ' ')) {
-    const auto colon = part.find(':');
-    if (colon == std::string_view::npos) continue;
-    const std::string_view key = part.substr(0, colon);
-    const std::string_view value = part.substr(colon + 1);
-    if (key == "bg") group = std::string(value) + ".";
-    if (const std::string_view name = detail_name(key); !name.empty()) {
-      add_detail(event, name, key == "ba" ? group + std::string(value) : std::string(value));
-    }
-  }
-}
-
 // EDAC MC0: 1 CE memory read error on LABEL (...)
 bool edac(Event& event, std::string_view text) {
   if (!text.starts_with("EDAC MC")) return false;
@@ -259,6 +244,20 @@ void classify_kernel_text(Event& event) {
   (void)(edac(event, text) || hardware_error(event, text) || memory_failure(event, text) ||
          aer(event, text) || disk(event, text) || gpu(event, text) || temperature(event, text) ||
          lockup(event, text) || network(event, text) || pressure(event, text));
+}
+
+void add_memory_details(Event& event, std::string_view list) {
+  std::string group;
+  for (const std::string_view part : split(list, ' ')) {
+    const auto colon = part.find(':');
+    if (colon == std::string_view::npos) continue;
+    const std::string_view key = part.substr(0, colon);
+    const std::string_view value = part.substr(colon + 1);
+    if (key == "bg") group = std::string(value) + ".";
+    if (const std::string_view name = detail_name(key); !name.empty()) {
+      add_detail(event, name, key == "ba" ? group + std::string(value) : std::string(value));
+    }
+  }
 }
 
 std::string memory_location(std::string_view mc, std::string_view label) {

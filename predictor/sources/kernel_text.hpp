@@ -29,6 +29,10 @@ namespace lifeboat::predictor {
 // Looks at `event.text`; what it does not know it leaves as it was.
 void classify_kernel_text(Event& event);
 
+// Where in the memory, as drivers say it: "page:0x1f4a2b bg:2 ba:1 row:0x6a3b col:0x2c8" becomes details
+// page, bank ("2.1": group and bank), row, column, ...; other words are ignored.
+void add_memory_details(Event& event, std::string_view list);
+
 // Where memory is, the same for every source that tells of it: "mc0/DIMM_A1". A label that names no
 // single DIMM ("any memory", "A or B") gives the controller alone.
 [[nodiscard]] std::string memory_location(std::string_view mc, std::string_view label);

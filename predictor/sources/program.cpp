@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <utility>
@@ -51,11 +52,13 @@ void Program::read_output() {
   std::array<char, 16 * 1024> chunk;
   // Bounded, so that one that writes without end cannot keep its caller here.
   for (int rounds = 0; rounds < 256; ++rounds) {
+    const std::size_t room = options_.output_max - so_far_.text.size();
+    // One that does not end waits until what it has said was taken; nothing of it is thrown away.
+    if (options_.limit.count() == 0 && room < chunk.size()) return;
     const ssize_t n = ::read(output_.get(), chunk.data(), chunk.size());
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return;
     const auto size = static_cast<std::size_t>(n);
-    const std::size_t room = options_.output_max - so_far_.text.size();
     so_far_.text.append(chunk.data(), std::min(size, room));
     if (size > room) so_far_.cut = true;
   }

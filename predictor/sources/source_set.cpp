@@ -24,7 +24,7 @@ void SourceSet::note(Entry& entry, Notice::What what, const std::string& text, T
                      Polled& out) {
   const auto quiet = [&](Time when) { return std::chrono::abs(now - when) < kSilence; };
   std::erase_if(entry.said, [&](const auto& item) { return !quiet(item.second); });
-  if (!entry.said.try_emplace(text, now).second) return;
+  if (entry.said.size() >= kSaidMax || !entry.said.try_emplace(text, now).second) return;
   out.notices.push_back({entry.source->name(), what, text});
 }
 

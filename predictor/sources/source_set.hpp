@@ -27,6 +27,8 @@ class SourceSet {
   static constexpr Duration kMissingInterval = std::chrono::minutes(10);
   // The same is not said again sooner, even if it came and went in between.
   static constexpr Duration kSilence = std::chrono::hours(1);
+  // Nor more than so many different things of one source.
+  static constexpr std::size_t kSaidMax = 8;
 
   explicit SourceSet(std::vector<std::unique_ptr<Source>> sources);
 

@@ -29,6 +29,7 @@ struct Place {
 [[nodiscard]] std::string_view trimmed(std::string_view text);
 // A decimal number that is all of `text`, but for spaces around it.
 [[nodiscard]] std::optional<std::uint64_t> whole_number(std::string_view text);
+// The same with a fraction, as 1234.56.
 [[nodiscard]] std::optional<double> real_number(std::string_view text);
 // The digits `text` begins with, as they are.
 [[nodiscard]] std::string_view leading_digits(std::string_view text);

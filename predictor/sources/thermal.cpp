@@ -1,5 +1,6 @@
 #include "predictor/sources/thermal.hpp"
 
+#include <algorithm>
 #include <set>
 
 namespace lifeboat::predictor {

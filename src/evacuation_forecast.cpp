@@ -5,8 +5,10 @@
 namespace lifeboat::evacuation {
 namespace {
 
-// A round that leaves more than this part of the one before does not help (Ibrahim 2011, pattern c).
-constexpr double kUselessRound = 0.9;
+// A round is no use that leaves more than this of the one before: what precopy_control.cpp asks of
+// the first two, and of those that send only pages that were sent before.
+constexpr double kUselessFirst = 0.92;
+constexpr double kUselessResent = 0.65;
 constexpr unsigned kHybridRounds = 1;
 
 }  // namespace
@@ -28,7 +30,7 @@ Forecast forecast(Mode mode, double bytes, double dirty, double rate, const Sett
     out.bytes_running += rest;
     ++out.rounds;
     const double next = std::min(bytes, rest * dirty / rate);
-    const bool useless = next > kUselessRound * rest;
+    const bool useless = next > (out.rounds < 2 ? kUselessFirst : kUselessResent) * rest;
     rest = next;
     if (useless) break;
   }

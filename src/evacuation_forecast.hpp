@@ -19,8 +19,8 @@ struct Forecast {
 // Pre-copy is a geometric series with the ratio dirty / rate: each round sends what was written during
 // the one before (Clark et al., "Live Migration of Virtual Machines", 2005; in closed form Liu et al.,
 // "Performance and Energy Modeling for Live Migration of Virtual Machines", 2011). It ends when the
-// rest fits in the downtime budget, or when a round would leave 90 % of the one before (Ibrahim et
-// al., "Optimized Pre-Copy Live Migration for Memory Intensive Applications", 2011). That the copy
+// rest fits in the downtime budget, or when another round would hardly leave less (Ibrahim et al.,
+// "Optimized Pre-Copy Live Migration for Memory Intensive Applications", 2011). That the copy
 // of memory is linear in its size, and the rest nearly constant: Zhao and Figueiredo, "Experimental
 // Study of Virtual Machine Migration in Support of Reservation of Cluster Resources", 2007.
 [[nodiscard]] Forecast forecast(Mode mode, double bytes, double dirty, double rate,

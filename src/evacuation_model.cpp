@@ -75,7 +75,6 @@ class Builder {
     CHECK_OK(add_fabrics());
     CHECK_OK(add_nodes());
     TRY(containers_, sorted(request_.containers, [](const Container& c) { return c.id; }, "container"));
-    for (Index i = 0; i < containers_.size(); ++i) container_names_[containers_[i]->id] = i;
     CHECK_OK(find_homes());
     CHECK_OK(add_sources());
     exclude_bad_targets();
@@ -197,6 +196,13 @@ class Builder {
     }
   }
 
+  Result<Index> find_container(const std::string& id, const std::string& who) const {
+    const auto at = std::lower_bound(containers_.begin(), containers_.end(), id,
+                                     [](const Container* c, const std::string& name) { return c->id < name; });
+    if (at != containers_.end() && (*at)->id == id) return static_cast<Index>(at - containers_.begin());
+    return fail(Errc::kInvalid, who + ": there is no such container");
+  }
+
   // Takes what is promised off the targets; those whose target has gone bad are to be cancelled.
   Status add_under_way() {
     TRY(const auto given,
@@ -204,7 +210,7 @@ class Builder {
     arriving_at_.assign(containers_.size(), kNone);
     for (const UnderWay* under_way : given) {
       const std::string who = "migration of " + under_way->container;
-      TRY(const Index container, find(container_names_, under_way->container, who));
+      TRY(const Index container, find_container(under_way->container, who));
       ModelUnderWay trip;
       trip.given = under_way;
       trip.from = homes_[container];
@@ -336,7 +342,6 @@ class Builder {
   Model model_;
   Names fabric_names_;
   Names node_names_;
-  Names container_names_;
   Names job_names_;
   std::unordered_map<std::string_view, std::vector<const PastMove*>> past_;
   std::vector<const Container*> containers_;

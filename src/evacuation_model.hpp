@@ -2,6 +2,7 @@
 // by name. Part of the planner (evacuation_plan.hpp), not for others.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -90,6 +91,14 @@ struct Model {
   [[nodiscard]] double rate_of_all(Index node) const {
     double sum = 0;
     for (Index fabric = 0; fabric < fabrics.size(); ++fabric) sum += rate(node, fabric);
+    return sum;
+  }
+  // Of all wires between two nodes together.
+  [[nodiscard]] double rate_between(Index from, Index to) const {
+    double sum = 0;
+    for (Index fabric = 0; fabric < fabrics.size(); ++fabric) {
+      sum += std::min(rate(from, fabric), rate(to, fabric));
+    }
     return sum;
   }
   // What is lost with one rank of a job: nothing that is not lost already.

@@ -7,6 +7,8 @@
 #include <set>
 #include <utility>
 
+#include "evacuation_forecast.hpp"
+
 namespace lifeboat::evacuation {
 namespace {
 
@@ -135,10 +137,15 @@ class Room {
     return settings_.same_job_s * ranks + (near ? settings_.same_domain_s : 0);
   }
 
+  // That it takes, sent once and alone.
+  double seconds(const Leaver& leaver, Index node) const {
+    return leaver.bytes / model_.rate_between(model_.sources[leaver.source].node, node);
+  }
+
   void take(const Leaver& leaver, Index node) {
     memory_[node] -= leaver.given->memory_bytes;
     --slots_[node];
-    load_s_[node] += leaver.bytes / model_.rate_of_all(node);
+    load_s_[node] += seconds(leaver, node);
     on_node_.add(leaver.job, node);
     const Index domain = model_.nodes[node].domain;
     if (domain != kNone) in_domain_.add(leaver.job, domain);
@@ -185,9 +192,10 @@ std::vector<Index> choose_balanced(const Model& model, const std::vector<Index>&
     const Leaver& leaver = model.leavers[index];
     const auto cost_of = [&](Index node) {
       if (room.obstacle(leaver, node) != Obstacle::kNone) return kInfinity;
-      return cost(node) + leaver.bytes / model.rate_of_all(node) + room.spread_cost(leaver, node);
+      return cost(node) + room.seconds(leaver, node) + room.spread_cost(leaver, node);
     };
-    const double least = fastest > 0 ? leaver.bytes / fastest : 0;
+    const double most = std::min(fastest, model.rate_of_all(model.sources[leaver.source].node));
+    const double least = most > 0 ? leaver.bytes / most : 0;
     const Index target = tree.find(leaver.given->memory_bytes, least, cost_of);
     if (target == kNone) continue;
     room.take(leaver, target);
@@ -233,13 +241,21 @@ void choose_fabrics(const Model& model, std::vector<Trip>& trips) {
   const std::size_t fabrics = model.fabrics.size();
   std::vector<double> out_s(model.nodes.size() * fabrics);  // until a wire has sent everything
   std::vector<double> in_s(out_s.size());
-  const auto seconds = [&](double bytes, Index from, Index to, Index fabric) {
+  const auto rate_of = [&](Index from, Index to, Index fabric) {
     const double measured = model.fabrics[fabric]->measured_bytes_per_s;
     const double rate = std::min(model.rate(from, fabric), model.rate(to, fabric));
-    return bytes / (measured > 0 ? std::min(rate, measured) : rate);
+    return measured > 0 ? std::min(rate, measured) : rate;
+  };
+  // With what its rounds send again, which is more over a slow wire.
+  const auto seconds = [&](const Leaver& leaver, Index from, Index to, Index fabric) {
+    const double rate = rate_of(from, to, fabric);
+    const Forecast sends = forecast(Mode::kPreCopy, leaver.bytes, leaver.dirty_bytes_per_s, rate,
+                                    model.request->settings);
+    return (sends.bytes_running + sends.bytes_frozen) / rate;
   };
   for (const ModelUnderWay& trip : model.under_way) {
-    const double s = seconds(static_cast<double>(trip.given->bytes_left), trip.from, trip.to, trip.fabric);
+    const double s = static_cast<double>(trip.given->bytes_left) /
+                     rate_of(trip.from, trip.to, trip.fabric);
     out_s[trip.from * fabrics + trip.fabric] += s;
     in_s[trip.to * fabrics + trip.fabric] += s;
   }
@@ -259,12 +275,12 @@ void choose_fabrics(const Model& model, std::vector<Trip>& trips) {
       if ((usable >> fabric & 1U) == 0) continue;
       const double begin_s =
           std::max(out_s[from * fabrics + fabric], in_s[trip.target * fabrics + fabric]);
-      const double end_s = begin_s + seconds(leaver.bytes, from, trip.target, fabric);
+      const double end_s = begin_s + seconds(leaver, from, trip.target, fabric);
       if (end_s >= best_s) continue;
       best_s = end_s;
       trip.fabric = fabric;
     }
-    const double s = seconds(leaver.bytes, from, trip.target, trip.fabric);
+    const double s = seconds(leaver, from, trip.target, trip.fabric);
     out_s[from * fabrics + trip.fabric] += s;
     in_s[trip.target * fabrics + trip.fabric] += s;
   }
@@ -359,8 +375,7 @@ std::vector<std::string> explain_targets(const Model& model, const std::vector<I
                          : std::to_string(others) + " other ranks of its job there";
       text += ", ";
     }
-    const double other_s =
-        room.load_s(targets[i]) - leaver.bytes / model.rate_of_all(targets[i]);
+    const double other_s = room.load_s(targets[i]) - room.seconds(leaver, targets[i]);
     text += other_s < 0.05 ? "nothing else comes" : seconds_text(other_s) + " of others come";
     text += ", " + mib(room.memory(targets[i])) + " left";
     if (target.health == Health::kProbation) text += "; on probation, as a last resort";

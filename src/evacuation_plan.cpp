@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <numeric>
 #include <tuple>
+#include <utility>
 
 #include "evacuation_order.hpp"
 #include "evacuation_placement.hpp"
@@ -13,12 +14,14 @@ namespace {
 
 // Ways that end at nearly the same time are told apart by the sum of all ends.
 constexpr double kSameEnd = 1.01;
+// How often those that find no place with the rest of their job are put last, for others to have it.
+constexpr int kUrgentTries = 4;
 // How often a window that would end too late is moved to begin earlier.
 constexpr int kWindowTries = 3;
 
 // What a schedule is worth: more saved, then sooner empty.
 struct Worth {
-  unsigned saved = 0;    // containers of jobs that get off failing nodes whole, in time
+  unsigned saved = 0;    // ranks of jobs that get off failing nodes whole, in time
   unsigned in_time = 0;  // containers off failing nodes in time
   double end_s = 0;
   double sum_s = 0;
@@ -70,7 +73,8 @@ class Planner {
   // -------------------------------------------------------------------------------- targets
 
   // The large ones choose first and the load is balanced. If that leaves some without a place, then
-  // so that holes stay large; if there is not enough at all, for the most urgent.
+  // so that holes stay large; if there is not enough at all, for the most urgent, and rather for
+  // whole jobs than for parts of many.
   void place() {
     std::vector<Index> large(model_.leavers.size());
     std::iota(large.begin(), large.end(), Index{0});
@@ -80,23 +84,44 @@ class Planner {
     set_targets(choose_targets(model_, large, Fit::kBalanced));
     auto best = left_behind();
     if (std::get<2>(best) == 0) return;
-    std::vector<Index> urgent = large;
-    std::stable_sort(urgent.begin(), urgent.end(), [&](Index a, Index b) {
-      const Leaver& left = model_.leavers[a];
-      const Leaver& right = model_.leavers[b];
-      return std::tuple(left.source, model_.ranks_to_save(right.job), left.job) <
-             std::tuple(right.source, model_.ranks_to_save(left.job), right.job);
-    });
     std::vector<Trip> kept = trips_;
-    for (const auto& [order, fit] : {std::pair(&large, Fit::kTight), {&urgent, Fit::kBalanced},
-                                     {&urgent, Fit::kTight}}) {
-      set_targets(choose_targets(model_, *order, fit));
-      if (const auto behind = left_behind(); behind < best) {
-        best = behind;
-        kept = trips_;
-      }
+    const auto keep_if_better = [&] {
+      const auto behind = left_behind();
+      if (behind >= best) return false;
+      best = behind;
+      kept = trips_;
+      return true;
+    };
+    set_targets(choose_targets(model_, large, Fit::kTight));
+    keep_if_better();
+    std::vector<Index> urgent = urgent_first();
+    for (int tries = 0; tries < kUrgentTries && std::get<2>(best) > 0; ++tries) {
+      set_targets(choose_targets(model_, urgent, Fit::kTight));
+      if (!keep_if_better() && tries > 0) break;
+      const std::vector<bool> broken = broken_jobs();
+      std::stable_partition(urgent.begin(), urgent.end(),
+                            [&](Index i) { return !broken[model_.leavers[i].job]; });
     }
     trips_ = std::move(kept);
+  }
+
+  // By the time that is left, and then what saves most ranks for the room it takes.
+  [[nodiscard]] std::vector<Index> urgent_first() const {
+    std::vector<double> memory(model_.job_ranks.size());
+    for (const Leaver& leaver : model_.leavers) {
+      memory[leaver.job] += static_cast<double>(leaver.given->memory_bytes);
+    }
+    const auto key = [&](Index index) {
+      const Leaver& leaver = model_.leavers[index];
+      const Source& source = model_.sources[leaver.source];
+      const double worth = model_.ranks_to_save(leaver.job) / std::max(memory[leaver.job], 1.0);
+      return std::tuple(source.given->reason, source.deadline_s, -worth, leaver.job, -leaver.bytes);
+    };
+    std::vector<Index> order(model_.leavers.size());
+    std::iota(order.begin(), order.end(), Index{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](Index a, Index b) { return key(a) < key(b); });
+    return order;
   }
 
   void set_targets(const std::vector<Index>& targets) {
@@ -105,28 +130,37 @@ class Planner {
     choose_fabrics(model_, trips_);
   }
 
-  // Without a place: containers of jobs that are lost with that, containers on failing nodes, all.
-  [[nodiscard]] std::tuple<unsigned, unsigned, unsigned> left_behind() const {
+  // Jobs that lose a rank on a failing node for want of a place.
+  [[nodiscard]] std::vector<bool> broken_jobs() const {
     std::vector<bool> broken(model_.job_ranks.size());
-    std::tuple<unsigned, unsigned, unsigned> count;
     for (const Trip& trip : trips_) {
       const Leaver& leaver = model_.leavers[trip.leaver];
+      if (trip.target == kNone && failing(leaver.source)) broken[leaver.job] = true;
+    }
+    return broken;
+  }
+
+  // For want of a place: ranks of broken jobs, containers left on failing nodes, and on all.
+  [[nodiscard]] std::tuple<unsigned, unsigned, unsigned> left_behind() const {
+    unsigned ranks = 0;
+    unsigned on_failing = 0;
+    unsigned all = 0;
+    for (const Trip& trip : trips_) {
       if (trip.target != kNone) continue;
-      ++std::get<2>(count);
-      if (!failing(leaver.source)) continue;
-      ++std::get<1>(count);
-      broken[leaver.job] = true;
+      ++all;
+      if (failing(model_.leavers[trip.leaver].source)) ++on_failing;
     }
-    for (const Leaver& leaver : model_.leavers) {
-      if (failing(leaver.source) && broken[leaver.job]) ++std::get<0>(count);
+    const std::vector<bool> broken = broken_jobs();
+    for (Index job = 0; job < broken.size(); ++job) {
+      if (broken[job]) ranks += model_.ranks_to_save(job);
     }
-    return count;
+    return {ranks, on_failing, all};
   }
 
   // ------------------------------------------------------------------------------------ ways
 
   void count_jobs(const Timetable& times, unsigned& jobs, unsigned& saved,
-                  unsigned* containers_saved = nullptr) const {
+                  unsigned* ranks_saved = nullptr) const {
     std::vector<unsigned> leaving(model_.job_ranks.size());
     std::vector<unsigned> away(model_.job_ranks.size());
     for (Index i = 0; i < trips_.size(); ++i) {
@@ -141,7 +175,7 @@ class Planner {
       ++jobs;
       if (model_.job_lost[job] || away[job] < leaving[job]) continue;
       ++saved;
-      if (containers_saved != nullptr) *containers_saved += away[job];
+      if (ranks_saved != nullptr) *ranks_saved += model_.ranks_to_save(job);
     }
   }
 

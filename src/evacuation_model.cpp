@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <string_view>
 #include <tuple>
 
@@ -9,30 +10,42 @@ namespace lifeboat::evacuation {
 
 const char* to_string(Health health) {
   switch (health) {
-    case Health::kUp: return "up";
-    case Health::kProbation: return "on probation";
-    case Health::kSuspect: return "suspect";
-    case Health::kDegraded: return "degraded";
-    case Health::kDown: return "down";
-    case Health::kMaintenance: return "in maintenance";
+    case Health::kUp:
+      return "up";
+    case Health::kProbation:
+      return "on probation";
+    case Health::kSuspect:
+      return "suspect";
+    case Health::kDegraded:
+      return "degraded";
+    case Health::kDown:
+      return "down";
+    case Health::kMaintenance:
+      return "in maintenance";
   }
   return "unknown";
 }
 
 const char* to_string(Mode mode) {
   switch (mode) {
-    case Mode::kPreCopy: return "pre-copy";
-    case Mode::kStopAndCopy: return "stop-and-copy";
-    case Mode::kPostCopy: return "post-copy";
-    case Mode::kHybrid: return "hybrid";
+    case Mode::kPreCopy:
+      return "pre-copy";
+    case Mode::kStopAndCopy:
+      return "stop-and-copy";
+    case Mode::kPostCopy:
+      return "post-copy";
+    case Mode::kHybrid:
+      return "hybrid";
   }
   return "unknown";
 }
 
 const char* to_string(Reason reason) {
   switch (reason) {
-    case Reason::kFailing: return "failing";
-    case Reason::kMaintenance: return "maintenance";
+    case Reason::kFailing:
+      return "failing";
+    case Reason::kMaintenance:
+      return "maintenance";
   }
   return "unknown";
 }
@@ -41,8 +54,12 @@ namespace {
 
 using Names = std::unordered_map<std::string_view, Index>;
 
-bool positive(double value) { return std::isfinite(value) && value > 0; }
-bool not_negative(double value) { return std::isfinite(value) && value >= 0; }
+bool positive(double value) {
+  return std::isfinite(value) && value > 0;
+}
+bool not_negative(double value) {
+  return std::isfinite(value) && value >= 0;
+}
 
 // In the order of names; kInvalid when one is there twice.
 template <class T, class Name>
@@ -74,7 +91,9 @@ class Builder {
     CHECK_OK(check_settings());
     CHECK_OK(add_fabrics());
     CHECK_OK(add_nodes());
-    TRY(containers_, sorted(request_.containers, [](const Container& c) { return c.id; }, "container"));
+    TRY(containers_,
+        sorted(
+            request_.containers, [](const Container& c) { return c.id; }, "container"));
     CHECK_OK(find_homes());
     CHECK_OK(add_sources());
     exclude_bad_targets();
@@ -92,14 +111,16 @@ class Builder {
     if (!std::isfinite(s.safety_factor) || s.safety_factor < 1) {
       return fail(Errc::kInvalid, "the safety factor must be 1 or more");
     }
-    if (!positive(s.unknown_lead_s)) return fail(Errc::kInvalid, "the lead assumed must be above 0 s");
-    for (const double value : {s.downtime_budget_s, s.hold_s, s.settle_s, s.same_job_s,
-                               s.same_domain_s, s.preference_s, l.setup_s, l.freeze_s,
-                               l.dirty_bytes_per_s}) {
+    if (!positive(s.unknown_lead_s))
+      return fail(Errc::kInvalid, "the lead assumed must be above 0 s");
+    for (const double value :
+         {s.downtime_budget_s, s.hold_s, s.settle_s, s.same_job_s, s.same_domain_s, s.preference_s,
+          l.setup_s, l.freeze_s, l.dirty_bytes_per_s}) {
       if (!not_negative(value)) return fail(Errc::kInvalid, "a time, cost or rate below 0");
     }
     const Limits& limits = request_.limits;
-    if (limits.leaving_per_node == 0 || limits.arriving_per_node == 0 || limits.frozen_per_node == 0) {
+    if (limits.leaving_per_node == 0 || limits.arriving_per_node == 0 ||
+        limits.frozen_per_node == 0) {
       return fail(Errc::kInvalid, "a limit per node of 0 lets nothing move");
     }
     return {};
@@ -109,7 +130,8 @@ class Builder {
     if (request_.fabrics.size() > kFabricsMax) {
       return fail(Errc::kInvalid, "more than " + std::to_string(kFabricsMax) + " fabrics");
     }
-    TRY(model_.fabrics, sorted(request_.fabrics, [](const Fabric& f) { return f.name; }, "fabric"));
+    TRY(model_.fabrics, sorted(
+                            request_.fabrics, [](const Fabric& f) { return f.name; }, "fabric"));
     for (Index i = 0; i < model_.fabrics.size(); ++i) {
       const Fabric& fabric = *model_.fabrics[i];
       if (!not_negative(fabric.total_bytes_per_s) || !not_negative(fabric.measured_bytes_per_s)) {
@@ -121,7 +143,8 @@ class Builder {
   }
 
   Status add_nodes() {
-    TRY(const auto nodes, sorted(request_.nodes, [](const Node& n) { return n.name; }, "node"));
+    TRY(const auto nodes, sorted(
+                              request_.nodes, [](const Node& n) { return n.name; }, "node"));
     model_.nodes.resize(nodes.size());
     model_.rates.assign(nodes.size() * model_.fabrics.size(), 0);
     Names domains;
@@ -149,7 +172,8 @@ class Builder {
   Status find_homes() {
     homes_.resize(containers_.size());
     for (Index i = 0; i < containers_.size(); ++i) {
-      TRY(homes_[i], find(node_names_, containers_[i]->node, "node of container " + containers_[i]->id));
+      TRY(homes_[i],
+          find(node_names_, containers_[i]->node, "node of container " + containers_[i]->id));
     }
     return {};
   }
@@ -157,7 +181,8 @@ class Builder {
   // Failing ones first, by what time is left, and the one with more to move when that is the same.
   Status add_sources() {
     TRY(const auto given,
-        sorted(request_.evacuations, [](const Evacuation& e) { return e.node; }, "evacuation of"));
+        sorted(
+            request_.evacuations, [](const Evacuation& e) { return e.node; }, "evacuation of"));
     std::vector<double> work(model_.nodes.size());
     for (Index i = 0; i < containers_.size(); ++i) {
       work[homes_[i]] += static_cast<double>(containers_[i]->resident_bytes);
@@ -174,11 +199,13 @@ class Builder {
       }
       model_.sources.push_back(source);
     }
-    std::stable_sort(model_.sources.begin(), model_.sources.end(), [&](const Source& a, const Source& b) {
-      return std::tuple(a.given->reason, a.deadline_s, -work[a.node]) <
-             std::tuple(b.given->reason, b.deadline_s, -work[b.node]);
-    });
-    for (Index i = 0; i < model_.sources.size(); ++i) model_.nodes[model_.sources[i].node].source = i;
+    std::stable_sort(model_.sources.begin(), model_.sources.end(),
+                     [&](const Source& a, const Source& b) {
+                       return std::tuple(a.given->reason, a.deadline_s, -work[a.node]) <
+                              std::tuple(b.given->reason, b.deadline_s, -work[b.node]);
+                     });
+    for (Index i = 0; i < model_.sources.size(); ++i)
+      model_.nodes[model_.sources[i].node].source = i;
     return {};
   }
 
@@ -197,16 +224,19 @@ class Builder {
   }
 
   Result<Index> find_container(const std::string& id, const std::string& who) const {
-    const auto at = std::lower_bound(containers_.begin(), containers_.end(), id,
-                                     [](const Container* c, const std::string& name) { return c->id < name; });
-    if (at != containers_.end() && (*at)->id == id) return static_cast<Index>(at - containers_.begin());
+    const auto at =
+        std::lower_bound(containers_.begin(), containers_.end(), id,
+                         [](const Container* c, const std::string& name) { return c->id < name; });
+    if (at != containers_.end() && (*at)->id == id)
+      return static_cast<Index>(at - containers_.begin());
     return fail(Errc::kInvalid, who + ": there is no such container");
   }
 
   // Takes what is promised off the targets; those whose target has gone bad are to be cancelled.
   Status add_under_way() {
     TRY(const auto given,
-        sorted(request_.under_way, [](const UnderWay& u) { return u.container; }, "migration of"));
+        sorted(
+            request_.under_way, [](const UnderWay& u) { return u.container; }, "migration of"));
     arriving_at_.assign(containers_.size(), kNone);
     for (const UnderWay* under_way : given) {
       const std::string who = "migration of " + under_way->container;
@@ -285,8 +315,8 @@ class Builder {
     Leaver leaver;
     leaver.given = &container;
     leaver.source = source;
-    leaver.bytes = static_cast<double>(container.resident_bytes) +
-                   static_cast<double>(container.layer_bytes);
+    leaver.bytes =
+        static_cast<double>(container.resident_bytes) + static_cast<double>(container.layer_bytes);
     leaver.dirty_bytes_per_s =
         container.dirty_bytes_per_s.value_or(request_.learned.dirty_bytes_per_s);
     if (!not_negative(leaver.dirty_bytes_per_s)) {
@@ -352,6 +382,14 @@ class Builder {
 
 }  // namespace
 
-Result<Model> make_model(const Request& request) { return Builder(request).build(); }
+std::string seconds_text(double seconds) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f s", seconds);
+  return text;
+}
+
+Result<Model> make_model(const Request& request) {
+  return Builder(request).build();
+}
 
 }  // namespace lifeboat::evacuation

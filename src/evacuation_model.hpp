@@ -20,7 +20,7 @@ inline constexpr std::size_t kFabricsMax = 32;  // bits of a mask
 // A node, in the order of names.
 struct ModelNode {
   const Node* given = nullptr;
-  std::uint32_t fabrics = 0;  // mask
+  std::uint32_t fabrics = 0;            // mask
   std::uint64_t memory_free_bytes = 0;  // without what is promised
   unsigned slots_free = 0;
   Index domain = kNone;
@@ -43,7 +43,7 @@ struct Leaver {
   std::uint32_t fabrics = 0;  // mask of addresses it has
   double bytes = 0;           // resident and layer
   double dirty_bytes_per_s = 0;
-  std::vector<Index> held;    // nodes it left a short time ago
+  std::vector<Index> held;  // nodes it left a short time ago
 };
 
 struct ModelUnderWay {
@@ -81,7 +81,7 @@ struct Model {
   std::vector<bool> job_lost;       // has one on a node that is down
   JobCounts on_node;                // of these, ranks that stay or come
   JobCounts in_domain;
-  std::vector<Unplaced> staying;    // on a node that is down, or moved a short time ago
+  std::vector<Unplaced> staying;  // on a node that is down, or moved a short time ago
   std::vector<Cancel> cancel;
 
   [[nodiscard]] double rate(Index node, Index fabric) const {
@@ -102,8 +102,13 @@ struct Model {
     return sum;
   }
   // What is lost with one rank of a job: nothing that is not lost already.
-  [[nodiscard]] unsigned ranks_to_save(Index job) const { return job_lost[job] ? 0 : job_ranks[job]; }
+  [[nodiscard]] unsigned ranks_to_save(Index job) const {
+    return job_lost[job] ? 0 : job_ranks[job];
+  }
 };
+
+// "12.3 s".
+[[nodiscard]] std::string seconds_text(double seconds);
 
 // kInvalid as plan_evacuation(). `request` must outlive the model.
 Result<Model> make_model(const Request& request);

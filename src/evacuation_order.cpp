@@ -44,8 +44,7 @@ std::vector<Index> most_saved_first(const Model& model, Index source, std::vecto
   std::vector<Group> groups = groups_of(model, std::move(trips), lost);
   std::stable_sort(groups.begin(), groups.end(),
                    [](const Group& a, const Group& b) { return a.worth > b.worth; });
-  const double budget_s =
-      model.sources[source].deadline_s / model.request->settings.safety_factor;
+  const double budget_s = model.sources[source].deadline_s / model.request->settings.safety_factor;
   std::vector<Index> order;
   std::vector<Index> last;
   double used_s = 0;

@@ -1,7 +1,6 @@
 #include "evacuation_placement.hpp"
 
 #include <algorithm>
-#include <cstdio>
 #include <limits>
 #include <numeric>
 #include <set>
@@ -38,8 +37,8 @@ class TargetTree {
     }
   }
 
-  // The leaf with the least `cost_of(leaf)`, which is infinite for one that will not do and else not
-  // less than `least` plus the cost in the tree; kNone when there is none.
+  // The leaf with the least `cost_of(leaf)`, which is infinite for one that will not do and else
+  // not less than `least` plus the cost in the tree; kNone when there is none.
   template <class CostOf>
   Index find(std::uint64_t memory, double least, CostOf cost_of) const {
     Search search{memory, least};
@@ -91,7 +90,9 @@ enum class Obstacle { kNone, kMemory, kSlots, kAddresses, kNoWire, kHeld, kRanks
 class Room {
  public:
   explicit Room(const Model& model)
-      : model_(model), settings_(model.request->settings), on_node_(model.on_node),
+      : model_(model),
+        settings_(model.request->settings),
+        on_node_(model.on_node),
         in_domain_(model.in_domain) {
     for (const ModelNode& node : model.nodes) {
       memory_.push_back(node.memory_free_bytes);
@@ -215,7 +216,8 @@ std::vector<Index> choose_tight(const Model& model, const std::vector<Index>& or
   for (const Index index : order) {
     const Leaver& leaver = model.leavers[index];
     Index& target = targets[index];
-    for (auto at = by_memory.lower_bound({leaver.given->memory_bytes, 0}); at != by_memory.end(); ++at) {
+    for (auto at = by_memory.lower_bound({leaver.given->memory_bytes, 0}); at != by_memory.end();
+         ++at) {
       const Index node = at->second;
       if (room.obstacle(leaver, node) != Obstacle::kNone) continue;
       const bool last_resort = model.nodes[node].given->health == Health::kProbation;
@@ -254,8 +256,8 @@ void choose_fabrics(const Model& model, std::vector<Trip>& trips) {
     return (sends.bytes_running + sends.bytes_frozen) / rate;
   };
   for (const ModelUnderWay& trip : model.under_way) {
-    const double s = static_cast<double>(trip.given->bytes_left) /
-                     rate_of(trip.from, trip.to, trip.fabric);
+    const double s =
+        static_cast<double>(trip.given->bytes_left) / rate_of(trip.from, trip.to, trip.fabric);
     out_s[trip.from * fabrics + trip.fabric] += s;
     in_s[trip.to * fabrics + trip.fabric] += s;
   }
@@ -288,12 +290,8 @@ void choose_fabrics(const Model& model, std::vector<Trip>& trips) {
 
 namespace {
 
-std::string mib(std::uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
-
-std::string seconds_text(double seconds) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f s", seconds);
-  return text;
+std::string mib(std::uint64_t bytes) {
+  return std::to_string(bytes >> 20) + " MiB";
 }
 
 void append(std::string& list, const std::string& item) {
@@ -328,7 +326,8 @@ std::string why_no_place(const Model& model, const Room& room, const Leaver& lea
   say(Obstacle::kHeld, "which it left a short time ago");
   say(Obstacle::kRanks, "with as many ranks of its job as allowed");
   if (candidates == 0) return "there is no healthy node to go to";
-  return "no place on " + std::to_string(candidates) + (candidates == 1 ? " healthy node: " : " healthy nodes: ") + why + "; " +
+  return "no place on " + std::to_string(candidates) +
+         (candidates == 1 ? " healthy node: " : " healthy nodes: ") + why + "; " +
          std::to_string(excluded) + " take nothing (not healthy or kept free)";
 }
 

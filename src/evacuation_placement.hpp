@@ -9,8 +9,9 @@
 
 namespace lifeboat::evacuation {
 
-// Targets in the order of `order`, one per leaver; kNone for those without room. Balanced: the target
-// that is ready first, with what it costs in spread. Tight: where the least memory is left over.
+// Targets in the order of `order`, one per leaver; kNone for those without room. Balanced: the
+// target that is ready first, with what it costs in spread. Tight: where the least memory is left
+// over.
 enum class Fit { kBalanced, kTight };
 [[nodiscard]] std::vector<Index> choose_targets(const Model& model, const std::vector<Index>& order,
                                                 Fit fit);

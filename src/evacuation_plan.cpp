@@ -1,7 +1,6 @@
 #include "evacuation_plan.hpp"
 
 #include <algorithm>
-#include <cstdio>
 #include <numeric>
 #include <tuple>
 #include <utility>
@@ -14,7 +13,8 @@ namespace {
 
 // Ways that end at nearly the same time are told apart by the sum of all ends.
 constexpr double kSameEnd = 1.01;
-// How often those that find no place with the rest of their job are put last, for others to have it.
+// How often those that find no place with the rest of their job are put last, for others to have
+// it.
 constexpr int kUrgentTries = 4;
 // How often a window that would end too late is moved to begin earlier.
 constexpr int kWindowTries = 3;
@@ -34,12 +34,6 @@ struct Way {
   Timetable times;
   Worth worth;
 };
-
-std::string seconds_text(double seconds) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f s", seconds);
-  return text;
-}
 
 class Planner {
  public:
@@ -119,8 +113,7 @@ class Planner {
     };
     std::vector<Index> order(model_.leavers.size());
     std::iota(order.begin(), order.end(), Index{0});
-    std::stable_sort(order.begin(), order.end(),
-                     [&](Index a, Index b) { return key(a) < key(b); });
+    std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) { return key(a) < key(b); });
     return order;
   }
 
@@ -241,7 +234,6 @@ class Planner {
   // Lets each node with a window begin as late as is safe, and earlier if it then ends too late
   // because others are busy at that time.
   void delay_windows() {
-    latest_start_s_.resize(model_.sources.size());
     std::vector<double>& release_s = way_.schedule.release_s;
     const auto ends = [&] {
       std::vector<double> end_s(model_.sources.size());
@@ -271,7 +263,6 @@ class Planner {
         any = true;
       }
     }
-    latest_start_s_ = release_s;
   }
 
   // ------------------------------------------------------------------------------------ tell
@@ -326,10 +317,17 @@ class Planner {
     why += choice ? "; through first over " : "; only fabric in common ";
     why += model_.fabrics[trips_[index].fabric]->name;
     switch (way_.times.trips[index].mode) {
-      case Mode::kPreCopy: break;
-      case Mode::kStopAndCopy: why += "; no time for rounds while it runs"; break;
-      case Mode::kPostCopy: why += "; the window is too short for rounds, its node is healthy"; break;
-      case Mode::kHybrid: why += "; it writes too fast for rounds, its node is healthy"; break;
+      case Mode::kPreCopy:
+        break;
+      case Mode::kStopAndCopy:
+        why += "; no time for rounds while it runs";
+        break;
+      case Mode::kPostCopy:
+        why += "; the window is too short for rounds, its node is healthy";
+        break;
+      case Mode::kHybrid:
+        why += "; it writes too fast for rounds, its node is healthy";
+        break;
     }
     return why;
   }
@@ -341,7 +339,8 @@ class Planner {
     std::vector<std::string> why = explain_unplaced(model_, targets);
     for (Index i = 0; i < trips_.size(); ++i) {
       const Container& container = *model_.leavers[i].given;
-      if (targets[i] == kNone) plan.unplaced.push_back({container.id, container.node, std::move(why[i])});
+      if (targets[i] == kNone)
+        plan.unplaced.push_back({container.id, container.node, std::move(why[i])});
     }
     std::sort(plan.unplaced.begin(), plan.unplaced.end(),
               [](const Unplaced& a, const Unplaced& b) { return a.container < b.container; });
@@ -382,7 +381,7 @@ class Planner {
       NodeForecast& node = plan.nodes[s];
       const double end_s = node.start_s + settings_.safety_factor * (node.end_s - node.start_s);
       node.fits = node.unplaced == 0 && end_s <= model_.sources[s].deadline_s + 1e-6;
-      node.latest_start_s = latest_start_s_[s];
+      node.latest_start_s = way_.schedule.release_s[s];
     }
   }
 
@@ -391,7 +390,6 @@ class Planner {
   std::vector<Trip> trips_;  // one per leaver
   Way way_;
   std::string why_;
-  std::vector<double> latest_start_s_;
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 // evacuation_plan.hpp - how containers get off nodes that fail or go into maintenance: which one,
-// where to, over which fabric, in which mode, in which order, how many at once, and why. Pure: looks
-// at values, returns values; the same request gives the same plan, in whatever order it lists things.
+// where to, over which fabric, in which mode, in which order, how many at once, and why. Pure:
+// looks at values, returns values; the same request gives the same plan, in whatever order it lists
+// things.
 //
 // Something changed (a step failed, a target went bad): ask again, with what is still going on as
 // `under_way`, so that the room and the wire promised to it count. What found no place is in
@@ -46,23 +47,23 @@ struct Fabric {
 struct Node {
   std::string name;
   Health health = Health::kUp;
-  bool accepts = true;                  // false: an operator keeps it free
-  std::uint64_t memory_free_bytes = 0;  // without what is under way to it
-  unsigned slots_free = 0;              // without what is under way to it
+  bool accepts = true;                    // false: an operator keeps it free
+  std::uint64_t memory_free_bytes = 0;    // without what is under way to it
+  unsigned slots_free = 0;                // without what is under way to it
   std::map<std::string, double> fabrics;  // it has an address on -> speed of its wire
-  std::string domain;                   // what fails together (a rack); empty: not known
-  unsigned preference = 0;              // as a target, lower first: spares 0, others 1
+  std::string domain;                     // what fails together (a rack); empty: not known
+  unsigned preference = 0;                // as a target, lower first: spares 0, others 1
 };
 
 struct Container {
   std::string id;
-  std::string job;   // empty: belongs to none
-  std::string node;  // where it runs
-  std::uint64_t memory_bytes = 0;    // that must be free at the target
-  std::uint64_t resident_bytes = 0;  // to be moved
-  std::uint64_t layer_bytes = 0;     // of its root file system, to be moved as well
+  std::string job;                          // empty: belongs to none
+  std::string node;                         // where it runs
+  std::uint64_t memory_bytes = 0;           // that must be free at the target
+  std::uint64_t resident_bytes = 0;         // to be moved
+  std::uint64_t layer_bytes = 0;            // of its root file system, to be moved as well
   std::optional<double> dirty_bytes_per_s;  // memory written for the first time since the last look
-  std::vector<std::string> fabrics;  // on which it has an address: its node must, too
+  std::vector<std::string> fabrics;         // on which it has an address: its node must, too
 };
 
 struct Evacuation {
@@ -94,25 +95,25 @@ struct Limits {
 
 // What was measured of earlier migrations.
 struct Learned {
-  double setup_s = 0.3;      // connection, checks, the target prepared; the container runs
-  double freeze_s = 0.1;     // of the downtime, what does not depend on its memory
+  double setup_s = 0.3;              // connection, checks, the target prepared; the container runs
+  double freeze_s = 0.1;             // of the downtime, what does not depend on its memory
   double dirty_bytes_per_s = 200e6;  // of containers for which nothing better is known
 };
 
 struct Settings {
-  double safety_factor = 1.5;     // predictions may be wrong by this much
-  double unknown_lead_s = 120;    // of a failing node that nobody can say more of
+  double safety_factor = 1.5;       // predictions may be wrong by this much
+  double unknown_lead_s = 120;      // of a failing node that nobody can say more of
   double downtime_budget_s = 0.05;  // sending while frozen
   unsigned rounds_max = 30;
-  double hold_s = 3600;           // no way back to a node that was left so short ago
-  double settle_s = 300;          // nor anywhere, if the node it is on now is not failing
+  double hold_s = 3600;             // no way back to a node that was left so short ago
+  double settle_s = 300;            // nor anywhere, if the node it is on now is not failing
   unsigned ranks_per_node_max = 0;  // of one job on a target; 0: no limit
   bool allow_probation = false;
-  bool allow_post_copy = false;   // from a healthy source (maintenance) that pre-copy cannot empty
+  bool allow_post_copy = false;  // from a healthy source (maintenance) that pre-copy cannot empty
   // What a target may cost more in time rather than be a worse one.
-  double same_job_s = 30;         // for each rank of the job that it already has
-  double same_domain_s = 5;       // for having one in its domain
-  double preference_s = 1;        // for each step of preference
+  double same_job_s = 30;    // for each rank of the job that it already has
+  double same_domain_s = 5;  // for having one in its domain
+  double preference_s = 1;   // for each step of preference
 };
 
 struct Request {
@@ -134,8 +135,8 @@ struct Step {
   std::string to;
   std::string fabric;
   Mode mode = Mode::kPreCopy;
-  unsigned after = 0;     // number of a step, counted from 1; under way ones have none
-  unsigned wave = 1;      // steps of a wave have as many others before them
+  unsigned after = 0;  // number of a step, counted from 1; under way ones have none
+  unsigned wave = 1;   // steps of a wave have as many others before them
   double start_s = 0;
   double duration_s = 0;  // until nothing of it is left at the source
   double downtime_s = 0;
@@ -146,12 +147,12 @@ struct NodeForecast {
   std::string node;
   Reason reason = Reason::kFailing;
   std::optional<double> lead_s;  // as requested
-  unsigned leaving = 0;    // containers, with those under way
+  unsigned leaving = 0;          // containers, with those under way
   unsigned unplaced = 0;
-  unsigned in_time = 0;    // away before lead_s, or unknown_lead_s
-  double start_s = 0;      // of the first step
-  double end_s = 0;        // of the last; 0: none
-  bool fits = false;       // empty in time, even if everything takes safety_factor times as long
+  unsigned in_time = 0;  // away before lead_s, or unknown_lead_s
+  double start_s = 0;    // of the first step
+  double end_s = 0;      // of the last; 0: none
+  bool fits = false;     // empty in time, even if everything takes safety_factor times as long
   // kMaintenance with a lead: its steps need not start before.
   double latest_start_s = 0;
 };
@@ -170,15 +171,15 @@ struct Cancel {
 };
 
 struct Plan {
-  std::vector<Step> steps;  // by start
+  std::vector<Step> steps;          // by start
   std::vector<NodeForecast> nodes;  // most urgent first
   std::vector<Unplaced> unplaced;
   std::vector<Cancel> cancel;
   unsigned streams_per_wire = 1;  // migrations at once over each wire of a source
   double end_s = 0;
-  unsigned jobs = 0;       // with containers on failing nodes
-  unsigned jobs_saved = 0; // of these, all of them away in time
-  std::string why;         // the order and the number of streams that were chosen
+  unsigned jobs = 0;        // with containers on failing nodes
+  unsigned jobs_saved = 0;  // of these, all of them away in time
+  std::string why;          // the order and the number of streams that were chosen
 };
 
 // kInvalid: a name is there twice or is not known, a rate or a time makes no sense.

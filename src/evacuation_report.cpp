@@ -20,7 +20,8 @@ std::string seconds_text(double seconds) {
 
 std::string steps_text(const Plan& plan) {
   if (plan.steps.empty()) return "nothing to move\n";
-  Table table({"step", "container", "from -> to", "fabric", "mode", "start", "takes", "downtime", "why"});
+  Table table(
+      {"step", "container", "from -> to", "fabric", "mode", "start", "takes", "downtime", "why"});
   for (std::size_t i = 0; i < plan.steps.size(); ++i) {
     const Step& step = plan.steps[i];
     std::string start = seconds_text(step.start_s);
@@ -44,9 +45,10 @@ std::string nodes_text(const Plan& plan) {
   Table table({"node", "because", "lead", "leaving", "empty after", "start by", "verdict"});
   for (const NodeForecast& node : plan.nodes) {
     const bool window = node.reason == Reason::kMaintenance && node.lead_s;
-    table.add({node.node, to_string(node.reason), node.lead_s ? seconds_text(*node.lead_s) : "unknown",
-               std::to_string(node.leaving), seconds_text(node.end_s),
-               window ? seconds_text(node.latest_start_s) : "now", verdict(node)});
+    table.add({node.node, to_string(node.reason),
+               node.lead_s ? seconds_text(*node.lead_s) : "unknown", std::to_string(node.leaving),
+               seconds_text(node.end_s), window ? seconds_text(node.latest_start_s) : "now",
+               verdict(node)});
   }
   return "\n" + table.text();
 }
@@ -63,7 +65,8 @@ std::string to_text(const Plan& plan) {
     text += "STAYS: " + unplaced.container + " on " + unplaced.node + ": " + unplaced.why + "\n";
   }
   for (const Cancel& cancel : plan.cancel) {
-    text += "CANCEL: " + cancel.container + " on its way to " + cancel.to + ": " + cancel.why + "\n";
+    text +=
+        "CANCEL: " + cancel.container + " on its way to " + cancel.to + ": " + cancel.why + "\n";
   }
   return text;
 }
@@ -71,20 +74,30 @@ std::string to_text(const Plan& plan) {
 json::object to_json(const Plan& plan) {
   json::array steps;
   for (const Step& step : plan.steps) {
-    json::object item{{"step", steps.size() + 1},        {"container", step.container},
-                      {"from", step.from},               {"to", step.to},
-                      {"fabric", step.fabric},           {"mode", to_string(step.mode)},
-                      {"after", step.after},             {"wave", step.wave},
-                      {"start_s", step.start_s},         {"duration_s", step.duration_s},
-                      {"downtime_s", step.downtime_s},   {"why", step.why}};
+    json::object item{{"step", steps.size() + 1},
+                      {"container", step.container},
+                      {"from", step.from},
+                      {"to", step.to},
+                      {"fabric", step.fabric},
+                      {"mode", to_string(step.mode)},
+                      {"after", step.after},
+                      {"wave", step.wave},
+                      {"start_s", step.start_s},
+                      {"duration_s", step.duration_s},
+                      {"downtime_s", step.downtime_s},
+                      {"why", step.why}};
     steps.push_back(std::move(item));
   }
   json::array nodes;
   for (const NodeForecast& node : plan.nodes) {
-    json::object item{{"node", node.node},         {"reason", to_string(node.reason)},
-                      {"leaving", node.leaving},   {"unplaced", node.unplaced},
-                      {"in_time", node.in_time},   {"start_s", node.start_s},
-                      {"end_s", node.end_s},       {"fits", node.fits},
+    json::object item{{"node", node.node},
+                      {"reason", to_string(node.reason)},
+                      {"leaving", node.leaving},
+                      {"unplaced", node.unplaced},
+                      {"in_time", node.in_time},
+                      {"start_s", node.start_s},
+                      {"end_s", node.end_s},
+                      {"fits", node.fits},
                       {"latest_start_s", node.latest_start_s}};
     if (node.lead_s) item["lead_s"] = *node.lead_s;
     nodes.push_back(std::move(item));

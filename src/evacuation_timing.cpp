@@ -26,9 +26,9 @@ struct Flow {
   Index source = kNone;  // kNone: its node is not to be emptied
   Phase phase = Phase::kWaiting;
   Forecast sends;
-  double left = 0;    // bytes of this phase
+  double left = 0;  // bytes of this phase
   double rate = 0;
-  double since_s = 0; // `left` and `rate` hold from here on
+  double since_s = 0;  // `left` and `rate` hold from here on
   double frozen_s = 0;
   unsigned weight = 0;
   unsigned version = 0;  // of its next event
@@ -127,9 +127,7 @@ class Player {
   Wire& out_of(const Flow& flow) {
     return wires_out_[flow.from * model_.fabrics.size() + flow.fabric];
   }
-  Wire& into(const Flow& flow) {
-    return wires_in_[flow.to * model_.fabrics.size() + flow.fabric];
-  }
+  Wire& into(const Flow& flow) { return wires_in_[flow.to * model_.fabrics.size() + flow.fabric]; }
 
   // ------------------------------------------------------------------------------------ wires
 
@@ -195,15 +193,24 @@ class Player {
     if (flow.weight > 0) set_weight(index, 0);
     flow.phase = static_cast<Phase>(static_cast<int>(flow.phase) + 1);
     switch (flow.phase) {
-      case Phase::kWaiting: break;
-      case Phase::kSetup: wait(index, model_.request->learned.setup_s); break;
-      case Phase::kRounds: send(index, flow.sends.bytes_running, kRunningWeight); break;
+      case Phase::kWaiting:
+        break;
+      case Phase::kSetup:
+        wait(index, model_.request->learned.setup_s);
+        break;
+      case Phase::kRounds:
+        send(index, flow.sends.bytes_running, kRunningWeight);
+        break;
       case Phase::kTurn:
         turns_[flow.from].push(index);
         give_turns(flow.from);
         break;
-      case Phase::kFrozen: send(index, flow.sends.bytes_frozen, kFrozenWeight); break;
-      case Phase::kFreeze: wait(index, model_.request->learned.freeze_s); break;
+      case Phase::kFrozen:
+        send(index, flow.sends.bytes_frozen, kFrozenWeight);
+        break;
+      case Phase::kFreeze:
+        wait(index, model_.request->learned.freeze_s);
+        break;
       case Phase::kDrain: {
         --frozen_[flow.from];
         times_.trips[index].downtime_s = now_s_ - flow.frozen_s;
@@ -211,7 +218,9 @@ class Player {
         give_turns(flow.from);
         break;
       }
-      case Phase::kDone: finish(index); break;
+      case Phase::kDone:
+        finish(index);
+        break;
     }
   }
 
@@ -278,13 +287,12 @@ class Player {
     waiting.merge(candidates);
   }
 
-  bool released(Index source) const { return schedule_.release_s[source] <= now_s_; }
-
   void start_ready() {
     while (!ready_.empty()) {
       if (limits_.per_cluster > 0 && moving_ >= limits_.per_cluster) return;
       const Index source = *ready_.begin();
-      if (!released(source) || !start_one_of(source)) ready_.erase(source);
+      const bool released = schedule_.release_s[source] <= now_s_;
+      if (!released || !start_one_of(source)) ready_.erase(source);
     }
   }
 
@@ -329,8 +337,8 @@ class Player {
     next_phase(index);
   }
 
-  // Pre-copy unless the time that is left allows no round, or, from a healthy node, it is allowed to
-  // leave pages behind for later.
+  // Pre-copy unless the time that is left allows no round, or, from a healthy node, it is allowed
+  // to leave pages behind for later.
   void choose_mode(Flow& flow, const Leaver& leaver, TripTimes& times) {
     const Request& request = *model_.request;
     const Settings& settings = request.settings;
@@ -368,9 +376,7 @@ class Player {
   std::vector<Wire> wires_out_;  // node x fabric; a wire carries as much each way
   std::vector<Wire> wires_in_;
   std::vector<Wire> fabrics_;
-  std::vector<unsigned> leaving_;
-  std::vector<unsigned> arriving_;
-  std::vector<unsigned> frozen_;
+  std::vector<unsigned> leaving_, arriving_, frozen_;
   std::vector<std::queue<Index>> turns_;
   unsigned moving_ = 0;
   std::vector<std::vector<Index>> queues_;
@@ -385,6 +391,8 @@ class Player {
 
 }  // namespace
 
-Timetable play(const Model& model, const Schedule& schedule) { return Player(model, schedule).run(); }
+Timetable play(const Model& model, const Schedule& schedule) {
+  return Player(model, schedule).run();
+}
 
 }  // namespace lifeboat::evacuation

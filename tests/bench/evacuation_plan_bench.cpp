@@ -1,5 +1,5 @@
-// How long the planner takes for a large cluster, and how its plans compare with simpler rules on the
-// same requests, played by the same model of time:
+// How long the planner takes for a large cluster, and how its plans compare with simpler rules on
+// the same requests, played by the same model of time:
 //
 //   first-fit  each container, as listed, to the first node with room, over the first fabric
 //   fewest     the largest first, to the node that got the fewest, over the fastest fabric
@@ -50,7 +50,11 @@ constexpr Shape kShapes[] = {
     {.name = "mixed fabrics", .spare_share = 0.1, .mixed = true},
     {.name = "all of it", .spare_share = 0.05, .skewed = true, .mixed = true, .fits_barely = true},
     {.name = "1000 failing", .failing = 1'000, .spare_share = 0.5},
-    {.name = "1000, few spares", .failing = 1'000, .spare_share = 0.15, .skewed = true, .mixed = true},
+    {.name = "1000, few spares",
+     .failing = 1'000,
+     .spare_share = 0.15,
+     .skewed = true,
+     .mixed = true},
 };
 
 std::string name(const char* prefix, unsigned number) {
@@ -92,7 +96,8 @@ void add_containers(const Shape& shape, std::mt19937_64& random, Request& reques
     container.id = name("c", i);
     container.job = name("job", job);
     container.node = request.nodes[i * std::uint64_t{shape.nodes} / shape.containers].name;
-    const double gib = shape.skewed ? std::min(28.0, 1 + 2 * skewed(random)) : static_cast<double>(even(random));
+    const double gib =
+        shape.skewed ? std::min(28.0, 1 + 2 * skewed(random)) : static_cast<double>(even(random));
     container.memory_bytes = static_cast<std::uint64_t>(gib * kGiB);
     container.resident_bytes = container.memory_bytes * (60 + random() % 40) / 100;
     container.dirty_bytes_per_s = static_cast<double>(20 + random() % 400) * 1e6;
@@ -148,13 +153,15 @@ struct Rule {
 constexpr Rule kFirstFit;
 constexpr Rule kFewest{.largest_first = true, .fewest = true, .fastest_fabric = true};
 
-bool fits(const Model& model, const Leaver& leaver, Index node, std::uint64_t memory, unsigned slots) {
+bool fits(const Model& model, const Leaver& leaver, Index node, std::uint64_t memory,
+          unsigned slots) {
   const std::uint32_t fabrics = model.nodes[node].fabrics;
   return model.nodes[node].excluded.empty() && slots > 0 && memory >= leaver.given->memory_bytes &&
          (fabrics & model.nodes[model.sources[leaver.source].node].fabrics) != 0;
 }
 
-std::vector<Trip> simple_trips(const Model& model, const std::vector<Index>& order, const Rule& rule) {
+std::vector<Trip> simple_trips(const Model& model, const std::vector<Index>& order,
+                               const Rule& rule) {
   const auto nodes = static_cast<Index>(model.nodes.size());
   std::vector<std::uint64_t> memory(nodes);
   std::vector<unsigned> slots(nodes);
@@ -198,8 +205,8 @@ struct Outcome {
   double end_s = 0;
   double sum_s = 0;
   unsigned unplaced = 0;
-  unsigned lost = 0;     // ranks, anywhere, of jobs of which one found no place
-  unsigned saved = 0;    // ranks of jobs that are away whole before their nodes fail
+  unsigned lost = 0;    // ranks, anywhere, of jobs of which one found no place
+  unsigned saved = 0;   // ranks of jobs that are away whole before their nodes fail
   double together = 0;  // pairs of ranks of one job on a target, per container that moved
 };
 
@@ -226,7 +233,8 @@ Outcome outcome_of(const Model& model, const std::vector<Trip>& trips, const Tim
   for (const Trip& trip : trips) {
     const Leaver& leaver = model.leavers[trip.leaver];
     leaves[leaver.job] = true;
-    if (times.trips[trip.leaver].end_s > model.sources[leaver.source].deadline_s) late[leaver.job] = true;
+    if (times.trips[trip.leaver].end_s > model.sources[leaver.source].deadline_s)
+      late[leaver.job] = true;
   }
   for (Index job = 0; job < broken.size(); ++job) {
     if (broken[job]) out.lost += model.ranks_to_save(job);
@@ -305,7 +313,9 @@ struct Spread {
 };
 
 // Processor time: what it takes when the machine is its own.
-double cpu_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+double cpu_seconds() {
+  return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
+}
 
 void measure(const Shape& shape, unsigned seeds) {
   std::map<std::string, Spread> rows;

@@ -1,13 +1,11 @@
-// How a node is emptied: examples that say what the planner promises, one by one. What must hold for
-// any request is in evacuation_property_test.cpp.
+// How a node is emptied: examples that say what the planner promises, one by one. What must hold
+// for any request is in evacuation_property_test.cpp.
 #include "evacuation_plan.hpp"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <set>
-
-#include "evacuation_report.hpp"
 
 namespace lifeboat::evacuation {
 namespace {
@@ -94,8 +92,8 @@ TEST(EvacuationPlan, WhatIsWrittenMeanwhileIsSentAgain) {
 }
 
 TEST(EvacuationPlan, NeverToANodeThatIsNotWell) {
-  for (const Health health : {Health::kProbation, Health::kSuspect, Health::kDegraded, Health::kDown,
-                              Health::kMaintenance}) {
+  for (const Health health : {Health::kProbation, Health::kSuspect, Health::kDegraded,
+                              Health::kDown, Health::kMaintenance}) {
     Request request = three_nodes();
     request.nodes = {node("n1", 0, Health::kDegraded), node("n2", 64, health)};
     request.containers = {container("c1", "n1", 4)};
@@ -110,7 +108,8 @@ TEST(EvacuationPlan, NeverToANodeThatIsNotWell) {
 TEST(EvacuationPlan, OneOnProbationOnlyAsALastResort) {
   Request request = three_nodes();
   request.settings.allow_probation = true;
-  request.nodes = {node("n1", 0, Health::kDegraded), node("n2", 64, Health::kProbation), node("n3", 5)};
+  request.nodes = {node("n1", 0, Health::kDegraded), node("n2", 64, Health::kProbation),
+                   node("n3", 5)};
   request.containers = {container("c1", "n1", 4), container("c2", "n1", 4)};
   const Plan plan = planned(request);
   ASSERT_EQ(plan.steps.size(), 2U);
@@ -123,7 +122,8 @@ TEST(EvacuationPlan, SaysWhyThereIsNoPlace) {
   Request request = three_nodes();
   request.containers = {container("c1", "n1", 8)};
   request.containers[0].fabrics = {"eth"};
-  request.nodes = {node("n1", 0, Health::kDegraded), node("n2", 4), node("n3"), node("n4"), node("n5")};
+  request.nodes = {node("n1", 0, Health::kDegraded), node("n2", 4), node("n3"), node("n4"),
+                   node("n5")};
   request.nodes[2].slots_free = 0;
   request.nodes[3].fabrics = {{"ib", 1e9}};
   request.nodes[4].accepts = false;
@@ -166,7 +166,8 @@ TEST(EvacuationPlan, TogetherRatherThanNotAtAllUnlessForbidden) {
   const Plan plan = planned(request);
   EXPECT_EQ(plan.steps.size(), 1U);
   ASSERT_EQ(plan.unplaced.size(), 1U);
-  EXPECT_NE(plan.unplaced[0].why.find("1 with as many ranks of its job as allowed"), std::string::npos);
+  EXPECT_NE(plan.unplaced[0].why.find("1 with as many ranks of its job as allowed"),
+            std::string::npos);
 }
 
 TEST(EvacuationPlan, SparesFirst) {
@@ -196,7 +197,8 @@ TEST(EvacuationPlan, OneThatHasJustComeMovesOnOnlyIfItsNodeFails) {
   request.evacuations[0].reason = Reason::kMaintenance;
   const Plan plan = planned(request);
   ASSERT_EQ(plan.unplaced.size(), 1U);
-  EXPECT_EQ(plan.unplaced[0].why, "it was moved 40 s ago and its node is not failing: again in 260 s");
+  EXPECT_EQ(plan.unplaced[0].why,
+            "it was moved 40 s ago and its node is not failing: again in 260 s");
 }
 
 TEST(EvacuationPlan, TheMostUrgentNodeGoesFirst) {
@@ -206,7 +208,8 @@ TEST(EvacuationPlan, TheMostUrgentNodeGoesFirst) {
   request.evacuations = {{"n1", Reason::kFailing, 600},
                          {"n5", Reason::kMaintenance, {}},
                          {"n4", Reason::kFailing, 60}};
-  request.containers = {container("c1", "n1", 4), container("c4", "n4", 4), container("c5", "n5", 4)};
+  request.containers = {container("c1", "n1", 4), container("c4", "n4", 4),
+                        container("c5", "n5", 4)};
   request.limits.per_cluster = 1;
   const Plan plan = planned(request);
   ASSERT_EQ(plan.steps.size(), 3U);
@@ -275,7 +278,8 @@ TEST(EvacuationPlan, BothFabricsAreUsedIfThatIsSooner) {
   Request request = three_nodes();
   request.fabrics.push_back({.name = "ib"});
   for (Node& n : request.nodes) n.fabrics["ib"] = 3e9;
-  for (const char* id : {"c1", "c2", "c3", "c4"}) request.containers.push_back(container(id, "n1", 6));
+  for (const char* id : {"c1", "c2", "c3", "c4"})
+    request.containers.push_back(container(id, "n1", 6));
   const Plan plan = planned(request);
   unsigned over_ib = 0;
   for (const Step& step : plan.steps) over_ib += step.fabric == "ib" ? 1 : 0;
@@ -365,39 +369,6 @@ TEST(EvacuationPlan, RefusesWhatMakesNoSense) {
   request = three_nodes();
   request.settings.safety_factor = 0.9;
   EXPECT_EQ(refused(request), "the safety factor must be 1 or more");
-}
-
-TEST(EvacuationReport, ATableForPeople) {
-  Request request = three_nodes();
-  request.nodes.pop_back();
-  request.nodes[1].memory_free_bytes = 5 * kGiB;
-  request.containers = {container("c1", "n1", 4, "lu"), container("c2", "n1", 8)};
-  const std::string text = to_text(planned(request));
-  EXPECT_EQ(text.substr(0, text.find('\n')),
-            "step  container  from -> to  fabric  mode      start  takes  downtime  why");
-  EXPECT_NE(text.find("\n1     c1         n1 -> n2    eth     pre-copy  0 ms   4.4 s  100 ms    1 of 1 of "
-                      "its node; only fabric in common eth; n2: no other rank of its job there, "
-                      "nothing else comes, 1305 MiB left\n"),
-            std::string::npos)
-      << text;
-  EXPECT_NE(text.find("\nnode  because  lead     leaving  empty after  start by  verdict\n"
-                      "n1    failing  600.0 s  2        4.4 s        now       1 stay\n"),
-            std::string::npos)
-      << text;
-  EXPECT_NE(text.find("STAYS: c2 on n1: no place on 1 healthy node"), std::string::npos) << text;
-}
-
-TEST(EvacuationReport, JsonHasTheSameNumbers) {
-  Request request = three_nodes();
-  request.containers = {container("c1", "n1", 4)};
-  const Plan plan = planned(request);
-  const json::object object = to_json(plan);
-  const json::object& step = object.at("steps").as_array().at(0).as_object();
-  EXPECT_EQ(step.at("step").to_number<unsigned>(), 1U);
-  EXPECT_EQ(step.at("to").as_string(), plan.steps.at(0).to);
-  EXPECT_EQ(step.at("duration_s").as_double(), plan.steps[0].duration_s);
-  EXPECT_EQ(object.at("nodes").as_array().at(0).as_object().at("fits").as_bool(), true);
-  EXPECT_EQ(object.at("end_s").as_double(), plan.end_s);
 }
 
 }  // namespace

@@ -18,9 +18,13 @@ constexpr unsigned kRequests = 300;
 
 using Random = std::mt19937_64;
 
-bool chance(Random& random, unsigned percent) { return random() % 100 < percent; }
+bool chance(Random& random, unsigned percent) {
+  return random() % 100 < percent;
+}
 
-std::string name(const char* prefix, std::uint64_t number) { return prefix + std::to_string(number); }
+std::string name(const char* prefix, std::uint64_t number) {
+  return prefix + std::to_string(number);
+}
 
 Node random_node(Random& random, const std::string& node_name) {
   Node node;
@@ -64,19 +68,22 @@ Request random_request(Random& random) {
   if (chance(random, 20)) request.fabrics[0].total_bytes_per_s = 2e9;
   if (chance(random, 20)) request.fabrics[1].measured_bytes_per_s = 1e9;
   if (chance(random, 30)) request.fabrics[0].at_once = 1 + static_cast<unsigned>(random() % 3);
-  for (unsigned i = 0; i < 4 + random() % 12; ++i) request.nodes.push_back(random_node(random, name("n", i)));
+  for (unsigned i = 0; i < 4 + random() % 12; ++i)
+    request.nodes.push_back(random_node(random, name("n", i)));
   const std::size_t containers = random() % 40;
   for (unsigned i = 0; i < containers; ++i) {
     const Node& home = request.nodes[random() % request.nodes.size()];
     request.containers.push_back(random_container(random, name("c", i), home));
     if (chance(random, 5)) add_under_way(random, request, request.containers.back(), home);
     if (chance(random, 10)) {
-      request.past.push_back({name("c", i), name("n", random() % 8), static_cast<double>(random() % 7200)});
+      request.past.push_back(
+          {name("c", i), name("n", random() % 8), static_cast<double>(random() % 7200)});
     }
   }
   for (const Node& node : request.nodes) {
     if (!chance(random, 30)) continue;
-    Evacuation evacuation{node.name, chance(random, 60) ? Reason::kFailing : Reason::kMaintenance, {}};
+    Evacuation evacuation{
+        node.name, chance(random, 60) ? Reason::kFailing : Reason::kMaintenance, {}};
     if (chance(random, 70)) evacuation.lead_s = static_cast<double>(random() % 300);
     request.evacuations.push_back(evacuation);
   }
@@ -152,7 +159,8 @@ TEST(EvacuationProperties, TargetsAreHealthyReachableAndHaveRoom) {
       EXPECT_TRUE(to.accepts);
       EXPECT_FALSE(leaves.contains(step.to));
       EXPECT_NE(nodes.at(step.from)->health, Health::kDown);
-      EXPECT_TRUE(to.fabrics.contains(step.fabric) && nodes.at(step.from)->fabrics.contains(step.fabric));
+      EXPECT_TRUE(to.fabrics.contains(step.fabric) &&
+                  nodes.at(step.from)->fabrics.contains(step.fabric));
       for (const std::string& fabric : container.fabrics) EXPECT_TRUE(to.fabrics.contains(fabric));
       memory[step.to] += container.memory_bytes;
       ++slots[step.to];

@@ -25,6 +25,7 @@ Agent::Agent(asio::any_io_executor executor, Config config, std::string name)
       jobs_(*this, node_),
       heartbeat_(node_),
       evacuation_(*this, node_),
+      watch_(node_.executor(), node_.config(), node_.name(), node_.health()),
       started_at_(timestamp_now()) {}
 
 awaitable<Status> Agent::start() {
@@ -56,13 +57,15 @@ awaitable<Status> Agent::start() {
   keep_time();
   heartbeat_.start();
   evacuation_.start();
+  if (node_.self().role == NodeRole::kCompute) watch_.start();
   co_return Status{};
 }
 
-void Agent::release_containers() {
+void Agent::end() {
   // What has not fully arrived is removed by its own migration (Arrival); one that is committed but
   // not yet marked as running must live.
   for (const auto& [id, container] : node_.containers()) container->release();
+  watch_.end();
 }
 
 awaitable<Status> Agent::listen() {

@@ -16,6 +16,7 @@
 #include "heartbeat.hpp"
 #include "jobs.hpp"
 #include "node.hpp"
+#include "node_watch.hpp"
 
 namespace lifeboat {
 
@@ -59,8 +60,8 @@ class Agent {
   Result<std::shared_ptr<MigrationReport>> start_migration(const MoveRequest& request);
 
   [[nodiscard]] Node& node() { return node_; }
-  // Containers outlive the daemon.
-  void release_containers();
+  // Once the event loop has ended: containers outlive the daemon, and what it has learned is kept.
+  void end();
 
  private:
   awaitable<Result<json::object>> status();
@@ -99,6 +100,7 @@ class Agent {
   Jobs jobs_;
   Heartbeat heartbeat_;
   Evacuation evacuation_;
+  NodeWatch watch_;
   std::string started_at_;
   unsigned peers_connected_ = 0;
 };

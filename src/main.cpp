@@ -92,7 +92,7 @@ int main(int argc, char** argv) {
     context->stop();
   });
   context->run();
-  agent.release_containers();
+  agent.end();
   context.reset();  // unfinished migrations are undone here, while the agent is still there
   return exit_code;
 }

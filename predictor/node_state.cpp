@@ -23,9 +23,9 @@ Result<Enum> enum_from(const std::array<std::string_view, kCount>& names, std::s
                                   "'; there are " + known);
 }
 
-// What a signal does to the reasons. The order is that of Signal.
+// What a signal does to the reasons. The order is that of StateSignal.
 struct Rule {
-  Signal signal;
+  StateSignal signal;
   std::array<bool, kCauses> takes;  // heartbeat, operator, maintenance, predictor, probation
   std::optional<Cause> gives;
   NodeCondition condition;  // of what it gives
@@ -38,16 +38,16 @@ constexpr auto kDown = NodeCondition::kDown;
 // still have them: the predictor's word stays, unless it was only that the node is down.
 constexpr std::array<Rule, kSignals> kRules{{
     // signal                   beat   oper.  maint. pred.  prob.   gives
-    {Signal::kVerdictDegraded, {false, false, false, false, false}, Cause::kPredictor, kDegraded},
-    {Signal::kVerdictDown,     {false, false, false, false, false}, Cause::kPredictor, kDown},
-    {Signal::kVerdictCleared,  {false, false, false, true,  false}, std::nullopt, kDegraded},
-    {Signal::kDegrade,         {false, false, false, false, false}, Cause::kOperator, kDegraded},
-    {Signal::kRestore,         {false, true,  true,  true,  true},  std::nullopt, kDegraded},
-    {Signal::kHeartbeatLost,   {false, false, false, false, false}, Cause::kHeartbeat, kDown},
-    {Signal::kHeartbeatBack,   {true,  false, false, false, false}, Cause::kProbation, kDegraded},
-    {Signal::kRepaired,        {true,  false, false, true,  false}, Cause::kProbation, kDegraded},
-    {Signal::kMaintenance,     {false, false, false, false, false}, Cause::kMaintenance, kDegraded},
-    {Signal::kMaintenanceOver, {false, false, true,  false, false}, std::nullopt, kDegraded},
+    {StateSignal::kVerdictDegraded, {false, false, false, false, false}, Cause::kPredictor, kDegraded},
+    {StateSignal::kVerdictDown,     {false, false, false, false, false}, Cause::kPredictor, kDown},
+    {StateSignal::kVerdictCleared,  {false, false, false, true,  false}, std::nullopt, kDegraded},
+    {StateSignal::kDegrade,         {false, false, false, false, false}, Cause::kOperator, kDegraded},
+    {StateSignal::kRestore,         {false, true,  true,  true,  true},  std::nullopt, kDegraded},
+    {StateSignal::kHeartbeatLost,   {false, false, false, false, false}, Cause::kHeartbeat, kDown},
+    {StateSignal::kHeartbeatBack,   {true,  false, false, false, false}, Cause::kProbation, kDegraded},
+    {StateSignal::kRepaired,        {true,  false, false, true,  false}, Cause::kProbation, kDegraded},
+    {StateSignal::kMaintenance,     {false, false, false, false, false}, Cause::kMaintenance, kDegraded},
+    {StateSignal::kMaintenanceOver, {false, false, true,  false, false}, std::nullopt, kDegraded},
 }};
 
 }  // namespace
@@ -56,20 +56,20 @@ std::string_view to_string(NodeCondition condition) {
   return kConditionNames.at(static_cast<std::size_t>(condition));
 }
 std::string_view to_string(Cause cause) { return kCauseNames.at(static_cast<std::size_t>(cause)); }
-std::string_view to_string(Signal signal) { return kSignalNames.at(static_cast<std::size_t>(signal)); }
+std::string_view to_string(StateSignal signal) { return kSignalNames.at(static_cast<std::size_t>(signal)); }
 
 Result<NodeCondition> node_condition_from(std::string_view text) {
   return enum_from<NodeCondition>(kConditionNames, "state", text);
 }
 Result<Cause> cause_from(std::string_view text) { return enum_from<Cause>(kCauseNames, "cause", text); }
 
-bool NodeState::apply(Signal signal, const SignalDetails& details, Time now) {
+bool NodeState::apply(StateSignal signal, const SignalDetails& details, Time now) {
   const auto before = slots_;
   const Rule& rule = kRules.at(static_cast<std::size_t>(signal));
   for (std::size_t i = 0; i < kCauses; ++i) {
     if (!rule.takes.at(i) || !slots_.at(i)) continue;
     // One verdict may follow the other: containers are not to go and come with each of them.
-    const bool held = signal == Signal::kVerdictCleared && now < slots_.at(i)->since + times_.hold;
+    const bool held = signal == StateSignal::kVerdictCleared && now < slots_.at(i)->since + times_.hold;
     if (held) {
       slots_.at(i)->cleared = true;
     } else {
@@ -78,7 +78,7 @@ bool NodeState::apply(Signal signal, const SignalDetails& details, Time now) {
   }
   // What was only seen as `down` is seen otherwise now.
   Slot& predicted = slot(Cause::kPredictor);
-  if (signal == Signal::kHeartbeatBack && predicted && predicted->condition == kDown) predicted.reset();
+  if (signal == StateSignal::kHeartbeatBack && predicted && predicted->condition == kDown) predicted.reset();
   const bool trusted = rule.gives == Cause::kProbation && times_.probation == Duration(0);
   if (rule.gives && !trusted) {
     Slot& mine = slot(*rule.gives);

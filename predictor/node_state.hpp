@@ -27,7 +27,7 @@ enum class NodeCondition : std::uint8_t { kUp, kDegraded, kDown };
 enum class Cause : std::uint8_t { kHeartbeat, kOperator, kMaintenance, kPredictor, kProbation };
 inline constexpr std::size_t kCauses = 5;
 
-enum class Signal : std::uint8_t {
+enum class StateSignal : std::uint8_t {
   kVerdictDegraded,  // the predictor expects it to fail
   kVerdictDown,      // the predictor has seen it fail
   kVerdictCleared,   // the predictor does not expect it any more
@@ -44,7 +44,7 @@ inline constexpr std::size_t kSignals = 10;
 // Text forms: "up"; "heartbeat"; "verdict-degraded", "degrade", ...
 [[nodiscard]] std::string_view to_string(NodeCondition condition);
 [[nodiscard]] std::string_view to_string(Cause cause);
-[[nodiscard]] std::string_view to_string(Signal signal);
+[[nodiscard]] std::string_view to_string(StateSignal signal);
 // kInvalid naming what there is.
 Result<NodeCondition> node_condition_from(std::string_view text);
 Result<Cause> cause_from(std::string_view text);
@@ -83,7 +83,7 @@ class NodeState {
   explicit NodeState(StateTimes times) : times_(times) {}
 
   // Whether it changed anything. Said again, a reason keeps its `since` and takes the new details.
-  bool apply(Signal signal, const SignalDetails& details, Time now);
+  bool apply(StateSignal signal, const SignalDetails& details, Time now);
   // Ends what time alone ends (hold, probation). Whether it changed anything.
   bool advance(Time now);
 

@@ -2,6 +2,7 @@
 #include "agent.hpp"
 #include "base/log.hpp"
 #include "cluster_view.hpp"
+#include "evacuation_request.hpp"
 #include "migration/source.hpp"
 
 namespace lifeboat {
@@ -108,20 +109,29 @@ awaitable<Result<json::object>> Agent::migration_plan(json::object params) {
     co_return fail(Errc::kNotFound, "no node '" + from + "'; see: lifeboat nodes");
   }
   if (from == to) co_return fail(Errc::kInvalid, "node " + to + " is where they are");
-  const json::array list = co_await cluster_view();
+  const json::array view = co_await cluster_view();
   json::array skipped;
-  CO_TRY(const std::vector<Leaver> leavers, leavers_from(list, from, skipped));
-  std::vector<std::string> targets(leavers.size(), to);
-  if (to.empty()) {
-    CO_TRY(targets, place_leavers(rooms_of(list), leavers));
-  }
+  CO_TRY(const std::vector<std::string> leavers, leavers_from(view, from, skipped));
   json::array moves;
-  for (std::size_t i = 0; i < leavers.size(); ++i) {
-    json::object move{{"container", leavers[i].id}, {"from", from}, {"to", targets[i]}};
-    moves.push_back(std::move(move));
+  const auto add = [&](const std::string& container, const std::string& target) {
+    moves.push_back(json::object{{"container", container}, {"from", from}, {"to", target}});
+  };
+  if (!to.empty()) {
+    for (const std::string& container : leavers) add(container, to);
+  } else {
+    evacuation::Evacuation leaving;
+    leaving.node = from;
+    leaving.reason = evacuation::Reason::kMaintenance;
+    evacuation::Request request = request_from(node_.config(), view, std::move(leaving));
+    CO_TRY(const evacuation::Plan plan, evacuation::plan_evacuation(request));
+    if (!plan.unplaced.empty()) {
+      co_return fail(Errc::kRefused, "no node has room for container " +
+                                         plan.unplaced.front().container + ": " +
+                                         plan.unplaced.front().why);
+    }
+    for (const evacuation::Step& step : plan.steps) add(step.container, step.to);
   }
-  json::object plan{{"moves", std::move(moves)}, {"skipped", std::move(skipped)}};
-  co_return plan;
+  co_return json::object{{"moves", std::move(moves)}, {"skipped", std::move(skipped)}};
 }
 
 // Passes a method on to the node that gave the migration its id: "n1-mf3k2a" is of node n1.

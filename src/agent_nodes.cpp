@@ -3,11 +3,12 @@
 
 #include "agent.hpp"
 #include "base/log.hpp"
+#include "evacuation_report.hpp"
 
 namespace lifeboat {
 
 using predictor::Cause;
-using predictor::Signal;
+using predictor::StateSignal;
 using predictor::SignalDetails;
 
 namespace {
@@ -149,7 +150,7 @@ awaitable<Result<json::object>> Agent::node_method(std::string method, json::obj
   if (method == "node.degrade" || method == "node.back") {
     SignalDetails details;
     CO_TRY(details.text, reason_of(params));
-    const Signal signal = method == "node.back" ? Signal::kHeartbeatBack : Signal::kDegrade;
+    const StateSignal signal = method == "node.back" ? StateSignal::kHeartbeatBack : StateSignal::kDegrade;
     node_.health().apply(name, signal, details);
     co_return to_json(node_.health().own());
   }
@@ -187,26 +188,28 @@ Result<json::object> Agent::node_restore(const json::object& params) {
   if (params.contains("reason")) {
     TRY(details.text, reason_of(params));
   }
-  node_.health().apply(node_.name(), Signal::kRestore, details);
+  node_.health().apply(node_.name(), StateSignal::kRestore, details);
   return to_json(node_.health().own());
 }
 
 // {node, dry_run?, by?: microseconds since 1970} -> the plan and, unless dry_run, the node's new state.
 awaitable<Result<json::object>> Agent::node_evacuate(json::object params) {
-  CO_TRY(const MovePlan plan, co_await evacuation_.plan());
-  json::object out = to_json(plan);
+  const predictor::Time by(
+      predictor::Duration(static_cast<std::int64_t>(get_u64(params, "by").value_or(0))));
+  if (by != predictor::Time{} && by <= health_now()) {
+    co_return fail(Errc::kInvalid, timestamp(by) + " is over");
+  }
+  CO_TRY(const evacuation::Plan plan, co_await evacuation_.plan(by));
+  json::object out = evacuation::to_json(plan);
+  out["text"] = evacuation::to_text(plan);
   if (!flag(params, "dry_run")) {
     SignalDetails details;
     details.text = "to be empty, by an operator's word";
-    details.until = predictor::Time(
-        predictor::Duration(static_cast<std::int64_t>(get_u64(params, "by").value_or(0))));
-    if (details.until != predictor::Time{}) {
-      if (details.until <= health_now()) {
-        co_return fail(Errc::kInvalid, timestamp(details.until) + " is over");
-      }
-      details.text = "to be empty by " + timestamp(details.until) + ", by an operator's word";
+    details.until = by;
+    if (by != predictor::Time{}) {
+      details.text = "to be empty by " + timestamp(by) + ", by an operator's word";
     }
-    node_.health().apply(node_.name(), Signal::kMaintenance, details);
+    node_.health().apply(node_.name(), StateSignal::kMaintenance, details);
     add_all(out, to_json(node_.health().own()));
   }
   co_return out;

@@ -10,16 +10,16 @@
 
 namespace lifeboat {
 
+// The objects in the array `key`; none if there is no such array.
+[[nodiscard]] std::vector<const json::object*> objects_of(const json::object& parent,
+                                                          std::string_view key);
+
 // A node's answer to node.info.
 NodeRoom room_from(const std::string& name, const json::object& info);
 
-// The compute nodes that answered and can take containers, or say why not. What is on its way to a node
-// but not yet there is subtracted.
-std::vector<NodeRoom> rooms_of(const json::array& view);
-
-// What lives on node `from`. Those that are on the move already are skipped and named. kUnavailable: it
-// does not answer.
-Result<std::vector<Leaver>> leavers_from(const json::array& view, const std::string& from,
-                                         json::array& skipped);
+// The containers on node `from` that can leave it. Those that are on the move already are skipped and
+// named. kUnavailable: it does not answer.
+Result<std::vector<std::string>> leavers_from(const json::array& view, const std::string& from,
+                                              json::array& skipped);
 
 }  // namespace lifeboat

@@ -4,6 +4,7 @@
 
 #include "agent.hpp"
 #include "base/log.hpp"
+#include "evacuation_request.hpp"
 
 namespace lifeboat {
 
@@ -18,9 +19,9 @@ constexpr Milliseconds kHeldLook{5000};
 constexpr Milliseconds kViewLimit{2000};
 constexpr Milliseconds kTryAgainMin{1000};
 constexpr Milliseconds kTryAgainMax{30'000};
-// A maintenance window begins early enough for everything to take so much longer than predicted, and so
-// much more.
-constexpr double kSafety = 2;
+// How often it is planned anew while migrations go on; at once when one ends.
+constexpr Milliseconds kPlanAgain{2000};
+// A maintenance window begins so much before its steps must.
 constexpr std::chrono::seconds kSpare{60};
 
 bool is_over(const MigrationReport& report) {
@@ -88,7 +89,7 @@ std::string Evacuation::held_back_by(const json::array& view) const {
 }
 
 // How long a maintenance window may still wait; nothing: no longer, or there is none.
-std::optional<Milliseconds> Evacuation::until_start(const MovePlan& plan) {
+std::optional<Milliseconds> Evacuation::until_start(const evacuation::Plan& plan) {
   const predictor::NodeState& state = node_.health().own();
   const Reason* window = state.reason(Cause::kMaintenance);
   starts_at_.clear();
@@ -97,10 +98,11 @@ std::optional<Milliseconds> Evacuation::until_start(const MovePlan& plan) {
                                               state.reason(Cause::kPredictor) != nullptr)) {
     return std::nullopt;
   }
-  const auto takes = std::chrono::duration_cast<predictor::Duration>(
-      std::chrono::duration<double>(plan.takes_s * kSafety));
-  const predictor::Time start = window->until - takes - kSpare;
   const predictor::Time now = health_now();
+  const double latest_s = plan.nodes.empty() ? 0 : plan.nodes.front().latest_start_s;
+  const predictor::Time start =
+      now + std::chrono::duration_cast<predictor::Duration>(std::chrono::duration<double>(latest_s)) -
+      kSpare;
   if (start <= now) return std::nullopt;
   starts_at_ = timestamp(start);
   return std::chrono::ceil<Milliseconds>(start - now);
@@ -121,7 +123,7 @@ awaitable<Milliseconds> Evacuation::look() {
     enter(Phase::kEmpty, "");
     co_return kIdleLook;
   }
-  if (!anything_due()) {
+  if (!anything_due() || SteadyClock::now() < plan_again_at_) {
     tell_how_far();
     co_return kMovingLook;
   }
@@ -130,17 +132,19 @@ awaitable<Milliseconds> Evacuation::look() {
     enter(Phase::kHeldBack, std::move(why));
     co_return kHeldLook;
   }
-  json::array skipped;
-  auto leavers = leavers_from(view, node_.name(), skipped);
-  if (!leavers || !wanted()) co_return kMovingLook;
-  std::erase_if(*leavers, [&](const Leaver& leaver) { return !is_due(leaver.id); });
-  const MovePlan plan = plan_evacuation(node_.config(), view, *leavers);
-  if (const auto wait = until_start(plan)) {
+  if (!wanted()) co_return kMovingLook;
+  const Reason* window = node_.health().own().reason(Cause::kMaintenance);
+  const auto plan = plan_of(view, window == nullptr ? predictor::Time{} : window->until);
+  if (!plan) {
+    enter(Phase::kStuck, plan.error().message);
+    co_return kIdleLook;
+  }
+  if (const auto wait = until_start(*plan)) {
     enter(Phase::kWaiting, "for the latest safe start of the maintenance window");
     co_return std::min(*wait, kHeldLook);
   }
-  for (const UnplacedContainer& one : plan.unplaced) set_stuck(one.container, one.why);
-  for (const PlannedMove& move : plan.moves) begin(move);
+  carry_out(*plan);
+  plan_again_at_ = SteadyClock::now() + kPlanAgain;
   tell_how_far();
   co_return kMovingLook;
 }
@@ -164,26 +168,67 @@ void Evacuation::settle() {
       set_stuck(container, "to " + report->target + ": " + report->error);
     }
     at = moving_.erase(at);
+    plan_again_at_ = {};
   }
   std::erase_if(stuck_, [&](const auto& item) { return !node_.find(item.first); });
 }
 
-void Evacuation::begin(const PlannedMove& move) {
+Result<evacuation::Plan> Evacuation::plan_of(const json::array& view,
+                                              predictor::Time by) const {
+  const predictor::NodeState& state = node_.health().own();
+  evacuation::Evacuation leaving;
+  leaving.node = node_.name();
+  leaving.reason = evacuation::Reason::kFailing;
+  const Reason* predicted = state.reason(Cause::kPredictor);
+  if (predicted != nullptr && predicted->lead.count() > 0) {
+    leaving.lead_s = std::chrono::duration<double>(predicted->lead).count();
+  }
+  if (predicted == nullptr && state.reason(Cause::kOperator) == nullptr) {
+    leaving.reason = evacuation::Reason::kMaintenance;
+    if (by != predictor::Time{}) {
+      leaving.lead_s = std::max(0.0, std::chrono::duration<double>(by - health_now()).count());
+    }
+  }
+  evacuation::Request request = request_from(node_.config(), view, std::move(leaving));
+  learn_from(node_.migrations(), request);
+  return evacuation::plan_evacuation(request);
+}
+
+// As many as the plan has go over each fabric at once; the others follow when one of them has ended.
+void Evacuation::carry_out(const evacuation::Plan& plan) {
+  for (const evacuation::Cancel& one : plan.cancel) {
+    const auto at = moving_.find(one.container);
+    if (at != moving_.end()) (void)at->second->cancellation.request(one.why);
+  }
+  for (const evacuation::Unplaced& one : plan.unplaced) {
+    if (one.node == node_.name() && is_due(one.container)) set_stuck(one.container, one.why);
+  }
+  std::map<std::string, unsigned> streams;
+  for (const auto& [container, report] : moving_) ++streams[report->fabric];
+  for (const evacuation::Step& step : plan.steps) {
+    if (!is_due(step.container) || streams[step.fabric] >= plan.streams_per_wire) continue;
+    ++streams[step.fabric];
+    begin(step);
+  }
+}
+
+void Evacuation::begin(const evacuation::Step& step) {
   MoveRequest request;
-  request.container = move.container;
-  request.target = move.to;
-  request.fabric = move.fabric;
-  request.mode = move.mode;
+  request.container = step.container;
+  request.target = step.to;
+  request.fabric = step.fabric;
+  request.mode = migration_mode_from(to_string(step.mode)).value_or(MigrationMode::kPreCopy);
   auto report = agent_.start_migration(request);
   if (!report) {
-    set_stuck(move.container, "to " + move.to + ": " + report.error().message);
+    set_stuck(step.container, "to " + step.to + ": " + report.error().message);
     return;
   }
-  log::info("evacuating", {{"container", move.container},
-                           {"target", move.to},
+  log::info("evacuating", {{"container", step.container},
+                           {"target", step.to},
+                           {"fabric", step.fabric},
                            {"migration", (*report)->id},
-                           {"why", move.why}});
-  moving_[move.container] = *report;
+                           {"why", step.why}});
+  moving_[step.container] = *report;
   started_.push_back(*report);
 }
 
@@ -240,11 +285,9 @@ void Evacuation::enter(Phase phase, std::string text) {
   }
 }
 
-awaitable<Result<MovePlan>> Evacuation::plan() {
+awaitable<Result<evacuation::Plan>> Evacuation::plan(predictor::Time by) {
   const json::array view = co_await agent_.cluster_view(kViewLimit);
-  json::array skipped;
-  CO_TRY(const std::vector<Leaver> leavers, leavers_from(view, node_.name(), skipped));
-  co_return plan_evacuation(node_.config(), view, leavers);
+  co_return plan_of(view, by);
 }
 
 json::object Evacuation::describe(bool whole) const {

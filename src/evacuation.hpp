@@ -17,7 +17,7 @@
 
 #include "base/asio.hpp"
 #include "base/json.hpp"
-#include "evacuation_moves.hpp"
+#include "evacuation_plan.hpp"
 #include "node.hpp"
 
 namespace lifeboat {
@@ -32,8 +32,9 @@ class Evacuation {
   // The node's state has changed.
   void wake();
 
-  // What would be done now, and what it would take. Nothing is moved.
-  awaitable<Result<MovePlan>> plan();
+  // What would be done now, and what it would take, if the node is to be empty at `by` (0: at once).
+  // Nothing is moved.
+  awaitable<Result<evacuation::Plan>> plan(predictor::Time by);
 
   // {"phase","text","began_at","starts_at","moved","left","stuck"}; with `whole` also "migrations", the
   // reports of all that it has started.
@@ -52,9 +53,11 @@ class Evacuation {
   awaitable<Milliseconds> look();
   [[nodiscard]] bool wanted() const;
   [[nodiscard]] std::string held_back_by(const json::array& view) const;
-  [[nodiscard]] std::optional<Milliseconds> until_start(const MovePlan& plan);
+  [[nodiscard]] std::optional<Milliseconds> until_start(const evacuation::Plan& plan);
   void settle();
-  void begin(const PlannedMove& move);
+  [[nodiscard]] Result<evacuation::Plan> plan_of(const json::array& view, predictor::Time by) const;
+  void carry_out(const evacuation::Plan& plan);
+  void begin(const evacuation::Step& step);
   void set_stuck(const std::string& container, const std::string& reason);
   void cancel_queued();
   [[nodiscard]] bool is_due(const std::string& container) const;
@@ -69,6 +72,7 @@ class Evacuation {
   bool woken_ = false;
   Phase phase_ = Phase::kIdle;
   std::string text_;  // why it is in this phase
+  SteadyClock::time_point plan_again_at_;
   std::string began_at_;
   std::string starts_at_;
   // Those that go on, by container; and all that were started, in that order.

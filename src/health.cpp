@@ -36,7 +36,7 @@ NodeState& Health::state_of(const std::string& node) {
   return states_.try_emplace(node, times_).first->second;
 }
 
-bool Health::apply(const std::string& node, predictor::Signal signal,
+bool Health::apply(const std::string& node, predictor::StateSignal signal,
                    const predictor::SignalDetails& details) {
   const Time now = health_now();
   if (!state_of(node).apply(signal, details, now)) return false;

@@ -23,7 +23,7 @@ class Health {
   Status open(const std::string& path);
 
   // Applies it, logs and keeps what changed. Whether something did.
-  bool apply(const std::string& node, predictor::Signal signal,
+  bool apply(const std::string& node, predictor::StateSignal signal,
              const predictor::SignalDetails& details);
   // Ends what time alone ends; to be called every second or so.
   void tick();

@@ -8,7 +8,7 @@
 namespace lifeboat {
 
 using predictor::Cause;
-using predictor::Signal;
+using predictor::StateSignal;
 using predictor::SignalDetails;
 using protocol::Kind;
 
@@ -57,7 +57,7 @@ awaitable<void> Heartbeat::listen(std::string node) {
       SignalDetails details;
       details.text = "silent for " + std::to_string(lost.count() / 1000) + " s: " +
                      answered.error().message;
-      node_.health().apply(node, Signal::kHeartbeatLost, details);
+      node_.health().apply(node, StateSignal::kHeartbeatLost, details);
     }
     const auto next = asked_at + kBeat;
     if (next > now) co_await sleep_for(std::chrono::ceil<Milliseconds>(next - now));
@@ -102,7 +102,7 @@ awaitable<Status> Heartbeat::ask(std::optional<Link>& link, std::string node) {
   if (!answer) {
     link.reset();
   } else if (back) {
-    node_.health().apply(node, Signal::kHeartbeatBack, details);
+    node_.health().apply(node, StateSignal::kHeartbeatBack, details);
   }
   co_return answer;
 }

@@ -64,7 +64,7 @@ void NodeWatch::start() {
   // While nobody looked, time alone may have cleared it.
   predictor_.advance(health_now());
   if (!predictor_.verdict(node_).degraded) {
-    health_.apply(node_, predictor::Signal::kVerdictCleared, {});
+    health_.apply(node_, predictor::StateSignal::kVerdictCleared, {});
   }
   asio::co_spawn(executor_, run(), [](std::exception_ptr e) {
     if (e) log::error("this node is not watched any more");
@@ -171,9 +171,9 @@ void NodeWatch::tell(const Verdict& verdict) {
   for (const predictor::Evidence& one : verdict.evidence) {
     details.evidence.push_back(evidence_line(one));
   }
-  const predictor::Signal signal = verdict.down       ? predictor::Signal::kVerdictDown
-                                   : verdict.degraded ? predictor::Signal::kVerdictDegraded
-                                                      : predictor::Signal::kVerdictCleared;
+  const predictor::StateSignal signal = verdict.down       ? predictor::StateSignal::kVerdictDown
+                                   : verdict.degraded ? predictor::StateSignal::kVerdictDegraded
+                                                      : predictor::StateSignal::kVerdictCleared;
   health_.apply(node_, signal, details);
 }
 

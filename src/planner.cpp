@@ -3,8 +3,6 @@
 #include <arpa/inet.h>
 
 #include <algorithm>
-#include <map>
-#include <numeric>
 
 namespace lifeboat {
 namespace {
@@ -66,43 +64,6 @@ Result<std::vector<std::string>> place(std::vector<NodeRoom> nodes, unsigned con
                                   std::to_string(containers) + " containers of " +
                                   std::to_string(memory_bytes >> 20) + " MiB" +
                                   rooms_text(nodes));
-}
-
-Result<std::vector<std::string>> place_leavers(std::vector<NodeRoom> nodes,
-                                               const std::vector<Leaver>& leavers) {
-  std::erase_if(nodes, [&](const NodeRoom& node) {
-    return std::any_of(leavers.begin(), leavers.end(),
-                       [&](const Leaver& leaver) { return leaver.node == node.name; });
-  });
-  std::vector<std::size_t> order(leavers.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return leavers[a].memory_bytes > leavers[b].memory_bytes;
-  });
-  std::map<std::string, unsigned> given;
-  std::vector<std::string> placed(leavers.size());
-  for (const std::size_t index : order) {
-    const Leaver& leaver = leavers[index];
-    NodeRoom* best = nullptr;
-    for (NodeRoom& node : nodes) {
-      if (!has_room(node, leaver.memory_bytes)) continue;
-      if (best == nullptr || given[node.name] < given[best->name] ||
-          (given[node.name] == given[best->name] &&
-           node.memory_free_bytes > best->memory_free_bytes)) {
-        best = &node;
-      }
-    }
-    if (best == nullptr) {
-      return fail(Errc::kRefused, "no node has room for container " + leaver.id + " of " +
-                                      std::to_string(leaver.memory_bytes >> 20) + " MiB" +
-                                      rooms_text(nodes));
-    }
-    --best->slots_free;
-    best->memory_free_bytes -= leaver.memory_bytes;
-    ++given[best->name];
-    placed[index] = best->name;
-  }
-  return placed;
 }
 
 Result<std::vector<std::string>> free_addresses(const FabricConfig& fabric, unsigned count,

@@ -52,26 +52,6 @@ Result<std::optional<Clock::time_point>> end_of_window(const Options& options) {
   return Clock::now() + *duration;
 }
 
-void show_plan(const json::object& answer) {
-  Table table({"CONTAINER", "FROM", "TO", "FABRIC", "MODE", "TAKES", "WHY"});
-  if (auto moves = get_array(answer, "moves")) {
-    for (const json::value& item : **moves) {
-      const json::object& move = item.get_object();
-      table.add({string_or(move, "container"), string_or(move, "from"), string_or(move, "to"),
-                 string_or(move, "fabric"), string_or(move, "mode"),
-                 fixed(number_or(move, "takes_s"), 1) + " s", string_or(move, "why")});
-    }
-  }
-  std::cout << table.text();
-  if (auto unplaced = get_array(answer, "unplaced")) {
-    for (const json::value& item : **unplaced) {
-      std::cout << string_or(item.get_object(), "container")
-                << " cannot leave: " << string_or(item.get_object(), "why") << "\n";
-    }
-  }
-  std::cout << "predicted to take " << fixed(number_or(answer, "takes_s"), 1) << " s\n";
-}
-
 // All its migrations, in the order in which they began.
 std::vector<json::object> migrations_of(const json::object& evacuation) {
   std::vector<json::object> reports;
@@ -154,7 +134,7 @@ int evacuate(ApiClient& api, const Options& options) {
   if (options.as_json) {
     print_json(*answer);
   } else {
-    show_plan(*answer);
+    std::cout << string_or(*answer, "text");
     if (!options.dry_run) {
       std::cout << options.name << " is " << string_or(*answer, "reason")
                 << "; how it goes: lifeboat nodes " << options.name << "\n";

@@ -12,7 +12,7 @@ namespace lifeboat {
 namespace {
 
 using predictor::NodeCondition;
-using predictor::Signal;
+using predictor::StateSignal;
 using predictor::SignalDetails;
 
 class HealthTest : public testing::Test {
@@ -41,7 +41,7 @@ SignalDetails saying(const std::string& text) {
 TEST_F(HealthTest, NothingArrivesAtANodeThatIsNotUp) {
   Health health = opened();
   EXPECT_TRUE(health.check_arrival());
-  EXPECT_TRUE(health.apply("n1", Signal::kDegrade, saying("a fan is loud")));
+  EXPECT_TRUE(health.apply("n1", StateSignal::kDegrade, saying("a fan is loud")));
   const auto refused = health.check_arrival();
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, Errc::kRefused);
@@ -53,10 +53,10 @@ TEST_F(HealthTest, NothingArrivesAtANodeThatIsNotUp) {
 TEST_F(HealthTest, ADaemonThatStartsAgainKnowsWhatItKnew) {
   {
     Health health = opened();
-    health.apply("n1", Signal::kDegrade, saying("a fan is loud"));
-    health.apply("n2", Signal::kHeartbeatLost, saying("silent"));
-    health.apply("n3", Signal::kDegrade, saying("x"));
-    health.apply("n3", Signal::kRestore, saying(""));
+    health.apply("n1", StateSignal::kDegrade, saying("a fan is loud"));
+    health.apply("n2", StateSignal::kHeartbeatLost, saying("silent"));
+    health.apply("n3", StateSignal::kDegrade, saying("x"));
+    health.apply("n3", StateSignal::kRestore, saying(""));
   }
   const Health health = opened();
   ASSERT_NE(health.own().reason(), nullptr);
@@ -70,12 +70,12 @@ TEST_F(HealthTest, TellsOfItsOwnChangesOnly) {
   Health health = opened();
   int changes = 0;
   health.on_own_change([&] { ++changes; });
-  health.apply("n2", Signal::kHeartbeatLost, saying("silent"));
+  health.apply("n2", StateSignal::kHeartbeatLost, saying("silent"));
   EXPECT_EQ(changes, 0);
-  health.apply("n1", Signal::kDegrade, saying("x"));
-  health.apply("n1", Signal::kDegrade, saying("x"));
+  health.apply("n1", StateSignal::kDegrade, saying("x"));
+  health.apply("n1", StateSignal::kDegrade, saying("x"));
   EXPECT_EQ(changes, 1) << "said twice it is one change";
-  health.apply("n1", Signal::kRestore, saying(""));
+  health.apply("n1", StateSignal::kRestore, saying(""));
   EXPECT_EQ(changes, 2);
 }
 

@@ -41,7 +41,7 @@ NodeState degraded(const std::string& text) {
   details.evidence = {"12:00:01 mc0/dimm3 \"row 17\"", "12:00:02"};
   details.lead = std::chrono::minutes(20);
   details.risk = 0.25;
-  state.apply(Signal::kVerdictDegraded, details, kNow);
+  state.apply(StateSignal::kVerdictDegraded, details, kNow);
   return state;
 }
 
@@ -65,7 +65,7 @@ TEST_F(Journal, TheLastLineOfANodeCountsAndTheFileIsReducedAtStart) {
   {
     NodeJournal journal = open();
     ASSERT_TRUE(journal.append("n1", "verdict-degraded", state, kNow));
-    state.apply(Signal::kDegrade, SignalDetails{"second"}, kNow);
+    state.apply(StateSignal::kDegrade, SignalDetails{"second"}, kNow);
     ASSERT_TRUE(journal.append("n1", "degrade", state, kNow));
     ASSERT_TRUE(journal.append("n2", "verdict-degraded", degraded("third"), kNow));
     ASSERT_TRUE(journal.append("n2", "restore", NodeState{StateTimes{}}, kNow));

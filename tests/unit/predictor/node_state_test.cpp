@@ -18,9 +18,9 @@ SignalDetails saying(std::string text) {
   return details;
 }
 
-NodeState after(const std::vector<Signal>& signals) {
+NodeState after(const std::vector<StateSignal>& signals) {
   NodeState state(kTimes);
-  for (const Signal signal : signals) state.apply(signal, saying("before"), kStart);
+  for (const StateSignal signal : signals) state.apply(signal, saying("before"), kStart);
   return state;
 }
 
@@ -37,7 +37,7 @@ std::string shown(const NodeState& state) {
 }
 
 struct Transition {
-  Signal signal;
+  StateSignal signal;
   std::string expected;
 };
 
@@ -45,95 +45,95 @@ struct Transition {
 // which would be over.
 struct StateCase {
   std::string name;
-  std::vector<Signal> before;
+  std::vector<StateSignal> before;
   std::vector<Transition> transitions;
 };
 
 const StateCase kStates[] = {
     {"up",
      {},
-     {{Signal::kVerdictDegraded, "degraded (predictor)"},
-      {Signal::kVerdictDown, "down (predictor)"},
-      {Signal::kVerdictCleared, "up"},
-      {Signal::kDegrade, "degraded (operator)"},
-      {Signal::kRestore, "up"},
-      {Signal::kHeartbeatLost, "down (heartbeat)"},
-      {Signal::kHeartbeatBack, "degraded (probation)"},
-      {Signal::kRepaired, "degraded (probation)"},
-      {Signal::kMaintenance, "degraded (maintenance)"},
-      {Signal::kMaintenanceOver, "up"}}},
+     {{StateSignal::kVerdictDegraded, "degraded (predictor)"},
+      {StateSignal::kVerdictDown, "down (predictor)"},
+      {StateSignal::kVerdictCleared, "up"},
+      {StateSignal::kDegrade, "degraded (operator)"},
+      {StateSignal::kRestore, "up"},
+      {StateSignal::kHeartbeatLost, "down (heartbeat)"},
+      {StateSignal::kHeartbeatBack, "degraded (probation)"},
+      {StateSignal::kRepaired, "degraded (probation)"},
+      {StateSignal::kMaintenance, "degraded (maintenance)"},
+      {StateSignal::kMaintenanceOver, "up"}}},
     {"degraded (predictor)",
-     {Signal::kVerdictDegraded},
-     {{Signal::kVerdictDegraded, "degraded (predictor)"},
-      {Signal::kVerdictDown, "down (predictor)"},
-      {Signal::kVerdictCleared, "up"},
-      {Signal::kDegrade, "degraded (operator; predictor)"},
-      {Signal::kRestore, "up"},
-      {Signal::kHeartbeatLost, "down (heartbeat; predictor)"},
-      {Signal::kHeartbeatBack, "degraded (predictor; probation)"},
-      {Signal::kRepaired, "degraded (probation)"},
-      {Signal::kMaintenance, "degraded (maintenance; predictor)"},
-      {Signal::kMaintenanceOver, "degraded (predictor)"}}},
+     {StateSignal::kVerdictDegraded},
+     {{StateSignal::kVerdictDegraded, "degraded (predictor)"},
+      {StateSignal::kVerdictDown, "down (predictor)"},
+      {StateSignal::kVerdictCleared, "up"},
+      {StateSignal::kDegrade, "degraded (operator; predictor)"},
+      {StateSignal::kRestore, "up"},
+      {StateSignal::kHeartbeatLost, "down (heartbeat; predictor)"},
+      {StateSignal::kHeartbeatBack, "degraded (predictor; probation)"},
+      {StateSignal::kRepaired, "degraded (probation)"},
+      {StateSignal::kMaintenance, "degraded (maintenance; predictor)"},
+      {StateSignal::kMaintenanceOver, "degraded (predictor)"}}},
     {"down (predictor)",
-     {Signal::kVerdictDown},
-     {{Signal::kVerdictDegraded, "degraded (predictor)"},
-      {Signal::kVerdictDown, "down (predictor)"},
-      {Signal::kVerdictCleared, "up"},
-      {Signal::kDegrade, "down (predictor; operator)"},
-      {Signal::kRestore, "up"},
-      {Signal::kHeartbeatLost, "down (heartbeat; predictor)"},
-      {Signal::kHeartbeatBack, "degraded (probation)"},
-      {Signal::kRepaired, "degraded (probation)"},
-      {Signal::kMaintenance, "down (predictor; maintenance)"},
-      {Signal::kMaintenanceOver, "down (predictor)"}}},
+     {StateSignal::kVerdictDown},
+     {{StateSignal::kVerdictDegraded, "degraded (predictor)"},
+      {StateSignal::kVerdictDown, "down (predictor)"},
+      {StateSignal::kVerdictCleared, "up"},
+      {StateSignal::kDegrade, "down (predictor; operator)"},
+      {StateSignal::kRestore, "up"},
+      {StateSignal::kHeartbeatLost, "down (heartbeat; predictor)"},
+      {StateSignal::kHeartbeatBack, "degraded (probation)"},
+      {StateSignal::kRepaired, "degraded (probation)"},
+      {StateSignal::kMaintenance, "down (predictor; maintenance)"},
+      {StateSignal::kMaintenanceOver, "down (predictor)"}}},
     {"degraded (operator)",
-     {Signal::kDegrade},
-     {{Signal::kVerdictDegraded, "degraded (operator; predictor)"},
-      {Signal::kVerdictDown, "down (predictor; operator)"},
-      {Signal::kVerdictCleared, "degraded (operator)"},
-      {Signal::kDegrade, "degraded (operator)"},
-      {Signal::kRestore, "up"},
-      {Signal::kHeartbeatLost, "down (heartbeat; operator)"},
-      {Signal::kHeartbeatBack, "degraded (operator; probation)"},
-      {Signal::kRepaired, "degraded (operator; probation)"},
-      {Signal::kMaintenance, "degraded (operator; maintenance)"},
-      {Signal::kMaintenanceOver, "degraded (operator)"}}},
+     {StateSignal::kDegrade},
+     {{StateSignal::kVerdictDegraded, "degraded (operator; predictor)"},
+      {StateSignal::kVerdictDown, "down (predictor; operator)"},
+      {StateSignal::kVerdictCleared, "degraded (operator)"},
+      {StateSignal::kDegrade, "degraded (operator)"},
+      {StateSignal::kRestore, "up"},
+      {StateSignal::kHeartbeatLost, "down (heartbeat; operator)"},
+      {StateSignal::kHeartbeatBack, "degraded (operator; probation)"},
+      {StateSignal::kRepaired, "degraded (operator; probation)"},
+      {StateSignal::kMaintenance, "degraded (operator; maintenance)"},
+      {StateSignal::kMaintenanceOver, "degraded (operator)"}}},
     {"degraded (maintenance)",
-     {Signal::kMaintenance},
-     {{Signal::kVerdictDegraded, "degraded (maintenance; predictor)"},
-      {Signal::kVerdictDown, "down (predictor; maintenance)"},
-      {Signal::kVerdictCleared, "degraded (maintenance)"},
-      {Signal::kDegrade, "degraded (operator; maintenance)"},
-      {Signal::kRestore, "up"},
-      {Signal::kHeartbeatLost, "down (heartbeat; maintenance)"},
-      {Signal::kHeartbeatBack, "degraded (maintenance; probation)"},
-      {Signal::kRepaired, "degraded (maintenance; probation)"},
-      {Signal::kMaintenance, "degraded (maintenance)"},
-      {Signal::kMaintenanceOver, "up"}}},
+     {StateSignal::kMaintenance},
+     {{StateSignal::kVerdictDegraded, "degraded (maintenance; predictor)"},
+      {StateSignal::kVerdictDown, "down (predictor; maintenance)"},
+      {StateSignal::kVerdictCleared, "degraded (maintenance)"},
+      {StateSignal::kDegrade, "degraded (operator; maintenance)"},
+      {StateSignal::kRestore, "up"},
+      {StateSignal::kHeartbeatLost, "down (heartbeat; maintenance)"},
+      {StateSignal::kHeartbeatBack, "degraded (maintenance; probation)"},
+      {StateSignal::kRepaired, "degraded (maintenance; probation)"},
+      {StateSignal::kMaintenance, "degraded (maintenance)"},
+      {StateSignal::kMaintenanceOver, "up"}}},
     {"down (heartbeat)",
-     {Signal::kHeartbeatLost},
-     {{Signal::kVerdictDegraded, "down (heartbeat; predictor)"},
-      {Signal::kVerdictDown, "down (heartbeat; predictor)"},
-      {Signal::kVerdictCleared, "down (heartbeat)"},
-      {Signal::kDegrade, "down (heartbeat; operator)"},
-      {Signal::kRestore, "down (heartbeat)"},
-      {Signal::kHeartbeatLost, "down (heartbeat)"},
-      {Signal::kHeartbeatBack, "degraded (probation)"},
-      {Signal::kRepaired, "degraded (probation)"},
-      {Signal::kMaintenance, "down (heartbeat; maintenance)"},
-      {Signal::kMaintenanceOver, "down (heartbeat)"}}},
+     {StateSignal::kHeartbeatLost},
+     {{StateSignal::kVerdictDegraded, "down (heartbeat; predictor)"},
+      {StateSignal::kVerdictDown, "down (heartbeat; predictor)"},
+      {StateSignal::kVerdictCleared, "down (heartbeat)"},
+      {StateSignal::kDegrade, "down (heartbeat; operator)"},
+      {StateSignal::kRestore, "down (heartbeat)"},
+      {StateSignal::kHeartbeatLost, "down (heartbeat)"},
+      {StateSignal::kHeartbeatBack, "degraded (probation)"},
+      {StateSignal::kRepaired, "degraded (probation)"},
+      {StateSignal::kMaintenance, "down (heartbeat; maintenance)"},
+      {StateSignal::kMaintenanceOver, "down (heartbeat)"}}},
     {"degraded (probation)",
-     {Signal::kRepaired},
-     {{Signal::kVerdictDegraded, "degraded (predictor; probation)"},
-      {Signal::kVerdictDown, "down (predictor; probation)"},
-      {Signal::kVerdictCleared, "degraded (probation)"},
-      {Signal::kDegrade, "degraded (operator; probation)"},
-      {Signal::kRestore, "up"},
-      {Signal::kHeartbeatLost, "down (heartbeat; probation)"},
-      {Signal::kHeartbeatBack, "degraded (probation)"},
-      {Signal::kRepaired, "degraded (probation)"},
-      {Signal::kMaintenance, "degraded (maintenance; probation)"},
-      {Signal::kMaintenanceOver, "degraded (probation)"}}},
+     {StateSignal::kRepaired},
+     {{StateSignal::kVerdictDegraded, "degraded (predictor; probation)"},
+      {StateSignal::kVerdictDown, "down (predictor; probation)"},
+      {StateSignal::kVerdictCleared, "degraded (probation)"},
+      {StateSignal::kDegrade, "degraded (operator; probation)"},
+      {StateSignal::kRestore, "up"},
+      {StateSignal::kHeartbeatLost, "down (heartbeat; probation)"},
+      {StateSignal::kHeartbeatBack, "degraded (probation)"},
+      {StateSignal::kRepaired, "degraded (probation)"},
+      {StateSignal::kMaintenance, "degraded (maintenance; probation)"},
+      {StateSignal::kMaintenanceOver, "degraded (probation)"}}},
 };
 
 TEST(NodeState, EverySignalInEveryState) {
@@ -152,18 +152,18 @@ TEST(NodeState, EverySignalInEveryState) {
 
 TEST(NodeState, SaysWhetherItChanged) {
   NodeState state(kTimes);
-  EXPECT_FALSE(state.apply(Signal::kRestore, saying(""), kStart));
-  EXPECT_FALSE(state.apply(Signal::kVerdictCleared, saying(""), kStart));
-  EXPECT_TRUE(state.apply(Signal::kDegrade, saying("fan"), kStart));
-  EXPECT_FALSE(state.apply(Signal::kDegrade, saying("fan"), kStart + seconds(5)));
-  EXPECT_TRUE(state.apply(Signal::kDegrade, saying("fan and disk"), kStart + seconds(6)));
+  EXPECT_FALSE(state.apply(StateSignal::kRestore, saying(""), kStart));
+  EXPECT_FALSE(state.apply(StateSignal::kVerdictCleared, saying(""), kStart));
+  EXPECT_TRUE(state.apply(StateSignal::kDegrade, saying("fan"), kStart));
+  EXPECT_FALSE(state.apply(StateSignal::kDegrade, saying("fan"), kStart + seconds(5)));
+  EXPECT_TRUE(state.apply(StateSignal::kDegrade, saying("fan and disk"), kStart + seconds(6)));
   EXPECT_EQ(state.reason()->text, "fan and disk");
   EXPECT_EQ(state.reason()->since, kStart) << "said again, it is not new";
 }
 
 TEST(NodeState, AVerdictIsHeldForAWhile) {
-  NodeState state = after({Signal::kVerdictDegraded});
-  EXPECT_TRUE(state.apply(Signal::kVerdictCleared, saying(""), kStart + minutes(3)));
+  NodeState state = after({StateSignal::kVerdictDegraded});
+  EXPECT_TRUE(state.apply(StateSignal::kVerdictCleared, saying(""), kStart + minutes(3)));
   EXPECT_EQ(shown(state), "degraded (predictor)");
   EXPECT_TRUE(state.reason()->cleared);
   EXPECT_FALSE(state.advance(kStart + minutes(9)));
@@ -172,20 +172,20 @@ TEST(NodeState, AVerdictIsHeldForAWhile) {
 }
 
 TEST(NodeState, AVerdictThatComesBackWithinTheHoldStays) {
-  NodeState state = after({Signal::kVerdictDegraded});
-  state.apply(Signal::kVerdictCleared, saying(""), kStart + minutes(3));
-  state.apply(Signal::kVerdictDegraded, saying("again"), kStart + minutes(4));
+  NodeState state = after({StateSignal::kVerdictDegraded});
+  state.apply(StateSignal::kVerdictCleared, saying(""), kStart + minutes(3));
+  state.apply(StateSignal::kVerdictDegraded, saying("again"), kStart + minutes(4));
   EXPECT_FALSE(state.advance(kStart + hours(5)));
   EXPECT_EQ(state.reason()->since, kStart);
   EXPECT_FALSE(state.reason()->cleared);
 }
 
 TEST(NodeState, AProbationEndsByItselfAndBeginsAgainWithTheNextReturn) {
-  NodeState state = after({Signal::kHeartbeatLost});
-  state.apply(Signal::kHeartbeatBack, saying("back"), kStart + minutes(5));
+  NodeState state = after({StateSignal::kHeartbeatLost});
+  state.apply(StateSignal::kHeartbeatBack, saying("back"), kStart + minutes(5));
   EXPECT_EQ(state.reason()->until, kStart + minutes(65));
-  state.apply(Signal::kHeartbeatLost, saying("silent"), kStart + minutes(40));
-  state.apply(Signal::kHeartbeatBack, saying("back"), kStart + minutes(50));
+  state.apply(StateSignal::kHeartbeatLost, saying("silent"), kStart + minutes(40));
+  state.apply(StateSignal::kHeartbeatBack, saying("back"), kStart + minutes(50));
   EXPECT_FALSE(state.advance(kStart + minutes(109)));
   EXPECT_TRUE(state.advance(kStart + minutes(110)));
   EXPECT_EQ(shown(state), "up");
@@ -193,13 +193,13 @@ TEST(NodeState, AProbationEndsByItselfAndBeginsAgainWithTheNextReturn) {
 
 TEST(NodeState, WithoutProbationANodeThatIsBackIsUp) {
   NodeState state(StateTimes{minutes(10), minutes(0)});
-  state.apply(Signal::kHeartbeatLost, saying("silent"), kStart);
-  EXPECT_TRUE(state.apply(Signal::kHeartbeatBack, saying("back"), kStart + minutes(1)));
+  state.apply(StateSignal::kHeartbeatLost, saying("silent"), kStart);
+  EXPECT_TRUE(state.apply(StateSignal::kHeartbeatBack, saying("back"), kStart + minutes(1)));
   EXPECT_EQ(shown(state), "up");
 }
 
 TEST(NodeState, TimeEndsNothingThatAnOperatorSaid) {
-  NodeState state = after({Signal::kDegrade, Signal::kMaintenance, Signal::kHeartbeatLost});
+  NodeState state = after({StateSignal::kDegrade, StateSignal::kMaintenance, StateSignal::kHeartbeatLost});
   EXPECT_FALSE(state.advance(kStart + hours(100'000)));
   EXPECT_EQ(shown(state), "down (heartbeat; operator; maintenance)");
 }
@@ -211,7 +211,7 @@ TEST(NodeState, KeepsWhatTheVerdictRestsOn) {
   details.lead = minutes(20);
   details.risk = 0.7;
   NodeState state(kTimes);
-  state.apply(Signal::kVerdictDegraded, details, kStart);
+  state.apply(StateSignal::kVerdictDegraded, details, kStart);
   ASSERT_NE(state.reason(Cause::kPredictor), nullptr);
   const Reason& reason = *state.reason(Cause::kPredictor);
   EXPECT_EQ(reason.evidence, details.evidence);

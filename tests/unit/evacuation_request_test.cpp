@@ -8,7 +8,7 @@
 namespace lifeboat {
 namespace {
 
-using predictor::Signal;
+using predictor::StateSignal;
 using predictor::Time;
 using std::chrono::minutes;
 
@@ -31,7 +31,7 @@ json::object container(const std::string& id, const char* state = "running") {
   return {{"id", id}, {"state", state}, {"memory_bytes", kGiB}};
 }
 
-void degrade(json::object& node, Signal signal, Time since) {
+void degrade(json::object& node, StateSignal signal, Time since) {
   predictor::NodeState state{predictor::StateTimes{}};
   predictor::SignalDetails details;
   details.text = "fan";
@@ -46,7 +46,7 @@ TEST(EvacuationPlan, GoesWhereThereIsRoomAndNamesWhatFindsNone) {
                                  container("d", "leaving")};
   json::object n2 = node("n2", 2 * kGiB);
   json::object n3 = node("n3", 8 * kGiB);
-  degrade(n3, Signal::kDegrade, kNoon);
+  degrade(n3, StateSignal::kDegrade, kNoon);
   const json::array view{n1, n2, n3};
   json::array skipped;
   const auto leavers = leavers_from(view, "n1", skipped);
@@ -86,7 +86,7 @@ TEST(EvacuationPlan, ANodeThatDoesNotAnswerIsNamed) {
   EXPECT_EQ(leavers.error().message, "node n1 does not answer: no route to host");
 }
 
-json::array cluster(unsigned nodes, unsigned degraded, Signal signal, Time since) {
+json::array cluster(unsigned nodes, unsigned degraded, StateSignal signal, Time since) {
   json::array view;
   for (unsigned i = 0; i < nodes; ++i) {
     json::object one = node("n" + std::to_string(i), 0);
@@ -99,7 +99,7 @@ json::array cluster(unsigned nodes, unsigned degraded, Signal signal, Time since
 TEST(Storm, ManyAtOnceAreNoFailureOfNodes) {
   const EvacuationConfig automatic;
   const auto storm = [&](unsigned nodes, unsigned degraded) {
-    return storm_text(automatic, cluster(nodes, degraded, Signal::kVerdictDegraded, kNoon), kNoon);
+    return storm_text(automatic, cluster(nodes, degraded, StateSignal::kVerdictDegraded, kNoon), kNoon);
   };
   EXPECT_EQ(storm(8, 3), "");
   EXPECT_EQ(storm(8, 4).substr(0, 61), "4 nodes turned degraded within five minutes, more than 3 (eva");
@@ -107,17 +107,17 @@ TEST(Storm, ManyAtOnceAreNoFailureOfNodes) {
   EXPECT_NE(storm(100, 11), "");
   EvacuationConfig one;
   one.facility_nodes = 1;
-  const json::array two = cluster(100, 2, Signal::kVerdictDegraded, kNoon);
+  const json::array two = cluster(100, 2, StateSignal::kVerdictDegraded, kNoon);
   EXPECT_NE(storm_text(one, two, kNoon), "");
 }
 
 TEST(Storm, OnlyWhatThePredictorSaidAtAboutThatTime) {
   const EvacuationConfig config;
-  const json::array operators = cluster(8, 8, Signal::kDegrade, kNoon);
+  const json::array operators = cluster(8, 8, StateSignal::kDegrade, kNoon);
   EXPECT_EQ(storm_text(config, operators, kNoon), "");
-  const json::array early = cluster(8, 8, Signal::kVerdictDegraded, kNoon - minutes(6));
+  const json::array early = cluster(8, 8, StateSignal::kVerdictDegraded, kNoon - minutes(6));
   EXPECT_EQ(storm_text(config, early, kNoon), "");
-  const json::array later = cluster(8, 8, Signal::kVerdictDegraded, kNoon + minutes(4));
+  const json::array later = cluster(8, 8, StateSignal::kVerdictDegraded, kNoon + minutes(4));
   EXPECT_NE(storm_text(config, later, kNoon), "");
 }
 

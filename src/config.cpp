@@ -249,6 +249,7 @@ void read_config(yaml::Reader& m, Config& out) {
     l.optional("arrivals_per_node", out.limits.arrivals_per_node, yaml::Integer{1, 64});
     l.optional("frozen_per_node", out.limits.frozen_per_node, yaml::Integer{1, 64});
   });
+  m.map("sources", [&](yaml::Reader& s) { predictor::read_sources(s, out.sources); });
 }
 
 std::string short_host_name() {

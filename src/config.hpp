@@ -17,6 +17,7 @@
 #include "base/result.hpp"
 #include "criu_glue/tracking.hpp"
 #include "migration/compression_mode.hpp"
+#include "predictor/sources/sources.hpp"
 
 namespace lifeboat {
 
@@ -100,6 +101,7 @@ struct Config {
   NetworkConfig network;
   EngineConfig engine;
   Limits limits;
+  predictor::SourcesConfig sources;  // its node is the caller's to set
 
   // nullptr if there is none of that name. `node` need not be in `nodes` when it is the default
   // or came from the command line: the caller must look.

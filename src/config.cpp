@@ -260,6 +260,8 @@ void read_config(yaml::Reader& m, Config& out) {
     e.optional("automatic", out.evacuation.automatic, yaml::Boolean{});
     e.optional("facility_nodes", out.evacuation.facility_nodes, yaml::Integer{1, 1024});
   });
+  m.map("predictor", [&](yaml::Reader& s) { predictor::read_predictor(s, out.predictor); });
+  m.map("sources", [&](yaml::Reader& s) { predictor::read_sources(s, out.sources); });
 }
 
 std::string short_host_name() {

@@ -17,6 +17,8 @@
 #include "base/result.hpp"
 #include "criu_glue/tracking.hpp"
 #include "migration/compression_mode.hpp"
+#include "predictor/config.hpp"
+#include "predictor/sources/sources.hpp"
 
 namespace lifeboat {
 
@@ -114,6 +116,8 @@ struct Config {
   Limits limits;
   HealthConfig health;
   EvacuationConfig evacuation;
+  predictor::PredictorConfig predictor;
+  predictor::SourcesConfig sources;  // its node is the caller's to set
 
   // nullptr if there is none of that name. `node` need not be in `nodes` when it is the default
   // or came from the command line: the caller must look.

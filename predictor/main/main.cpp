@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "predictor/main/commands.hpp"
+#include "predictor/record.hpp"
 
 namespace {
 
@@ -15,6 +16,7 @@ struct Command {
 constexpr Command kCommands[] = {
     {"evaluate", lifeboat::predictor::evaluate_command, "score predictions on a log of failures"},
     {"replay", lifeboat::predictor::replay_command, "show what the predictor says to a log"},
+    {"record", lifeboat::predictor::record, "write what this node's sources tell to a replay file"},
     {"bench", lifeboat::predictor::bench_command, "measure events per second, delay, memory"},
 };
 

@@ -83,7 +83,8 @@ Result<DiskHealth> parse_smartctl(std::string_view text) {
   DiskHealth out;
   const json::object* status = object_in(report, "smart_status");
   const json::value* passed = status == nullptr ? nullptr : status->if_contains("passed");
-  if (passed != nullptr && passed->is_bool() && !passed->get_bool()) {
+  if (passed != nullptr && !passed->is_bool()) passed = nullptr;
+  if (passed != nullptr && !passed->get_bool()) {
     out.conditions.push_back({Severity::kCritical, "SMART expects it to fail"});
   }
   read_attributes(report, out);

@@ -1,8 +1,9 @@
 // What a node that is to be empty makes of what the others say of themselves.
-#include "evacuation_moves.hpp"
+#include "evacuation_request.hpp"
 
 #include <gtest/gtest.h>
 
+#include "cluster_view.hpp"
 #include "health.hpp"
 
 namespace lifeboat {
@@ -18,7 +19,10 @@ const Time kNoon = Time(predictor::Duration(1'700'000'000'000'000));
 const char* const kConfig = R"(
 cluster: test
 fabrics: [{name: 1g, bridge: br, subnet: 10.1.0.0/16, rate: 1Gbit}]
-nodes: [{name: n1, addresses: {1g: 10.1.0.11}, memory: 8GiB}]
+nodes:
+  - {name: n1, addresses: {1g: 10.1.0.11}, memory: 8GiB}
+  - {name: n2, addresses: {1g: 10.1.0.12}, memory: 8GiB}
+  - {name: n3, addresses: {1g: 10.1.0.13}, memory: 8GiB}
 )";
 
 json::object node(const std::string& name, std::uint64_t free_bytes, int slots = 8) {
@@ -39,46 +43,63 @@ void degrade(json::object& node, StateSignal signal, Time since) {
   for (const auto& item : to_json(state)) node[item.key()] = item.value();
 }
 
-TEST(EvacuationPlan, GoesWhereThereIsRoomAndNamesWhatFindsNone) {
-  const Config config = parse_config(kConfig, "test.yaml").value();
+evacuation::Request request_of(const json::array& view) {
+  evacuation::Evacuation leaving;
+  leaving.node = "n1";
+  return request_from(parse_config(kConfig, "test.yaml").value(), view, leaving);
+}
+
+TEST(EvacuationRequest, GoesWhereThereIsRoomAndNamesWhatFindsNone) {
   json::object n1 = node("n1", 0);
-  n1["containers"] = json::array{container("a"), container("b"), container("c"),
-                                 container("d", "leaving")};
+  n1["containers"] = json::array{container("a"), container("b"), container("c")};
   json::object n2 = node("n2", 2 * kGiB);
   json::object n3 = node("n3", 8 * kGiB);
   degrade(n3, StateSignal::kDegrade, kNoon);
-  const json::array view{n1, n2, n3};
-  json::array skipped;
-  const auto leavers = leavers_from(view, "n1", skipped);
-  ASSERT_TRUE(leavers) << leavers.error().message;
-  EXPECT_EQ(json::serialize(skipped), R"([{"container":"d","state":"leaving"}])");
-  const MovePlan plan = plan_evacuation(config, view, *leavers);
-  ASSERT_EQ(plan.moves.size(), 2u);
-  EXPECT_EQ(plan.moves[0].container + plan.moves[0].to, "an2");
-  EXPECT_EQ(plan.moves[1].container + plan.moves[1].to, "bn2");
-  EXPECT_EQ(plan.moves[0].fabric, "1g");
-  EXPECT_NEAR(plan.moves[0].takes_s, 8.6 + 0.2, 0.2) << "1 GiB over 1 Gbit/s";
-  ASSERT_EQ(plan.unplaced.size(), 1u);
-  EXPECT_EQ(plan.unplaced[0].container, "c");
-  EXPECT_NE(plan.unplaced[0].why.find("node n3 is degraded since"), std::string::npos)
-      << plan.unplaced[0].why;
+  const auto plan = evacuation::plan_evacuation(request_of({n1, n2, n3}));
+  ASSERT_TRUE(plan) << plan.error().message;
+  ASSERT_EQ(plan->steps.size(), 2u);
+  for (const auto& step : plan->steps) {
+    EXPECT_EQ(step.to, "n2");
+    EXPECT_EQ(step.fabric, "1g");
+  }
+  ASSERT_EQ(plan->unplaced.size(), 1u);
+  EXPECT_NE(plan->unplaced[0].why.find("n3"), std::string::npos) << plan->unplaced[0].why;
 }
 
-TEST(EvacuationPlan, CountsWhatIsOnItsWay) {
+TEST(EvacuationRequest, CountsWhatIsOnItsWayOnce) {
   json::object n1 = node("n1", 0);
-  n1["containers"] = json::array{container("a", "leaving"), container("b", "leaving")};
-  const json::object to_n2{{"container", "a"}, {"target", "n2"}};
-  const json::object there_already{{"container", "b"}, {"target", "n2"}};
+  n1["containers"] = json::array{container("a", "leaving"), container("b", "leaving"), container("c")};
+  const json::object to_n2{
+      {"container", "a"}, {"target", "n2"}, {"fabric", "1g"}, {"resident_bytes", 100}, {"bytes_sent", 30}};
+  const json::object there_already{{"container", "b"}, {"target", "n2"}, {"fabric", "1g"}};
   n1["migrations"] = json::array{to_n2, there_already};
-  json::object n2 = node("n2", 3 * kGiB, 3);
+  json::object n2 = node("n2", 2 * kGiB, 2);  // without what b has reserved there
   n2["containers"] = json::array{container("b", "arriving")};
-  const auto rooms = rooms_of(json::array{n1, n2});
-  ASSERT_EQ(rooms.size(), 2u);
-  EXPECT_EQ(rooms[1].memory_free_bytes, 2 * kGiB);
-  EXPECT_EQ(rooms[1].slots_free, 2u);
+  const evacuation::Request request = request_of({n1, n2});
+  ASSERT_EQ(request.nodes.size(), 2u);
+  EXPECT_EQ(request.nodes[1].memory_free_bytes, 3 * kGiB) << "the planner takes b off itself";
+  EXPECT_EQ(request.nodes[1].slots_free, 3u);
+  EXPECT_EQ(request.containers.size(), 3u);
+  ASSERT_EQ(request.under_way.size(), 2u);
+  EXPECT_EQ(request.under_way[0].bytes_left, 70u);
+  const auto plan = evacuation::plan_evacuation(request);
+  ASSERT_TRUE(plan) << plan.error().message;
+  ASSERT_EQ(plan->steps.size(), 1u) << "a, b and c fit";
+  EXPECT_EQ(plan->steps[0].container, "c");
 }
 
-TEST(EvacuationPlan, ANodeThatDoesNotAnswerIsNamed) {
+TEST(EvacuationRequest, SilentNodesAndThoseWithoutCriuTakeNothing) {
+  json::object silent = node("n1", 0);
+  silent["reachable"] = false;
+  json::object without = node("n2", kGiB);
+  without["criu"] = "";
+  const evacuation::Request request = request_of({silent, without});
+  EXPECT_EQ(request.nodes[0].health, evacuation::Health::kDown);
+  EXPECT_EQ(request.nodes[1].health, evacuation::Health::kUp);
+  EXPECT_FALSE(request.nodes[1].accepts);
+}
+
+TEST(ClusterView, ANodeThatDoesNotAnswerIsNamed) {
   const json::object silent{{"name", "n1"}, {"role", "compute"}, {"error", "no route to host"}};
   json::array skipped;
   const auto leavers = leavers_from(json::array{silent}, "n1", skipped);

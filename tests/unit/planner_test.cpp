@@ -36,7 +36,6 @@ TEST(Place, NothingOnAClosedNode) {
   EXPECT_EQ(place(some, 2, kGiB, {}).value(), (Names{"n2", "n3"}));
   const std::string said = refused(place(some, 1, kGiB, {"n1"}));
   EXPECT_NE(said.find("; node n1 is degraded since noon (operator): fan"), std::string::npos) << said;
-  EXPECT_EQ(place_leavers(some, {{"a", "n3", kGiB}}).value(), (Names{"n2"}));
 }
 
 TEST(Place, OnlyOnWantedNodesInTheirOrder) {
@@ -44,30 +43,6 @@ TEST(Place, OnlyOnWantedNodesInTheirOrder) {
   EXPECT_EQ(place(nodes(), 2, kGiB, {"n2"}).value(), (Names{"n2", "n2"}));
   EXPECT_EQ(refused(place(nodes(), 1, kGiB, {"n1", "n9"})),
             "node n9, named by the job, is no compute node that can be reached");
-}
-
-std::vector<Leaver> leavers(std::initializer_list<std::uint64_t> memory) {
-  std::vector<Leaver> out;
-  for (const std::uint64_t bytes : memory) out.push_back({"c" + std::to_string(out.size()), "n1", bytes});
-  return out;
-}
-
-TEST(PlaceLeavers, SpreadsThemOverTheOthers) {
-  // Not to n1, where they are; n3 has more memory but one slot.
-  EXPECT_EQ(place_leavers(nodes(), leavers({kGiB, kGiB, kGiB})).value(), (Names{"n3", "n2", "n2"}));
-  EXPECT_EQ(place_leavers(nodes(), {}).value(), Names{});
-}
-
-TEST(PlaceLeavers, TheLargeOnesChooseFirst) {
-  EXPECT_EQ(place_leavers(nodes(), leavers({kGiB, 3 * kGiB})).value(), (Names{"n2", "n3"}));
-}
-
-TEST(PlaceLeavers, NamesTheOneThatFindsNoRoom) {
-  EXPECT_EQ(refused(place_leavers(nodes(), leavers({3 * kGiB, 3 * kGiB}))),
-            "no node has room for container c1 of 3072 MiB; n2: 8 slots and 2048 MiB left; "
-            "n3: 0 slots and 1024 MiB left");
-  EXPECT_EQ(refused(place_leavers({}, leavers({kGiB}))),
-            "no node has room for container c0 of 1024 MiB; no compute node can be reached");
 }
 
 // Named twice it gets twice the share, never more than it has.

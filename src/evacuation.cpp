@@ -217,7 +217,7 @@ void Evacuation::begin(const evacuation::Step& step) {
   request.container = step.container;
   request.target = step.to;
   request.fabric = step.fabric;
-  request.mode = migration_mode_from(to_string(step.mode)).value_or(MigrationMode::kPreCopy);
+  request.mode = migration_mode_from(evacuation::to_string(step.mode)).value_or(MigrationMode::kPreCopy);
   auto report = agent_.start_migration(request);
   if (!report) {
     set_stuck(step.container, "to " + step.to + ": " + report.error().message);

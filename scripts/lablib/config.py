@@ -182,6 +182,9 @@ class Config:
       'default_fabric': self.default_fabric,
       'nodes': [{k: v for k, v in n.items() if k != 'lifeboat'} for n in self.nodes],
       'peer': {'port': 7420},
+      # The machine's own troubles are not those of a node of the lab.
+      'sources': {'root': f'{nodes.STATE_DIR}/hardware',
+                  **{source: {'enabled': False} for source in ('journal', 'smart', 'nvme', 'ipmi')}},
     }
     merge(out, self.lifeboat)
     merge(out, node['lifeboat'])

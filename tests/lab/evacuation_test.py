@@ -54,7 +54,7 @@ class Evacuations(Group):
 
   def in_state(self, name, state, cause, seconds=10):
     return wait_for(lambda: f'{name} {state} ({cause}): {self.node(name)}', seconds,
-                    lambda: (lambda n: n if (n['state'], n['cause']) == (state, cause) else None)
+                    lambda: (lambda n: n if (n.get('state'), n.get('cause')) == (state, cause) else None)
                     (self.node(name)))
 
   def emptied(self, name, seconds=30):
@@ -176,7 +176,7 @@ class Evacuations(Group):
         self.assertNotIn(target, places.values())
 
   def test_daemon_killed(self):
-    with self.job('dk', n=4000, tests=8, containers=4, nodes=['n1']) as job:
+    with self.job('dk', n=1500, tests=6, containers=4, nodes=['n1']) as job:
       with self.subTest('a daemon that dies in the middle of it goes on when it is back'):
         daemon = self.lab.daemon('n1')
         self.degrade('n1')

@@ -302,11 +302,16 @@ void append(std::string& list, const std::string& item) {
 std::string why_no_place(const Model& model, const Room& room, const Leaver& leaver) {
   unsigned candidates = 0;
   unsigned excluded = 0;
+  std::string closed;  // the first of these, and why
   unsigned counts[7] = {};
   std::uint64_t largest = 0;
   for (Index node = 0; node < model.nodes.size(); ++node) {
     if (!model.nodes[node].excluded.empty()) {
-      ++excluded;
+      constexpr unsigned kNamed = 4;
+      if (++excluded <= kNamed) {
+        append(closed, model.nodes[node].given->name + " (" + model.nodes[node].excluded + ")");
+      }
+      if (excluded == kNamed + 1) append(closed, "...");
       continue;
     }
     ++candidates;
@@ -325,10 +330,10 @@ std::string why_no_place(const Model& model, const Room& room, const Leaver& lea
   say(Obstacle::kNoWire, "without a fabric in common with its node");
   say(Obstacle::kHeld, "which it left a short time ago");
   say(Obstacle::kRanks, "with as many ranks of its job as allowed");
-  if (candidates == 0) return "there is no healthy node to go to";
+  if (candidates == 0) return "there is no healthy node to go to: " + closed;
   return "no place on " + std::to_string(candidates) +
          (candidates == 1 ? " healthy node: " : " healthy nodes: ") + why + "; " +
-         std::to_string(excluded) + " take nothing (not healthy or kept free)";
+         std::to_string(excluded) + " take nothing: " + closed;
 }
 
 }  // namespace

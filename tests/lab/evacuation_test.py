@@ -143,8 +143,8 @@ class Evacuations(Group):
       with self.subTest('two find room; the third stays, and that is said'):
         code, out, error = self.lab.lifeboat('evacuate', 'n1')
         self.assertEqual(code, 1, out + error)
-        self.assertIn('cannot leave: no node has room for container nr-', error)
-        self.assertIn('node n2 is degraded since', error)
+        self.assertIn('cannot leave: no place on 1 healthy node', error)
+        self.assertIn('n2 (degraded), n3 (degraded)', error)
         wait_for('it among the nodes', 5,
                  lambda: ' cannot leave (' in self.lab.lifeboat('nodes')[1], 0.3)
         self.assertEqual(sorted(self.places(job, 3).values()), ['n1', 'n4', 'n4'])

@@ -100,7 +100,8 @@ TEST(EvacuationPlan, NeverToANodeThatIsNotWell) {
     const Plan plan = planned(request);
     EXPECT_TRUE(plan.steps.empty()) << to_string(health);
     ASSERT_EQ(plan.unplaced.size(), 1U);
-    EXPECT_EQ(plan.unplaced[0].why, "there is no healthy node to go to");
+    EXPECT_EQ(plan.unplaced[0].why, std::string("there is no healthy node to go to: ") +
+                                        "n1 (being evacuated), n2 (" + to_string(health) + ")");
     EXPECT_FALSE(plan.nodes.at(0).fits);
   }
 }
@@ -133,7 +134,7 @@ TEST(EvacuationPlan, SaysWhyThereIsNoPlace) {
   EXPECT_EQ(plan.unplaced[0].why,
             "no place on 3 healthy nodes: 1 without 7629 MiB of memory (at most 65536 MiB left), "
             "1 without a slot, 1 without a fabric on which it has an address; "
-            "2 take nothing (not healthy or kept free)");
+            "2 take nothing: n1 (being evacuated), n5 (kept free by an operator)");
 }
 
 TEST(EvacuationPlan, RanksOfAJobAreNotPutTogether) {

@@ -13,7 +13,7 @@ namespace {
 
 const Time kNow = Time(Duration(1'700'000'000'123'456));
 
-class Journal : public testing::Test {
+class NodeJournalTest : public testing::Test {
  protected:
   void SetUp() override {
     char name[] = "/tmp/node_journal_test.XXXXXX";
@@ -45,7 +45,7 @@ NodeState degraded(const std::string& text) {
   return state;
 }
 
-TEST_F(Journal, KeepsStatesOverARestart) {
+TEST_F(NodeJournalTest, KeepsStatesOverARestart) {
   const NodeState n1 = degraded("corrected errors");
   const NodeState n2 = degraded("disk");
   {
@@ -60,7 +60,7 @@ TEST_F(Journal, KeepsStatesOverARestart) {
   EXPECT_EQ(journal.unreadable(), 0u);
 }
 
-TEST_F(Journal, TheLastLineOfANodeCountsAndTheFileIsReducedAtStart) {
+TEST_F(NodeJournalTest, TheLastLineOfANodeCountsAndTheFileIsReducedAtStart) {
   NodeState state = degraded("first");
   {
     NodeJournal journal = open();
@@ -77,7 +77,7 @@ TEST_F(Journal, TheLastLineOfANodeCountsAndTheFileIsReducedAtStart) {
   EXPECT_EQ(lines(), 1u) << "a node that is up needs no line";
 }
 
-TEST_F(Journal, ALineThatWasCutOffIsAsIfNeverWritten) {
+TEST_F(NodeJournalTest, ALineThatWasCutOffIsAsIfNeverWritten) {
   {
     NodeJournal journal = open();
     ASSERT_TRUE(journal.append("n1", "verdict-degraded", degraded("whole"), kNow));
@@ -94,7 +94,7 @@ TEST_F(Journal, ALineThatWasCutOffIsAsIfNeverWritten) {
   }
 }
 
-TEST_F(Journal, LinesThatCannotBeReadAreCountedAndSkipped) {
+TEST_F(NodeJournalTest, LinesThatCannotBeReadAreCountedAndSkipped) {
   {
     NodeJournal journal = open();
     ASSERT_TRUE(journal.append("n1", "verdict-degraded", degraded("good"), kNow));
@@ -107,7 +107,7 @@ TEST_F(Journal, LinesThatCannotBeReadAreCountedAndSkipped) {
   EXPECT_EQ(journal.kept().at("n1").front().text, "good");
 }
 
-TEST_F(Journal, WithoutItsDirectoryItSaysSo) {
+TEST_F(NodeJournalTest, WithoutItsDirectoryItSaysSo) {
   auto journal = NodeJournal::open(directory_ + "/none/node-states.jsonl");
   ASSERT_FALSE(journal);
   EXPECT_NE(journal.error().message.find("/none/"), std::string::npos) << journal.error().message;

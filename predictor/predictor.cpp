@@ -143,10 +143,10 @@ std::uint32_t Predictor::group_of(const Event& event) {
   return id;
 }
 
-NodeRecord* Predictor::node_of(const Event& event) {
+std::optional<std::uint32_t> Predictor::node_of(const Event& event) {
   const auto found = node_ids_.find(event.node);
-  if (found != node_ids_.end()) return &nodes_[found->second];
-  if (!is_name(event.node) || nodes_.size() >= config_.nodes_max) return nullptr;
+  if (found != node_ids_.end()) return found->second;
+  if (!is_name(event.node) || nodes_.size() >= config_.nodes_max) return std::nullopt;
   const auto at = static_cast<std::uint32_t>(nodes_.size());
   NodeRecord& node = nodes_.emplace_back();
   node.name = event.node;
@@ -154,16 +154,16 @@ NodeRecord* Predictor::node_of(const Event& event) {
   node_ids_.emplace(node.name, at);
   history_.join(node.history, groups_[node.group], days(now_));
   schedule(at, now_ + Duration(1h));
-  return &node;
+  return at;
 }
 
 void Predictor::add(const Event& event) {
   accept_time(event.time);
   run_due(kDuePerEvent);
   if (event.count > kCountMax) return;
-  const NodeRecord* node = node_of(event);
-  if (node == nullptr) return;
-  const auto at = static_cast<std::uint32_t>(node - nodes_.data());
+  const std::optional<std::uint32_t> node = node_of(event);
+  if (!node) return;
+  const std::uint32_t at = *node;
   if (event.kind == EventKind::kDown || event.kind == EventKind::kHeartbeatLost) {
     went_down(at, event);
   } else if (event.kind == EventKind::kRepaired) {

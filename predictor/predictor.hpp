@@ -13,7 +13,9 @@
 //   for (const Verdict& verdict : predictor.take_changes()) ...
 #pragma once
 
+#include <deque>
 #include <functional>
+#include <optional>
 #include <queue>
 #include <string>
 #include <string_view>
@@ -75,7 +77,8 @@ class Predictor {
   };
 
   void accept_time(Time time);
-  NodeRecord* node_of(const Event& event);
+  // Its place in nodes_, or nothing.
+  std::optional<std::uint32_t> node_of(const Event& event);
   std::uint32_t group_of(const Event& event);
   void run_due(std::size_t most);
   void look(std::uint32_t at);
@@ -111,7 +114,7 @@ class Predictor {
   HistoryModel history_;
   std::vector<GroupHistory> groups_;
   std::unordered_map<std::string, std::uint32_t> group_ids_;
-  std::vector<NodeRecord> nodes_;
+  std::deque<NodeRecord> nodes_;
   std::unordered_map<std::string, std::uint32_t> node_ids_;
   std::priority_queue<Due, std::vector<Due>, std::greater<>> due_;
   std::vector<std::uint32_t> changes_;

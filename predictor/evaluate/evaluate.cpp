@@ -39,7 +39,7 @@ void note_outage(UnitTrace& unit, const Event& event) {
   }
 }
 
-// What the thresholds at `now` are chosen on: the year before, or more until it has enough failures.
+// What the thresholds at `now` are chosen on: the month before, or more until it has enough failures.
 Window tuning_window(const std::vector<const UnitTrace*>& units, Time now) {
   constexpr std::size_t kFailuresMin = 100;
   std::vector<Time> failures;
@@ -48,7 +48,7 @@ Window tuning_window(const std::vector<const UnitTrace*>& units, Time now) {
       if (outage.start < now) failures.push_back(outage.start);
     }
   }
-  Time begin = now - 24h * 365;
+  Time begin = now - 24h * 30;
   std::sort(failures.begin(), failures.end());
   if (!failures.empty()) {
     begin = std::min(begin, failures[failures.size() - std::min(failures.size(), kFailuresMin)]);

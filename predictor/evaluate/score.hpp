@@ -37,6 +37,10 @@ struct Score {
   [[nodiscard]] double precision() const { return ratio(right, right + wrong); }
   [[nodiscard]] double recall() const { return ratio(right, failures); }
   [[nodiscard]] double f1() const { return ratio(2 * right, right + wrong + failures); }
+  // F1 with episodes counted as wrong whose failure came later than the horizon after their start.
+  [[nodiscard]] double f1_within() const {
+    return ratio(2 * (right - beyond), right + wrong + failures);
+  }
   [[nodiscard]] double degraded_share() const { return ratio(degraded_seconds, unit_seconds); }
   [[nodiscard]] double lift() const { return ratio(recall(), degraded_share()); }
   [[nodiscard]] double false_alarms_per_month() const { return ratio(wrong, unit_seconds / kMonth); }

@@ -39,8 +39,8 @@ void note_outage(UnitTrace& unit, const Event& event) {
   }
 }
 
-// What the thresholds at `now` are chosen on: the month before, or more until it has enough failures.
-Window tuning_window(const std::vector<const UnitTrace*>& units, Time now) {
+// What the thresholds at `now` are chosen on: eight windows before, or more until there are enough failures.
+Window tuning_window(const std::vector<const UnitTrace*>& units, Duration window, Time now) {
   constexpr std::size_t kFailuresMin = 100;
   std::vector<Time> failures;
   for (const UnitTrace* unit : units) {
@@ -48,7 +48,7 @@ Window tuning_window(const std::vector<const UnitTrace*>& units, Time now) {
       if (outage.start < now) failures.push_back(outage.start);
     }
   }
-  Time begin = now - 24h * 30;
+  Time begin = now - 8 * window;
   std::sort(failures.begin(), failures.end());
   if (!failures.empty()) {
     begin = std::min(begin, failures[failures.size() - std::min(failures.size(), kFailuresMin)]);
@@ -96,7 +96,7 @@ Schedules make_schedules(const Trial& trial, const std::vector<const UnitTrace*>
                          Window test) {
   Schedules schedules;
   for (Time month = test.begin; month <= test.end; month += 24h * 30) {
-    const Window tuning = tuning_window(units, month);
+    const Window tuning = tuning_window(units, trial.window, month);
     const Score rule = score_temporal(units, trial.window, tuning, trial.lead_min);
     if (rule.failures == 0) {
       const AlarmPolicy untrained{kUntrained, kUntrained, trial.window};

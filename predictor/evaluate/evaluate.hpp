@@ -3,7 +3,7 @@
 //
 // The events of training and test go once through a predictor in the order of time; each risk it states
 // rests on earlier events only. The thresholds of the alarms are chosen anew every month, on the risks that
-// were stated in the month before (or since the last hundred failures) and their outcomes by then: the best
+// were stated in the eight windows before (or since the last hundred failures) and their outcomes by then: the best
 // F1 that takes no more of the nodes' time than Liang's temporal rule (degraded for the window after each
 // repair) took in the same time. The test is then scored with them.
 #pragma once

@@ -61,11 +61,6 @@ void NodeWatch::start() {
     log::warn("what the predictor had learned is lost; it begins anew",
               {{"file", path_}, {"reason", loaded.error().message}});
   }
-  // While nobody looked, time alone may have cleared it.
-  predictor_.advance(health_now());
-  if (!predictor_.verdict(node_).degraded) {
-    health_.apply(node_, predictor::StateSignal::kVerdictCleared, {});
-  }
   asio::co_spawn(executor_, run(), [](std::exception_ptr e) {
     if (e) log::error("this node is not watched any more");
   });
@@ -129,10 +124,12 @@ NodeWatch::Seen NodeWatch::look() {
     saved_at_ = now;
   }
   predictor::SourceSet::Polled polled = sources_.poll(now);
+  // Before the clock: what the kernel's log has of the past happened then.
   for (const Event& event : polled.events) predictor_.add(event);
   predictor_.advance(now);
   seen.notices = std::move(polled.notices);
   seen.verdicts = predictor_.take_changes();
+  seen.degraded = predictor_.verdict(node_).degraded;
   seen.pause = sources_.until_due(now);
   return seen;
 }
@@ -155,6 +152,12 @@ void NodeWatch::tell(const Seen& seen) {
   }
   for (const Verdict& verdict : seen.verdicts) {
     if (verdict.node == node_) tell(verdict);
+  }
+  // What an earlier daemon said may have ended by time alone while nobody looked.
+  const predictor::Reason* said = health_.own().reason(predictor::Cause::kPredictor);
+  if (!seen.degraded && said != nullptr && !said->cleared &&
+      said->condition == predictor::NodeCondition::kDegraded) {
+    health_.apply(node_, predictor::StateSignal::kVerdictCleared, {});
   }
   if (!seen.kept && !save_failed_) {
     log::error("what the predictor has learned is not kept",

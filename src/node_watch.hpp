@@ -30,6 +30,7 @@ class NodeWatch {
   struct Seen {
     std::vector<predictor::Notice> notices;
     std::vector<predictor::Verdict> verdicts;
+    bool degraded = false;  // this node, by the predictor
     predictor::Duration pause{};
     Status kept;
   };

@@ -188,7 +188,7 @@ class Evacuations(Group):
         self.assertNotIn('n1', self.places(job, 4).values())
 
   def test_power(self):
-    with self.job('pw', n=3000, tests=12, containers=2, nodes=['n1', 'n2']) as job:
+    with self.job('pw', n=4000, tests=16, containers=2, nodes=['n1', 'n2']) as job:
       self.degrade('n1')
       self.emptied('n1')
       with self.subTest('a node without power is down, by the word of the head'):

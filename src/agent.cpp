@@ -154,6 +154,11 @@ awaitable<Result<json::object>> Agent::call(std::string node, std::string method
   const Config& config = node_.config();
   const NodeConfig* peer = config.find_node(node);
   if (peer == nullptr) co_return fail(Errc::kNotFound, "no node '" + node + "' is configured");
+  // What nobody has heard of for seconds is not waited for again and again.
+  if (const predictor::Reason* silent = node_.health().silence(node)) {
+    co_return fail(Errc::kUnavailable, "node " + node + " is down since " + timestamp(silent->since) +
+                                           ": " + silent->text);
+  }
   std::vector<std::string> fabrics{config.default_fabric};
   for (const FabricConfig& fabric : config.fabrics) {
     if (fabric.name != config.default_fabric) fabrics.push_back(fabric.name);

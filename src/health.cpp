@@ -75,6 +75,11 @@ void Health::keep(const std::string& node, std::string_view change, const std::s
   if (node == self_ && on_own_change_) on_own_change_();
 }
 
+const Reason* Health::silence(const std::string& node) const {
+  const auto at = states_.find(node);
+  return at == states_.end() ? nullptr : at->second.reason(predictor::Cause::kHeartbeat);
+}
+
 Status Health::check_arrival() const {
   if (own().condition() == NodeCondition::kUp) return {};
   return fail(Errc::kRefused, why_closed(self_, to_json(own())));

@@ -30,6 +30,8 @@ class Health {
 
   [[nodiscard]] const predictor::NodeState& own() const { return states_.at(self_); }
   [[nodiscard]] const std::map<std::string, predictor::NodeState>& all() const { return states_; }
+  // Since when and why another node counts as silent; nullptr: it does not, or nobody listens here.
+  [[nodiscard]] const predictor::Reason* silence(const std::string& node) const;
   // kRefused saying why nothing may be placed on this node.
   [[nodiscard]] Status check_arrival() const;
   // Called after each change of this node's own state.

@@ -7,7 +7,6 @@
 
 namespace lifeboat {
 
-using predictor::Cause;
 using predictor::StateSignal;
 using predictor::SignalDetails;
 using protocol::Kind;
@@ -38,11 +37,6 @@ void Heartbeat::start() {
   }
 }
 
-bool Heartbeat::is_down(const std::string& node) const {
-  const auto at = node_.health().all().find(node);
-  return at != node_.health().all().end() && at->second.reason(Cause::kHeartbeat) != nullptr;
-}
-
 awaitable<void> Heartbeat::listen(std::string node) {
   const Milliseconds lost = node_.config().health.heartbeat_lost;
   std::optional<Link> link;
@@ -53,7 +47,7 @@ awaitable<void> Heartbeat::listen(std::string node) {
     const auto now = SteadyClock::now();
     if (answered) {
       heard_at = now;
-    } else if (now - heard_at >= lost && !is_down(node)) {
+    } else if (now - heard_at >= lost && node_.health().silence(node) == nullptr) {
       SignalDetails details;
       details.text = "silent for " + std::to_string(lost.count() / 1000) + " s: " +
                      answered.error().message;
@@ -85,11 +79,11 @@ awaitable<Status> Heartbeat::ask(std::optional<Link>& link, std::string node) {
     link.emplace(std::move(made));
   }
   const Milliseconds limit = node_.config().health.heartbeat_lost;
-  const bool back = is_down(node);
+  const predictor::Reason* lost = node_.health().silence(node);
+  const bool back = lost != nullptr;
   json::object params;
   SignalDetails details;
   if (back) {
-    const auto* lost = node_.health().all().at(node).reason(Cause::kHeartbeat);
     details.text = "back after it was down since " + timestamp(lost->since);
     params = {{"node", node}, {"reason", details.text}};
   }

@@ -29,7 +29,6 @@ class Heartbeat {
   awaitable<void> listen(std::string node);
   awaitable<Result<Link>> connect(std::string node);
   awaitable<Status> ask(std::optional<Link>& link, std::string node);
-  [[nodiscard]] bool is_down(const std::string& node) const;
 
   Node& node_;
 };

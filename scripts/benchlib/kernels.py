@@ -24,7 +24,7 @@ class Writer:
   def run(self, cluster, mode, fabric):
     hot, share = WRITERS[self.name]
     dirty = max(1, int(share * cluster.rates[fabric] / 8 / 4096))
-    report, before, during = systems.move_writer(
+    report, _, before, during = systems.move_writer(
       cluster, mode, {'mb': self.size, 'hot': hot, 'dirty': dirty}, fabric, BEFORE_S)
     slower = 100 * (1 - during / before) if before and during is not None else None
     return {'report': report, 'slowdown_percent': slower}

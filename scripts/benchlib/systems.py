@@ -165,8 +165,9 @@ def memory_free_mb():
 
 
 def move_writer(cluster, mode, settings, fabric, before_s):
-  """Moves one writer of memory, alone, after so many seconds: (report of the migration, pages it wrote
-  per second before it, the same while it was moved); None where its own reports do not cover that."""
+  """Moves one writer of memory, alone, after so many seconds: (report of the migration, how many seconds
+  it took as seen from outside, pages it wrote per second before it, the same while it was moved); None
+  where its own reports do not cover that."""
   system = Lifeboat(cluster, mode)
   try:
     system.start(settings)
@@ -176,7 +177,7 @@ def move_writer(cluster, mode, settings, fabric, before_s):
     ended = time.time()
     memory.wait_alive(system.text, ended + 1)
     system.stop()
-    return (report, memory.pages_per_s(system.text(), began - before_s + 1, began),
+    return (report, ended - began, memory.pages_per_s(system.text(), began - before_s + 1, began),
             memory.pages_per_s(system.text(), began, ended))
   finally:
     system.remove()

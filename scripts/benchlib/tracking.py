@@ -62,7 +62,7 @@ def measure_hpl(args, cluster, fabric):
 
 def measure_writer(args, cluster, fabric, repetition):
   """A rank that rewrites all its memory as fast as it can, moved once."""
-  report, before, during = systems.move_writer(
+  report, took_s, before, during = systems.move_writer(
     cluster, args.mode, {'mb': args.size, 'hot': 100, 'dirty': 'max'}, fabric, BEFORE_S)
   if before is None or during is None:
     raise Failure('the reports of the writer do not cover the migration')
@@ -70,7 +70,7 @@ def measure_writer(args, cluster, fabric, repetition):
   # interval, which were sent frozen.
   rounds = report['rounds']
   faults = sum(r['pages_found'] for r in rounds[1:]) + report['memory']['pages_frozen']
-  lost = (ended - began) * (1 - during / before) - report['downtime_ms'] / 1000
+  lost = took_s * (1 - during / before) - report['downtime_ms'] / 1000
   row = {'kind': 'writer', 'repetition': repetition, 'fabric': fabric, 'rss_mb': args.size,
          'before_pages_per_s': round(before), 'during_pages_per_s': round(during),
          'rounds': len(rounds), 'first_writes': faults, 'lost_ms': round(1000 * lost, 1),

@@ -32,4 +32,7 @@ class Dimm:
   def corrected(self, count):
     """So many errors have been corrected since the driver was loaded."""
     write(os.path.join(self.controller, 'ce_count'), str(count))
-    write(os.path.join(self.directory, 'dimm_ce_count'), str(count))
+    self.say(str(count))
+
+  def say(self, text):
+    write(os.path.join(self.directory, 'dimm_ce_count'), text)

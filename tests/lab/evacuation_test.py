@@ -14,13 +14,17 @@ import time
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 import operator_test
+from demolib.memory_errors import Dimm
 from operator_test import Group, wait_for
 
 operator_test.COMPUTE = ('n1', 'n2', 'n3', 'n4')
 operator_test.LAB_YAML = operator_test.FABRICS_YAML + '''
 nodes:
   - {name: head, role: head}
-  - {name: n1, memory: 8GiB, slots: 8}
+  - name: n1
+    memory: 8GiB
+    slots: 8
+    lifeboat: {sources: {root: WORK/hardware, edac: {interval: 200ms}}}
   - {name: n2, memory: 8GiB, slots: 8}
   - {name: n3, memory: 8GiB, slots: 8}
   - {name: n4, memory: 800MiB, slots: 2}
@@ -107,6 +111,38 @@ class Evacuations(Group):
         self.refused("no node 'n9'", 'node', 'degrade', 'n9', '--reason', 'x')
         self.refused('a reason is one line', 'node', 'degrade', 'n1', '--reason', 'a\nb')
         self.refused('--reason is required', 'node', 'degrade', 'n1', code=2)
+
+  def test_predicted(self):
+    """Through the real source: what a kernel's EDAC driver shows below /sys."""
+    dimm = Dimm(os.path.join(self.lab.work, 'hardware'))
+    self.lab.must('daemon', 'n1', 'restart')
+    wait_for('its first look', 5, lambda: 'such source of events source=edac' not in
+             self.lab.log('n1').rpartition(' ready ')[2])
+    with self.job('pr', n=3000, tests=12, containers=3, nodes=['n1', 'n2']) as job:
+      with self.subTest('a few corrected errors, and garbage, degrade nobody'):
+        dimm.corrected(3)
+        dimm.say('not a number')
+        wait_for('the source being blamed', 5, lambda: 'does not work source=edac' in self.lab.log('n1'))
+        dimm.corrected(4)
+        time.sleep(0.5)
+        self.assertEqual(self.node('n1')['state'], 'up')
+      with self.subTest('more than ten in a day do, with their evidence; the containers leave'):
+        dimm.corrected(14)
+        node = self.in_state('n1', 'degraded', 'predictor', 5)
+        self.assertIn('corrected memory errors', node['reason'])
+        self.assertGreater(node['risk'], 0.3)
+        self.assertTrue(any(' edac mc0/' in line for line in node['evidence']), node)
+        self.emptied('n1')
+        self.assertNotIn('n1', self.places(job, 3).values())
+      with self.subTest('a daemon that starts again knows it; counters that begin anew are no errors'):
+        dimm.corrected(0)
+        self.lab.must('daemon', 'n1', 'restart')
+        node = self.in_state('n1', 'degraded', 'predictor', 5)
+        self.assertTrue(node['evidence'])
+      with self.subTest('an operator knows better'):
+        self.restore('n1')
+        time.sleep(1)
+        self.assertEqual(self.node('n1')['state'], 'up')
 
   def test_by_hand(self):
     with self.job('bh', n=3000, tests=8, containers=3, nodes=['n1']) as job:

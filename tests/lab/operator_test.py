@@ -117,9 +117,10 @@ HPL.out      output file name (if any)
 8            memory alignment
 '''
 
-# What stays on purpose: a job's record and output, how migrations ended, empty parents.
+# What stays on purpose: a job's record and output, how migrations ended, states of nodes and what
+# their predictors learned, empty parents.
 KEPT = (
-  r'nodes\.\w+\.files: . /var/lib/lifeboat/jobs(/.*)?$',
+  r'nodes\.\w+\.files: . /var/lib/lifeboat/(jobs(/.*)?|node-states\.jsonl|predictor\.json)$',
   r'nodes\.\w+\.files: . /run/lifeboat/(crun|images|containers|outcomes(/.*)?)$',
   r'nodes\.\w+\.files: . /run/lifeboat(/api\.sock|/lifeboat\.yaml)?$',
   r'nodes\.\w+\.cgroups: . \w*:containers$',

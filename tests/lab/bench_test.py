@@ -179,6 +179,11 @@ class Runs(unittest.TestCase):
     self.assertEqual({row['way'] for row in out['rows']}, {'at once', 'in turn'})
     self.assertGreater(out['summary']['ratios']['total_ms'], 0)
 
+  def test_tracking(self):
+    out = bench('tracking', '--size', '48', '--hpl-size', '0', '--repetitions', '1')
+    self.assertEqual([row['kind'] for row in out['rows']], ['writer'])
+    self.assertGreater(out['rows'][0]['before_pages_per_s'], 1000)
+
   def test_usage(self):
     done = subprocess.run([f'{ROOT}/scripts/bench', 'migrate', '--mpi'], text=True,
                           capture_output=True, check=False, timeout=60)

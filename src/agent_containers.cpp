@@ -24,7 +24,9 @@ json::object describe(const Container& container, const std::string& node) {
           {"memory_bytes", spec.memory_bytes},
           {"resident_bytes", container.resident_bytes()},
           {"addresses", addresses_json(spec)},
-          {"migration", container.migration()}};
+          {"migration", container.migration()},
+          {"came_from", container.origin().node},
+          {"came_at", std::chrono::system_clock::to_time_t(container.origin().at)}};
 }
 
 awaitable<Result<json::object>> Agent::containers() {

@@ -122,7 +122,7 @@ awaitable<Result<json::object>> Agent::migration_plan(json::object params) {
     evacuation::Evacuation leaving;
     leaving.node = from;
     leaving.reason = evacuation::Reason::kMaintenance;
-    evacuation::Request request = request_from(node_.config(), view, std::move(leaving));
+    evacuation::Request request = request_from(node_.config(), view, health_now(), std::move(leaving));
     CO_TRY(const evacuation::Plan plan, evacuation::plan_evacuation(request));
     if (!plan.unplaced.empty()) {
       co_return fail(Errc::kRefused, "no node has room for container " +

@@ -258,6 +258,7 @@ void read_config(yaml::Reader& m, Config& out) {
   m.map("health", [&](yaml::Reader& h) { read_health(h, out.health); });
   m.map("evacuation", [&](yaml::Reader& e) {
     e.optional("automatic", out.evacuation.automatic, yaml::Boolean{});
+    e.optional("bring_back", out.evacuation.bring_back, yaml::Boolean{});
     e.optional("facility_nodes", out.evacuation.facility_nodes, yaml::Integer{1, 1024});
   });
   m.map("predictor", [&](yaml::Reader& s) { predictor::read_predictor(s, out.predictor); });

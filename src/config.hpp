@@ -99,6 +99,7 @@ struct HealthConfig {
 
 struct EvacuationConfig {
   bool automatic = true;   // a node that is degraded empties itself
+  bool bring_back = false; // and takes its containers back when it is well again
   int facility_nodes = 0;  // more at once are no failure of nodes; 0: the larger of 3 and 10 %
 };
 

@@ -178,6 +178,9 @@ Result<std::unique_ptr<Container>> Container::adopt(const std::string& directory
   }
   container->migration_ = string_or(record, "migration");
   container->migration_peer_ = string_or(record, "migration_peer");
+  container->origin_ = {string_or(record, "came_from"),
+                        std::chrono::system_clock::from_time_t(
+                            static_cast<std::time_t>(number_or(record, "came_at")))};
   return container;
 }
 
@@ -202,6 +205,9 @@ void Container::destroy() {
 
 Status Container::set_state(ContainerState state, const std::string& migration,
                             const std::string& peer) {
+  if (state_ == ContainerState::kArriving && state == ContainerState::kRunning) {
+    origin_ = {migration_peer_, std::chrono::system_clock::now()};
+  }
   state_ = state;
   migration_ = migration;
   migration_peer_ = peer;
@@ -210,7 +216,9 @@ Status Container::set_state(ContainerState state, const std::string& migration,
                             {"start_time", process_start_time(init_.pid())},
                             {"state", to_string(state)},
                             {"migration", migration},
-                            {"migration_peer", peer}};
+                            {"migration_peer", peer},
+                            {"came_from", origin_.node},
+                            {"came_at", std::chrono::system_clock::to_time_t(origin_.at)}};
   return replace_file(directory_ + "/record.json", json::serialize(record));
 }
 

@@ -6,6 +6,7 @@
 // adopt what runs.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -29,6 +30,12 @@ enum class ContainerState {
 };
 
 [[nodiscard]] const char* to_string(ContainerState state);
+
+// Where a container was before it came here, and when that was.
+struct Origin {
+  std::string node;  // empty: it was started here
+  std::chrono::system_clock::time_point at;
+};
 
 class Container {
  public:
@@ -56,7 +63,9 @@ class Container {
   [[nodiscard]] const std::string& migration() const { return migration_; }
   [[nodiscard]] const std::string& migration_peer() const { return migration_peer_; }
 
-  // Changes state and writes the record.
+  [[nodiscard]] const Origin& origin() const { return origin_; }
+
+  // Changes state and writes the record. From arriving to running, it has come from the peer.
   Status set_state(ContainerState state, const std::string& migration = "",
                    const std::string& peer = "");
   // The restored processes, before they run.
@@ -94,6 +103,7 @@ class Container {
   ContainerState state_ = ContainerState::kStarting;
   std::string migration_;
   std::string migration_peer_;
+  Origin origin_;
   bool released_ = false;
   bool filling_ = false;
 };

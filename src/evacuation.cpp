@@ -4,6 +4,7 @@
 
 #include "agent.hpp"
 #include "base/log.hpp"
+#include "cluster_view.hpp"
 #include "evacuation_request.hpp"
 
 namespace lifeboat {
@@ -111,6 +112,9 @@ std::optional<Milliseconds> Evacuation::until_start(const evacuation::Plan& plan
 // One look at how things are and what to do; returns when to look again.
 awaitable<Milliseconds> Evacuation::look() {
   settle();
+  const bool up = node_.health().own().reason() == nullptr;
+  if (up && !was_up_ && node_.config().evacuation.bring_back) co_await bring_back();
+  was_up_ = up;
   if (!wanted()) {
     if (phase_ != Phase::kIdle) {
       cancel_queued();
@@ -189,9 +193,34 @@ Result<evacuation::Plan> Evacuation::plan_of(const json::array& view,
       leaving.lead_s = std::max(0.0, std::chrono::duration<double>(by - health_now()).count());
     }
   }
-  evacuation::Request request = request_from(node_.config(), view, std::move(leaving));
+  evacuation::Request request = request_from(node_.config(), view, health_now(), std::move(leaving));
   learn_from(node_.migrations(), request);
-  return evacuation::plan_evacuation(request);
+  auto plan = evacuation::plan_evacuation(request);
+  // Rather to and fro than lost, or against an operator's word.
+  if (plan && !plan->unplaced.empty()) {
+    request.settings.hold_s = 0;
+    return evacuation::plan_evacuation(request);
+  }
+  return plan;
+}
+
+// What left this node before it was well again, if that is wanted.
+awaitable<void> Evacuation::bring_back() {
+  const json::array view = co_await agent_.cluster_view(kViewLimit);
+  for (const json::value& item : view) {
+    const json::object& other = item.get_object();
+    const std::string name = string_or(other, "name");
+    if (name == node_.name()) continue;
+    for (const json::object* container : objects_of(other, "containers")) {
+      if (string_or(*container, "came_from") != node_.name()) continue;
+      const std::string id = string_or(*container, "id");
+      json::object params{{"container", id}, {"to", node_.name()}};
+      auto begun = co_await agent_.call(name, "migrate", std::move(params));
+      log::info("bringing back", {{"container", id},
+                                  {"from", name},
+                                  {"reason", begun ? "this node is well again" : begun.error().message}});
+    }
+  }
 }
 
 // As many as the plan has go over each fabric at once; the others follow when one of them has ended.

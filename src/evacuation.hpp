@@ -51,6 +51,7 @@ class Evacuation {
 
   awaitable<void> run();
   awaitable<Milliseconds> look();
+  awaitable<void> bring_back();
   [[nodiscard]] bool wanted() const;
   [[nodiscard]] std::string held_back_by(const json::array& view) const;
   [[nodiscard]] std::optional<Milliseconds> until_start(const evacuation::Plan& plan);
@@ -70,6 +71,7 @@ class Evacuation {
   Node& node_;
   std::weak_ptr<asio::steady_timer> pause_;  // of run(): ends with the event loop
   bool woken_ = false;
+  bool was_up_ = true;
   Phase phase_ = Phase::kIdle;
   std::string text_;  // why it is in this phase
   SteadyClock::time_point plan_again_at_;

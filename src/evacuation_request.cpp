@@ -64,7 +64,15 @@ evacuation::Container container_from(const json::object& container, const std::s
   return out;
 }
 
-void add_containers(const json::object& node, std::set<std::string>& known,
+// It is not to go back and forth between two nodes.
+void add_past(const json::object& container, double now_s, evacuation::Request& request) {
+  std::string from = string_or(container, "came_from");
+  if (from.empty()) return;
+  const double seconds_ago = std::max(0.0, now_s - number_or(container, "came_at"));
+  request.past.push_back({string_or(container, "id"), std::move(from), seconds_ago});
+}
+
+void add_containers(const json::object& node, double now_s, std::set<std::string>& known,
                     evacuation::Request& request) {
   const std::string name = string_or(node, "name");
   for (const json::object* container : objects_of(node, "containers")) {
@@ -72,6 +80,7 @@ void add_containers(const json::object& node, std::set<std::string>& known,
     if (is_arriving(*container)) continue;
     if (!known.insert(string_or(*container, "id")).second) continue;
     request.containers.push_back(container_from(*container, name));
+    add_past(*container, now_s, request);
   }
 }
 
@@ -98,7 +107,8 @@ double median(std::vector<double> values) {
 }  // namespace
 
 evacuation::Request request_from(const Config& config, const json::array& view,
-                                 evacuation::Evacuation leaving) {
+                                 predictor::Time now, evacuation::Evacuation leaving) {
+  const double now_s = std::chrono::duration<double>(now.time_since_epoch()).count();
   evacuation::Request request;
   for (const FabricConfig& fabric : config.fabrics) {
     evacuation::Fabric out;
@@ -110,7 +120,7 @@ evacuation::Request request_from(const Config& config, const json::array& view,
     const json::object& node = item.get_object();
     if (string_or(node, "role") != to_string(NodeRole::kCompute)) continue;
     request.nodes.push_back(node_from(config, node));
-    add_containers(node, known, request);
+    add_containers(node, now_s, known, request);
   }
   for (const json::value& item : view) add_under_way(item.get_object(), known, request);
   request.limits.leaving_per_node = static_cast<unsigned>(config.limits.migrations_per_node);

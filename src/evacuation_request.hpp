@@ -14,7 +14,7 @@
 namespace lifeboat {
 
 // `view`: the list that `lifeboat nodes --json` shows. Nodes that do not answer count as down.
-evacuation::Request request_from(const Config& config, const json::array& view,
+evacuation::Request request_from(const Config& config, const json::array& view, predictor::Time now,
                                  evacuation::Evacuation leaving);
 
 // What the migrations took that this node was the source of: the rate of each fabric, and the time that

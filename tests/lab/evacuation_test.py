@@ -27,7 +27,7 @@ nodes:
     lifeboat: {sources: {root: WORK/hardware, edac: {interval: 200ms}}}
   - {name: n2, memory: 8GiB, slots: 8}
   - {name: n3, memory: 8GiB, slots: 8}
-  - {name: n4, memory: 800MiB, slots: 2}
+  - {name: n4, memory: 800MiB, slots: 2, lifeboat: {evacuation: {bring_back: true}}}
 lifeboat:
   timeouts: {connect: 1s, request: 5s, dump: 20s, idle: 5s, restore: 8s, commit: 3s, queue: 20s}
   health: {heartbeat_lost: 2s, probation: 6s}
@@ -143,6 +143,15 @@ class Evacuations(Group):
         self.restore('n1')
         time.sleep(1)
         self.assertEqual(self.node('n1')['state'], 'up')
+
+  def test_bring_back(self):
+    with self.job('bb', n=3000, tests=12, containers=2, nodes=['n4', 'n1']) as job:
+      with self.subTest('a node that is well again takes back what left it, if it is told to'):
+        self.degrade('n4')
+        self.emptied('n4')
+        self.restore('n4')
+        wait_for('its return', 10, lambda: self.lab.where('bb-0') == ['n4'])
+        self.assertEqual(self.places(job, 2), {'bb-0': 'n4', 'bb-1': 'n1'})
 
   def test_by_hand(self):
     with self.job('bh', n=3000, tests=8, containers=3, nodes=['n1']) as job:

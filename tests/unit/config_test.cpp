@@ -88,6 +88,7 @@ TEST(Config, ShippedFileShowsTheDefaults) {
   EXPECT_EQ(shipped->health.hold, bare->health.hold);
   EXPECT_EQ(shipped->health.probation, bare->health.probation);
   EXPECT_EQ(shipped->evacuation.automatic, bare->evacuation.automatic);
+  EXPECT_EQ(shipped->evacuation.bring_back, bare->evacuation.bring_back);
   EXPECT_EQ(shipped->evacuation.facility_nodes, bare->evacuation.facility_nodes);
 }
 

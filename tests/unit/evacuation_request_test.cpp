@@ -46,7 +46,7 @@ void degrade(json::object& node, StateSignal signal, Time since) {
 evacuation::Request request_of(const json::array& view) {
   evacuation::Evacuation leaving;
   leaving.node = "n1";
-  return request_from(parse_config(kConfig, "test.yaml").value(), view, leaving);
+  return request_from(parse_config(kConfig, "test.yaml").value(), view, kNoon, leaving);
 }
 
 TEST(EvacuationRequest, GoesWhereThereIsRoomAndNamesWhatFindsNone) {
@@ -86,6 +86,18 @@ TEST(EvacuationRequest, CountsWhatIsOnItsWayOnce) {
   ASSERT_TRUE(plan) << plan.error().message;
   ASSERT_EQ(plan->steps.size(), 1u) << "a, b and c fit";
   EXPECT_EQ(plan->steps[0].container, "c");
+}
+
+TEST(EvacuationRequest, NotBackToWhereItCameFromALittleAgo) {
+  json::object n1 = node("n1", 0);
+  json::object moved = container("a");
+  moved["came_from"] = "n2";
+  moved["came_at"] = 1'700'000'000 - 60;
+  n1["containers"] = json::array{moved};
+  const auto plan = evacuation::plan_evacuation(request_of({n1, node("n2", 8 * kGiB), node("n3", 2 * kGiB)}));
+  ASSERT_TRUE(plan) << plan.error().message;
+  ASSERT_EQ(plan->steps.size(), 1u);
+  EXPECT_EQ(plan->steps[0].to, "n3") << plan->steps[0].why;
 }
 
 TEST(EvacuationRequest, SilentNodesAndThoseWithoutCriuTakeNothing) {

@@ -39,7 +39,8 @@ def make(lab, node):
 
   All but `cpu`: for the scheduler a lab is one group. Otherwise each container would be one (with
   autogroups, each session), and a rank that waits and calls sched_yield gives way only to those in its
-  own: where ranks share processors, HPL then takes 1 to 3 times as long, by chance."""
+  own: where ranks share processors, HPL then takes 1 to 3 times as long, by chance. It is a group of
+  many machines: what else runs here counts as one of ten."""
   two, one = hierarchies()
   path = os.path.join(two, relative(lab, node))
   for leaf in ('init', 'daemon'):
@@ -54,7 +55,12 @@ def make(lab, node):
       except OSError:
         pass  # busy or not to be delegated: the containers go without it
   for point in filter(has_cpu, one):
-    os.makedirs(os.path.join(point, relative(lab)), exist_ok=True)
+    group = os.path.join(point, relative(lab))
+    os.makedirs(group, exist_ok=True)
+    write(os.path.join(group, 'cpu.shares'), str(10 * 1024))
+  weight = os.path.join(two, relative(lab), 'cpu.weight')
+  if os.path.exists(weight):
+    write(weight, '1000')
 
 
 def join(lab, node, leaf, pid):

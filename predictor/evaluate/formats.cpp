@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <map>
@@ -118,6 +119,8 @@ class ReplayReader : public Reader {
   bool line(std::string_view line) override {
     auto event = parse_replay_line(line);
     if (!event) return false;
+    const auto seconds = std::chrono::floor<std::chrono::seconds>(event->time).time_since_epoch();
+    if (std::abs(seconds.count()) >= kIntegerEnd) return false;
     if (beyond(event->time)) return true;
     events_.push_back(*std::move(event));
     return true;

@@ -34,7 +34,7 @@ Result<Input> read_input(const std::string& path);
 struct Log {
   std::vector<Event> events;  // in the order of time
   std::size_t rejected = 0;   // lines that are not of the format
-  std::string first_rejected; // "file:line: what is wrong"
+  std::string first_rejected; // "file:line"
 };
 
 // `labels`: Mira's reservations (start,end,name); may be empty. Of the first `limited` inputs, what

@@ -32,8 +32,8 @@ const Signal* strongest(const NodeRecord& node) {
 
 Duration Predictor::lead_of(const NodeRecord& node) const {
   if (node.down) return Duration{0};
-  // What was learned about the strongest evidence; otherwise the median of a constant hazard, given that
-  // it fails within the horizon: F(t) = risk / 2.
+  // What was learned about the strongest evidence; otherwise the median of a constant hazard, given
+  // that it fails within the horizon: F(t) = risk / 2.
   if (const Signal* signal = strongest(node); signal != nullptr && signal->lead > 0) {
     const double passed = seconds(now_ - signal->time);
     if (signal->lead > passed) return duration(signal->lead - passed);

@@ -1,5 +1,5 @@
-// csv.hpp - lines and comma-separated fields of a text, without copying. No quoting: none of our formats
-// has it.
+// csv.hpp - lines and comma-separated fields of a text, without copying. No quoting: none of our
+// formats has it.
 #pragma once
 
 #include <charconv>
@@ -37,8 +37,8 @@ inline void split_fields(std::string_view line, char separator,
 
 inline constexpr std::int64_t kIntegerEnd = 1'000'000'000'000;
 
-// A whole number of at most 12 digits: the formats have seconds since 1970, and microseconds of them must
-// not overflow.
+// A whole number of at most 12 digits: the formats have seconds since 1970, and microseconds of
+// them must not overflow.
 inline std::optional<std::int64_t> to_integer(std::string_view text) {
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);

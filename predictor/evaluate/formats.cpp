@@ -31,9 +31,10 @@ Event in_service(Time time, std::string node, std::string_view group) {
   return event;
 }
 
-// ---- LANL ----------------------------------------------------------------------------------------
+// ---- LANL ---------------------------------------------------------------------------------------
 
-// The systems of the SMP and NUMA clusters with more than one node that were in production to the end.
+// The systems of the SMP and NUMA clusters with more than one node that were in production to the
+// end.
 bool is_smp(std::int64_t system) {
   return (system >= 3 && system <= 6) || (system >= 8 && system <= 14) ||
          (system >= 18 && system <= 20);
@@ -84,7 +85,7 @@ class LanlReader : public Reader {
   Failures failures_;
 };
 
-// ---- Alibaba -------------------------------------------------------------------------------------
+// ---- Alibaba ------------------------------------------------------------------------------------
 
 class AlibabaReader : public Reader {
  public:
@@ -112,7 +113,7 @@ class AlibabaReader : public Reader {
   Failures failures_;
 };
 
-// ---- Replay --------------------------------------------------------------------------------------
+// ---- Replay -------------------------------------------------------------------------------------
 
 class ReplayReader : public Reader {
  public:

@@ -33,7 +33,7 @@ void set_syslog_text(Event& event, std::string_view said) {
   if (kernel) classify_kernel_text(event);
 }
 
-// ---- BG/L, Thunderbird ---------------------------------------------------------------------------
+// ---- BG/L, Thunderbird --------------------------------------------------------------------------
 
 Severity bgl_severity(std::string_view word) {
   if (word == "WARNING") return Severity::kWarning;
@@ -56,7 +56,8 @@ class BglReader : public Reader {
     if (beyond(event.time)) return true;
     event.location = clean(place.substr(0, 128));
     // "R02-M1-N0-C:J12-U11" is a chip of the node card R02-M1-N0.
-    const std::size_t card = place.size() > 9 && place[0] == 'R' && place[7] == 'N' ? 9 : place.size();
+    const std::size_t card =
+        place.size() > 9 && place[0] == 'R' && place[7] == 'N' ? 9 : place.size();
     event.node = clean(place.substr(0, std::min<std::size_t>(card, 128)));
     event.source = "bgl";
     (void)take_word(line);  // the date again, or the month of syslog's
@@ -89,7 +90,7 @@ class BglReader : public Reader {
   Failures failures_;
 };
 
-// ---- /dev/kmsg, syslog ---------------------------------------------------------------------------
+// ---- /dev/kmsg, syslog --------------------------------------------------------------------------
 
 class KmsgReader : public Reader {
  public:
@@ -120,8 +121,9 @@ class KmsgReader : public Reader {
     events_.back().kind = kind;
   }
 
-  // The records say when since the boot, not when that was: the first boot of a log is at time 0, and
-  // the next, known by a sequence number that goes back, follows the last record of the one before.
+  // The records say when since the boot, not when that was: the first boot of a log is at time 0,
+  // and the next, known by a sequence number that goes back, follows the last record of the one
+  // before.
   bool record(std::string_view line, Event& event) {
     const auto record = parse_kmsg_record(line);
     if (!record) return false;

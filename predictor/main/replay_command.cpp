@@ -104,7 +104,8 @@ int replay_command(int argc, char** argv) {
   options.flag("--evidence", request.evidence);
   options.flag("--help", request.help);
   Status parsed = options.parse(argc, argv);
-  if (parsed && !request.help && request.in.empty()) parsed = fail(Errc::kInvalid, "--in is missing");
+  if (parsed && !request.help && request.in.empty())
+    parsed = fail(Errc::kInvalid, "--in is missing");
   if (!parsed || request.help) {
     if (!parsed) (void)std::fprintf(stderr, "replay: %s\n", parsed.error().message.c_str());
     (void)std::fputs(kUsage, parsed ? stdout : stderr);

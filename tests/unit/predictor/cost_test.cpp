@@ -1,5 +1,5 @@
-// The cost model against the figures that its authors' formulas give, and the score of a trace whose
-// numbers can be counted on one's fingers.
+// The cost model against the figures that its authors' formulas give, and the score of a trace
+// whose numbers can be counted on one's fingers.
 #include "predictor/evaluate/cost.hpp"
 
 #include <gtest/gtest.h>

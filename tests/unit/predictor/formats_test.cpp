@@ -68,9 +68,8 @@ TEST(Formats, FailuresThatOverlapAreOne) {
 
 TEST(Formats, TimesAreSorted) {
   const Log log = read(Format::kLanl, "9000,9100,18,0,,,,1,4\n1000,2000,18,0,,,,1,4\n");
-  EXPECT_TRUE(std::is_sorted(log.events.begin(), log.events.end(), [](const Event& a, const Event& b) {
-    return a.time < b.time;
-  }));
+  EXPECT_TRUE(std::is_sorted(log.events.begin(), log.events.end(),
+                             [](const Event& a, const Event& b) { return a.time < b.time; }));
   EXPECT_EQ(begin_of(log), at(1000));
 }
 
@@ -151,7 +150,8 @@ TEST(Formats, AlibabaTicketIsAFailure) {
 
 TEST(Formats, BlueGeneLineWithATagIsAFailure) {
   const std::string place = "R02-M1-N0-C:J12-U11";
-  const std::string rest = " 2005.06.03 " + place + " 2005-06-03-15.42.50 " + place + " RAS KERNEL ";
+  const std::string rest =
+      " 2005.06.03 " + place + " 2005-06-03-15.42.50 " + place + " RAS KERNEL ";
   const Log log = read(Format::kBgl, "- 1000" + rest + "INFO a cache parity error was corrected\n" +
                                          "KERNX 2000" + rest + "FATAL data TLB error interrupt\n");
   const auto said = of_kind(log, EventKind::kMessage);

@@ -28,7 +28,8 @@ Outcome run(const std::string& arguments) {
 
 // Four nodes of an SMP system of which node 0 fails every other day, from day `from` to `to`.
 std::string failures(int from, int to) {
-  std::string text = "start,end,system,node,cause_class,cause,purpose,system_nodes,procs_per_node\n";
+  std::string text =
+      "start,end,system,node,cause_class,cause,purpose,system_nodes,procs_per_node\n";
   for (int day = from; day < to; day += 2) {
     const int start = 1'000'000'000 + day * 86400;
     text += std::to_string(start) + "," + std::to_string(start + 3600) + ",18," +
@@ -69,7 +70,8 @@ TEST_F(PredictProgram, WrongOptionsAreNamed) {
   };
   EXPECT_EQ(told("--widow 7d"), "evaluate: unknown option '--widow'");
   EXPECT_EQ(told("--window"), "evaluate: --window: needs one value");
-  EXPECT_EQ(told("--window 7"), "evaluate: --window: '7' is no duration such as 90s, 5min, 12h, 7d");
+  EXPECT_EQ(told("--window 7"),
+            "evaluate: --window: '7' is no duration such as 90s, 5min, 12h, 7d");
   EXPECT_EQ(told("--window 0s"), "evaluate: --window must be above 0");
   EXPECT_EQ(told("--strict -1"), "evaluate: --strict: '-1' is no number of at least 0");
   EXPECT_EQ(told("--json yes"), "evaluate: --json: takes no value");

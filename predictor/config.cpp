@@ -46,7 +46,7 @@ void read_filter(yaml::Reader& m, FilterConfig& out) {
 }
 
 void read_memory(yaml::Reader& m, MemoryConfig& out) {
-  m.optional("on", out.on, yaml::Boolean{});
+  m.optional("enabled", out.on, yaml::Boolean{});
   m.optional("corrected_max", out.corrected_max, Number{1, 1e6});
   m.optional("processor_max", out.processor_max, Number{1, 1e6});
   duration(m, "window", out.window, 1min, 24h * 30);
@@ -69,20 +69,14 @@ void read_predictor(yaml::Reader& m, PredictorConfig& out) {
   m.optional("nodes_max", out.nodes_max, yaml::Integer{1, 1 << 20});
   m.map("filter", [&](yaml::Reader& f) { read_filter(f, out.filter); });
   m.map("templates", [&](yaml::Reader& t) {
-    t.optional("on", out.templates.on, yaml::Boolean{});
+    t.optional("enabled", out.templates.on, yaml::Boolean{});
     t.optional("max", out.templates.max, yaml::Integer{64, 1 << 20});
     t.optional("prior_weight", out.templates.prior_weight, Number{0.1, 1e6});
   });
   m.map("memory", [&](yaml::Reader& r) { read_memory(r, out.memory); });
   m.map("history", [&](yaml::Reader& h) {
-    h.optional("on", out.history.on, yaml::Boolean{});
+    h.optional("enabled", out.history.on, yaml::Boolean{});
     h.optional("learning", out.history.learning, Number{0, 1});
-  });
-  m.map("probation", [&](yaml::Reader& p) {
-    p.optional("on", out.probation.on, yaml::Boolean{});
-    p.optional("shape", out.probation.shape, Number{0.1, 5});
-    duration(p, "scale", out.probation.scale, 1h, 24h * 3650);
-    duration(p, "length", out.probation.length, 0ms, 24h * 365);
   });
 }
 

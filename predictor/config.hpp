@@ -1,5 +1,6 @@
-// config.hpp - what can be set about the predictor: section `predictor` of configs/lifeboat.yaml, which
-// documents every key, its default, unit, range and reason.
+// config.hpp - what can be set about the predictor: section `predictor` of configs/lifeboat.yaml,
+// which documents every key, its default, unit, range and reason. All but `probation`, in place of
+// which a daemon has health.probation.
 #pragma once
 
 #include <chrono>

@@ -15,8 +15,9 @@ Duration duration(double seconds) { return Duration(static_cast<std::int64_t>(se
 std::string hours_text(Duration duration) {
   char text[48];
   const double hours = seconds(duration) / 3600;
-  (void)std::snprintf(text, sizeof text, hours < 48 ? "%.0f h" : "%.0f d",
-                      hours < 48 ? hours : hours / 24);
+  (void)std::snprintf(text, sizeof text,
+                      hours < 1.5 ? "%.0f min" : hours < 48 ? "%.0f h" : "%.0f d",
+                      hours < 1.5 ? hours * 60 : hours < 48 ? hours : hours / 24);
   return text;
 }
 
@@ -31,8 +32,8 @@ const Signal* strongest(const NodeRecord& node) {
 
 Duration Predictor::lead_of(const NodeRecord& node) const {
   if (node.down) return Duration{0};
-  // What was learned about the strongest evidence; otherwise the median of a constant hazard, given that
-  // it fails within the horizon: F(t) = risk / 2.
+  // What was learned about the strongest evidence; otherwise the median of a constant hazard, given
+  // that it fails within the horizon: F(t) = risk / 2.
   if (const Signal* signal = strongest(node); signal != nullptr && signal->lead > 0) {
     const double passed = seconds(now_ - signal->time);
     if (signal->lead > passed) return duration(signal->lead - passed);
@@ -43,12 +44,13 @@ Duration Predictor::lead_of(const NodeRecord& node) const {
 
 std::string Predictor::reason_of(const NodeRecord& node) const {
   const Signal* signal = strongest(node);
+  // What a rule found names the part and says it all; of a learned message, its words say most.
   const auto said = [&] {
-    const Evidence& evidence = signal->evidence;
-    std::string text = evidence.why;
-    if (!evidence.event.text.empty()) text += ": " + evidence.event.text.substr(0, 160);
-    if (evidence.event.location.empty() || text.find(evidence.event.location) != text.npos) return text;
-    return evidence.event.location + ": " + text;
+    const auto& [event, why] = signal->evidence;
+    if (!event.location.empty() && why.starts_with(event.location + ":")) return why;
+    std::string text = event.text.empty() ? why : event.text.substr(0, 160) + " [" + why + "]";
+    if (event.location.empty() || text.find(event.location) != text.npos) return text;
+    return event.location + ": " + text;
   };
   if (node.down) return signal != nullptr ? said() : "it went down";
   char head[96];
@@ -62,8 +64,9 @@ std::string Predictor::reason_of(const NodeRecord& node) const {
     text += "; " + said();
   } else if (node.history_risk > 0 && node.history.failures > 0) {
     char past[96];
-    (void)std::snprintf(past, sizeof past, "; it failed %.0f times, last %s ago",
-                        std::ceil(node.history.failures),
+    const double times = std::ceil(node.history.failures);
+    (void)std::snprintf(past, sizeof past, "; it failed %.0f time%s, last %s ago", times,
+                        times == 1 ? "" : "s",
                         hours_text(now_ - Time(duration(node.history.failed * 86400))).c_str());
     text += past;
   }

@@ -1,8 +1,9 @@
-// csv.hpp - lines and comma-separated fields of a text, without copying. No quoting: none of our formats
-// has it.
+// csv.hpp - lines and comma-separated fields of a text, without copying. No quoting: none of our
+// formats has it.
 #pragma once
 
 #include <charconv>
+#include <cstdint>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -34,10 +35,15 @@ inline void split_fields(std::string_view line, char separator,
   }
 }
 
+inline constexpr std::int64_t kIntegerEnd = 1'000'000'000'000;
+
+// A whole number of at most 12 digits: the formats have seconds since 1970, and microseconds of
+// them must not overflow.
 inline std::optional<std::int64_t> to_integer(std::string_view text) {
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc{} || end != text.data() + text.size() || text.empty()) return std::nullopt;
+  if (value <= -kIntegerEnd || value >= kIntegerEnd) return std::nullopt;
   return value;
 }
 

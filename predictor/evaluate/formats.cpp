@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <map>
@@ -30,9 +31,10 @@ Event in_service(Time time, std::string node, std::string_view group) {
   return event;
 }
 
-// ---- LANL ----------------------------------------------------------------------------------------
+// ---- LANL ---------------------------------------------------------------------------------------
 
-// The systems of the SMP and NUMA clusters with more than one node that were in production to the end.
+// The systems of the SMP and NUMA clusters with more than one node that were in production to the
+// end.
 bool is_smp(std::int64_t system) {
   return (system >= 3 && system <= 6) || (system >= 8 && system <= 14) ||
          (system >= 18 && system <= 20);
@@ -83,7 +85,7 @@ class LanlReader : public Reader {
   Failures failures_;
 };
 
-// ---- Alibaba -------------------------------------------------------------------------------------
+// ---- Alibaba ------------------------------------------------------------------------------------
 
 class AlibabaReader : public Reader {
  public:
@@ -111,13 +113,15 @@ class AlibabaReader : public Reader {
   Failures failures_;
 };
 
-// ---- Replay --------------------------------------------------------------------------------------
+// ---- Replay -------------------------------------------------------------------------------------
 
 class ReplayReader : public Reader {
  public:
   bool line(std::string_view line) override {
     auto event = parse_replay_line(line);
     if (!event) return false;
+    const auto seconds = std::chrono::floor<std::chrono::seconds>(event->time).time_since_epoch();
+    if (std::abs(seconds.count()) >= kIntegerEnd) return false;
     if (beyond(event->time)) return true;
     events_.push_back(*std::move(event));
     return true;

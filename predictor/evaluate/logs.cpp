@@ -5,11 +5,12 @@
 #include "predictor/evaluate/csv.hpp"
 #include "predictor/evaluate/failures.hpp"
 #include "predictor/evaluate/readers.hpp"
+#include "predictor/sources/kernel_text.hpp"
+#include "predictor/sources/kmsg.hpp"
+#include "predictor/sources/text.hpp"
 
 namespace lifeboat::predictor {
 namespace {
-
-using namespace std::chrono_literals;
 
 // The first word; `text` goes on after the spaces behind it.
 std::string_view take_word(std::string_view& text) {
@@ -20,7 +21,19 @@ std::string_view take_word(std::string_view& text) {
   return word;
 }
 
-// ---- BG/L, Thunderbird ---------------------------------------------------------------------------
+constexpr std::array<std::string_view, 12> kMonths{"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                                   "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+
+// What a line of syslog says, after its date and host: the kernel's own words as its log has them.
+void set_syslog_text(Event& event, std::string_view said) {
+  constexpr std::string_view kKernel = "kernel: ";
+  const bool kernel = said.starts_with(kKernel);
+  if (kernel) said.remove_prefix(kKernel.size());
+  event.text = clean(said);
+  if (kernel) classify_kernel_text(event);
+}
+
+// ---- BG/L, Thunderbird --------------------------------------------------------------------------
 
 Severity bgl_severity(std::string_view word) {
   if (word == "WARNING") return Severity::kWarning;
@@ -41,23 +54,26 @@ class BglReader : public Reader {
     Event event;
     event.time = Time(std::chrono::seconds(*time));
     if (beyond(event.time)) return true;
-    event.location = std::string(place.substr(0, 128));
+    event.location = clean(place.substr(0, 128));
     // "R02-M1-N0-C:J12-U11" is a chip of the node card R02-M1-N0.
-    const std::size_t card = place.size() > 9 && place[0] == 'R' && place[7] == 'N' ? 9 : place.size();
-    event.node = std::string(place.substr(0, std::min<std::size_t>(card, 128)));
+    const std::size_t card =
+        place.size() > 9 && place[0] == 'R' && place[7] == 'N' ? 9 : place.size();
+    event.node = clean(place.substr(0, std::min<std::size_t>(card, 128)));
     event.source = "bgl";
-    (void)take_word(line);  // the date again
-    (void)take_word(line);  // the place again
+    (void)take_word(line);  // the date again, or the month of syslog's
+    (void)take_word(line);  // the place again, or the day
     std::string_view rest = line;
     if (take_word(rest) == "RAS") {
       const std::string component(take_word(rest));
       event.severity = bgl_severity(take_word(rest));
-      event.text = component + " " + std::string(rest);
+      event.text = clean(component + " " + std::string(rest));
     } else {
       event.severity = tag == "-" ? Severity::kInfo : Severity::kError;
-      event.text = std::string(line);
+      // Thunderbird's lines go on with "12:34:56 host/host program: text".
+      (void)take_word(line);
+      (void)take_word(line);
+      set_syslog_text(event, line);
     }
-    event.text.resize(std::min(event.text.size(), kTextMax));
     if (tag != "-") failures_.add({event.time, event.time, event});
     events_.push_back(std::move(event));
     return true;
@@ -74,17 +90,7 @@ class BglReader : public Reader {
   Failures failures_;
 };
 
-// ---- /dev/kmsg, syslog ---------------------------------------------------------------------------
-
-constexpr std::array<std::string_view, 12> kMonths{"Jan", "Feb", "Mar", "Apr", "May", "Jun",
-                                                   "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-
-Severity kernel_severity(std::int64_t level) {
-  constexpr std::array<Severity, 8> kLevels{
-      Severity::kFatal,   Severity::kFatal,  Severity::kCritical, Severity::kError,
-      Severity::kWarning, Severity::kNotice, Severity::kInfo,     Severity::kDebug};
-  return kLevels[static_cast<std::size_t>(level & 7)];
-}
+// ---- /dev/kmsg, syslog --------------------------------------------------------------------------
 
 class KmsgReader : public Reader {
  public:
@@ -96,9 +102,9 @@ class KmsgReader : public Reader {
     if (beyond(event.time)) return true;
     const bool panic = event.text.find("Kernel panic") != std::string::npos;
     const bool boot = event.text.find("Linux version ") != std::string::npos;
-    if (boot) push(event, EventKind::kRepaired);
-    push(event, EventKind::kMessage);
-    if (panic) push(event, EventKind::kDown);
+    if (boot) push_as(EventKind::kRepaired, event);
+    push_as(event.kind, event);
+    if (panic) push_as(EventKind::kDown, event);
     return true;
   }
 
@@ -107,27 +113,30 @@ class KmsgReader : public Reader {
   }
 
  private:
-  void push(const Event& event, EventKind kind) {
+  // Of one boot, and of all boots together: a longer one is no time, and must not overflow.
+  static constexpr std::uint64_t kClockMax = 3'200'000'000'000'000;  // microseconds: a century
+
+  void push_as(EventKind kind, const Event& event) {
     events_.push_back(event);
     events_.back().kind = kind;
   }
 
-  // "prio,seq,microseconds since boot,flags;text". A clock that goes back is another boot.
+  // The records say when since the boot, not when that was: the first boot of a log is at time 0,
+  // and the next, known by a sequence number that goes back, follows the last record of the one
+  // before.
   bool record(std::string_view line, Event& event) {
-    const std::size_t text = line.find(';');
-    if (text == std::string_view::npos) return false;
-    std::vector<std::string_view> fields;
-    split_fields(line.substr(0, text), ',', fields);
-    if (fields.size() < 4) return false;
-    const auto priority = to_integer(fields[0]);
-    const auto clock = to_integer(fields[2]);
-    if (!priority || !clock) return false;
-    if (*clock < clock_) boot_ += Duration(clock_);
-    clock_ = *clock;
-    event.time = Time(boot_ + Duration(*clock));
+    const auto record = parse_kmsg_record(line);
+    if (!record) return false;
+    if (record->since_boot_us > kClockMax || boot_ > Duration(kClockMax)) return false;
+    const Duration clock(static_cast<Duration::rep>(record->since_boot_us));
+    if (record->sequence < sequence_) boot_ += clock_;
+    sequence_ = record->sequence;
+    clock_ = clock;
+    event.time = Time(boot_ + clock);
     event.node = "node";
-    event.severity = kernel_severity(*priority);
-    event.text = std::string(line.substr(text + 1, kTextMax));
+    event.severity = severity_of_priority(record->priority);
+    event.text = clean(record->text);
+    if (record->facility == 0) classify_kernel_text(event);
     return true;
   }
 
@@ -137,26 +146,30 @@ class KmsgReader : public Reader {
     const auto day = to_integer(take_word(line));
     const std::string_view clock = take_word(line);
     const std::string_view host = take_word(line);
-    if (month == kMonths.end() || !day || clock.size() != 8 || host.empty()) return false;
-    const auto number = static_cast<unsigned>(month - kMonths.begin()) + 1;
-    if (number < month_) ++year_;
-    month_ = number;
+    if (month == kMonths.end() || !day || *day < 1 || *day > 31 || clock.size() != 8 ||
+        host.empty()) {
+      return false;
+    }
     const auto hours = to_integer(clock.substr(0, 2));
     const auto minutes = to_integer(clock.substr(3, 2));
     const auto seconds = to_integer(clock.substr(6, 2));
     if (!hours || !minutes || !seconds) return false;
+    const auto number = static_cast<unsigned>(month - kMonths.begin()) + 1;
+    if (number < month_) ++year_;
+    month_ = number;
     const std::chrono::sys_days date{std::chrono::year(year_) / std::chrono::month(number) /
                                      std::chrono::day(static_cast<unsigned>(*day))};
     event.time = Time(date) + std::chrono::hours(*hours) + std::chrono::minutes(*minutes) +
                  std::chrono::seconds(*seconds);
-    event.node = std::string(host.substr(0, 128));
-    event.text = std::string(line.substr(0, kTextMax));
+    event.node = clean(host.substr(0, 128));
+    set_syslog_text(event, line);
     return true;
   }
 
   std::vector<Event> events_;
   Duration boot_{};
-  std::int64_t clock_ = 0;
+  Duration clock_{};
+  std::uint64_t sequence_ = 0;
   int year_ = 2001;  // the first of the log: any will do
   unsigned month_ = 1;
 };

@@ -86,7 +86,8 @@ json::object point_json(const Trial& trial, const Point& point) {
   json::object out = score_json(trial, point.total);
   if (point.populations.size() > 1) {
     json::object populations;
-    for (const auto& [name, score] : point.populations) populations[name] = score_json(trial, score);
+    for (const auto& [name, score] : point.populations)
+      populations[name] = score_json(trial, score);
     out["populations"] = std::move(populations);
   }
   json::object policies;
@@ -97,8 +98,8 @@ json::object point_json(const Trial& trial, const Point& point) {
   return out;
 }
 
-// Alarms at random that take as much of the nodes' time: recall is the share, precision the chance that
-// a failure falls into a window.
+// Alarms at random that take as much of the nodes' time: recall is the share, precision the chance
+// that a failure falls into a window.
 json::object random_json(const Trial& trial, const Score& score) {
   const double window = std::chrono::duration<double>(trial.window).count();
   const double rate = score.unit_seconds > 0 ? score.failures / score.unit_seconds : 0;
@@ -196,9 +197,10 @@ std::string to_table(const Trial& trial, const Evaluation& evaluation) {
   rows(out, "temporal rule (Liang)", temporal);
   const Score& score = evaluation.balanced.total;
   const Savings saved = savings(trial.cost, score);
-  append(out, "\nRight beyond the window: %.0f of %.0f; too late: %.0f.\n", score.beyond, score.right,
-         score.late);
-  append(out, "Waste of a job of %.0f nodes: %.2f %% without, %.2f %% with: %.0f node-hours saved.\n",
+  append(out, "\nRight beyond the window: %.0f of %.0f; too late: %.0f.\n", score.beyond,
+         score.right, score.late);
+  append(out,
+         "Waste of a job of %.0f nodes: %.2f %% without, %.2f %% with: %.0f node-hours saved.\n",
          trial.cost.job_nodes, 100 * saved.waste_without, 100 * saved.waste_with, saved.node_hours);
   for (const auto& [cause, counts] : score.causes) {
     if (!cause.empty()) {

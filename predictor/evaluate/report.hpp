@@ -1,5 +1,5 @@
-// report.hpp - an evaluation as JSON for programs and as a table for people. Both are the same to the byte
-// for the same input.
+// report.hpp - an evaluation as JSON for programs and as a table for people. Both are the same to
+// the byte for the same input.
 #pragma once
 
 #include <string>

@@ -16,8 +16,8 @@ namespace {
 
 constexpr const char* kUsage =
     R"(usage: lifeboat-predict bench [OPTION]...
-Feeds made-up events of many nodes to a predictor. The share of corrected memory errors, hardware errors and
-failures is that of a badly ailing machine.
+Feeds made-up events of many nodes to a predictor. The share of corrected memory errors, hardware
+errors and failures is that of a badly ailing machine.
   --events N   1000000
   --nodes N    10000
   --flood      every text is a new template
@@ -38,7 +38,8 @@ std::vector<Event> make_events(std::size_t count, std::size_t nodes, bool flood)
       "eth0: link is up, 10000 Mbps full duplex, flow control: rx/tx, port 3",
       "usb 1-1.4: new high-speed device number 7 using xhci_hcd",
       "EXT4-fs (sda1): mounted filesystem 81f1-22 with ordered data mode. Quota mode: none.",
-      "slurmd[1721]: launch task StepId=8812.0 request from UID:1000 GID:1000 HOST:10.1.2.3 PORT:3121",
+      "slurmd[1721]: launch task StepId=8812.0 request from UID:1000 GID:1000 HOST:10.1.2.3 "
+      "PORT:3121",
       "sshd[99812]: Accepted publickey for user from 10.0.0.7 port 55122 ssh2: RSA SHA256:abcdef12",
       "nfs: server 10.4.0.2 not responding, still trying",
       "CPU12: Core temperature above threshold, cpu clock throttled (total events = 812)",
@@ -93,9 +94,9 @@ void run(std::size_t count, std::size_t nodes, bool flood) {
   const double elapsed = std::chrono::duration<double>(Clock::now() - start).count();
   const double grown = resident_mib() - before;
   const std::size_t changes = predictor.take_changes().size();
-  (void)std::printf("add: %zu events of %zu nodes in %.3f s, %.0f events/s; %zu nodes turned; %.1f MiB\n",
-                    count, predictor.nodes(), elapsed, static_cast<double>(count) / elapsed, changes,
-                    grown);
+  (void)std::printf(
+      "add: %zu events of %zu nodes in %.3f s, %.0f events/s; %zu nodes turned; %.1f MiB\n", count,
+      predictor.nodes(), elapsed, static_cast<double>(count) / elapsed, changes, grown);
 
   // Once more with a clock around each event, which itself costs some 50 ns.
   Predictor timed{{}};
@@ -107,7 +108,8 @@ void run(std::size_t count, std::size_t nodes, bool flood) {
   }
   std::sort(delays.begin(), delays.end());
   const auto at = [&](double share) {
-    return delays[std::min(count - 1, static_cast<std::size_t>(share * static_cast<double>(count)))];
+    return delays[std::min(count - 1,
+                           static_cast<std::size_t>(share * static_cast<double>(count)))];
   };
   (void)std::printf("one event: p50 %.2f us, p99 %.2f us, p99.9 %.2f us, max %.1f us\n", at(0.5),
                     at(0.99), at(0.999), delays.back());

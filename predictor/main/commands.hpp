@@ -1,5 +1,5 @@
-// commands.hpp - the subcommands of lifeboat-predict. Each gets its own name as argv[0] and returns the
-// program's exit status: 0, 1 for a failure, 2 for wrong use.
+// commands.hpp - the subcommands of lifeboat-predict. Each gets its own name as argv[0] and returns
+// the program's exit status: 0, 1 for a failure, 2 for wrong use.
 #pragma once
 
 namespace lifeboat::predictor {

@@ -11,12 +11,12 @@ namespace {
 
 constexpr const char* kUsage =
     R"(usage: lifeboat-predict evaluate --format FORMAT --train FILE... --test FILE... [OPTION]...
-Learns from the training files, then predicts through the test files, still learning, and scores that.
-What the training files have from the test's first event on is passed over.
+Learns from the training files, then predicts through the test files, still learning, and scores
+that. What the training files have from the test's first event on is passed over.
   --format FORMAT      lanl, mira, alibaba, bgl, kmsg, replay
   --label reservations FILE...
-                       Mira: the failures are the hardware reservations that name a board (otherwise: its
-                       next FATAL event)
+                       Mira: the failures are the hardware reservations that name a board
+                       (otherwise: its next FATAL event)
   --nodes NAME         LANL: only smp, numa or other systems (all: each scored apart, then added up)
   --window TIME        horizon of a prediction; an alarm is held for so long. 7d
   --lead-min TIME      an alarm that comes later than this before the failure is a miss. 120s
@@ -119,14 +119,16 @@ Result<std::string> run(Request& request) {
   inputs.insert(inputs.end(), test.begin(), test.end());
   TRY(const Log log, read_log(format, inputs, labels, limited, begin));
   if (log.rejected > 0) {
-    (void)std::fprintf(stderr, "evaluate: %zu lines are not of the format, ignoring; the first is %s\n",
+    (void)std::fprintf(stderr,
+                       "evaluate: %zu lines are not of the format, ignoring; the first is %s\n",
                        log.rejected, log.first_rejected.c_str());
   }
   TRY(const Evaluation evaluation, evaluate(format, request.trial, log, begin));
   if (evaluation.units == 0) {
-    return fail(Errc::kInvalid, "no nodes to score" + (request.trial.population.empty()
-                                                           ? std::string()
-                                                           : " of '" + request.trial.population + "'"));
+    return fail(Errc::kInvalid,
+                "no nodes to score" + (request.trial.population.empty()
+                                           ? std::string()
+                                           : " of '" + request.trial.population + "'"));
   }
   std::string out = request.json ? to_json_text(request.trial, evaluation)
                                  : to_table(request.trial, evaluation);

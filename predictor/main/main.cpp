@@ -21,7 +21,8 @@ constexpr Command kCommands[] = {
 };
 
 int usage() {
-  (void)std::fputs("usage: lifeboat-predict COMMAND [OPTION]...; COMMAND --help tells its options\n", stderr);
+  (void)std::fputs(
+      "usage: lifeboat-predict COMMAND [OPTION]...; COMMAND --help tells its options\n", stderr);
   for (const Command& command : kCommands) {
     (void)std::fprintf(stderr, "  %-10s %s\n", command.name, command.about);
   }

@@ -78,7 +78,8 @@ Status Options::parse(int argc, char** argv) const {
     const auto found = takes_.find(name);
     if (found == takes_.end()) return fail(Errc::kInvalid, "unknown option '" + name + "'");
     Values values;
-    for (; i < argc && std::string_view(argv[i]).substr(0, 2) != "--"; ++i) values.emplace_back(argv[i]);
+    for (; i < argc && std::string_view(argv[i]).substr(0, 2) != "--"; ++i)
+      values.emplace_back(argv[i]);
     if (Status taken = found->second(values); !taken) {
       return tl::unexpected<Error>(taken.error().context(name));
     }

@@ -16,6 +16,7 @@ Prints a line whenever a node turns degraded, healthy or down, with the reason.
   --in FILE...         the log
   --format FORMAT      replay (default), lanl, mira, alibaba, bgl, kmsg
   --config FILE        a mapping as section `predictor` of lifeboat.yaml
+  --probation TIME     a node that failed is degraded for so long after its repair. 24h
   --state FILE         go on from this state, and leave the new one there
   --evidence           also print the events that a verdict rests on
 )";
@@ -49,6 +50,7 @@ struct Request {
   Options::Values in;
   std::string config;
   std::string state;
+  Duration probation = PredictorConfig{}.probation.length;
   bool evidence = false;
   bool help = false;
 };
@@ -56,6 +58,7 @@ struct Request {
 Status run(const Request& request) {
   TRY(const Format format, format_from(request.format));
   PredictorConfig config;
+  config.probation.length = request.probation;
   if (!request.config.empty()) {
     CHECK_OK(yaml::read_file(request.config, [&](yaml::Reader& m) { read_predictor(m, config); }));
   }
@@ -70,16 +73,19 @@ Status run(const Request& request) {
     if (const auto saved = read_input(request.state)) CHECK_OK(predictor.load(saved->text));
   }
   std::size_t changes = 0;
-  for (const Event& event : log.events) {
-    predictor.advance(event.time);
-    for (const Verdict& verdict : predictor.take_changes()) tell(verdict, request.evidence);
-    predictor.add(event);
+  const auto tell_changes = [&] {
     for (const Verdict& verdict : predictor.take_changes()) {
       tell(verdict, request.evidence);
       ++changes;
     }
+  };
+  for (const Event& event : log.events) {
+    predictor.advance(event.time);
+    tell_changes();
+    predictor.add(event);
+    tell_changes();
   }
-  (void)std::printf("%zu events, %zu nodes, %zu changes by events, %zu lines not of the format\n",
+  (void)std::printf("%zu events, %zu nodes, %zu changes, %zu lines not of the format\n",
                     log.events.size(), predictor.nodes(), changes, log.rejected);
   if (!request.state.empty()) CHECK_OK(replace_file(request.state, predictor.save()));
   return {};
@@ -93,11 +99,13 @@ int replay_command(int argc, char** argv) {
   options.text("--format", request.format);
   options.texts("--in", request.in);
   options.text("--config", request.config);
+  options.duration("--probation", request.probation);
   options.text("--state", request.state);
   options.flag("--evidence", request.evidence);
   options.flag("--help", request.help);
   Status parsed = options.parse(argc, argv);
-  if (parsed && !request.help && request.in.empty()) parsed = fail(Errc::kInvalid, "--in is missing");
+  if (parsed && !request.help && request.in.empty())
+    parsed = fail(Errc::kInvalid, "--in is missing");
   if (!parsed || request.help) {
     if (!parsed) (void)std::fprintf(stderr, "replay: %s\n", parsed.error().message.c_str());
     (void)std::fputs(kUsage, parsed ? stdout : stderr);

@@ -112,8 +112,9 @@ Result<std::vector<Event>> ChecksSource::poll(Time now) {
   if (program_.running()) {
     auto ended = program_.poll();
     if (!ended) return events;
-    problem = *ended ? judge(**ended, now, events)
-                     : Status(tl::unexpected<Error>(ended->error().context("check " + current_.name)));
+    problem = *ended
+                  ? judge(**ended, now, events)
+                  : Status(tl::unexpected<Error>(ended->error().context("check " + current_.name)));
   } else if (waiting_.empty()) {
     problem = find_checks();
   }

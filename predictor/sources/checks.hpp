@@ -1,5 +1,5 @@
-// checks.hpp - the word of an operator's or a site's own scripts (as of LBNL's Node Health Check): every
-// executable of a directory, and command lines, one after the other.
+// checks.hpp - the word of an operator's or a site's own scripts (as of LBNL's Node Health Check):
+// every executable of a directory, and command lines, one after the other.
 //
 //   exit status 0   fine, unless a line begins with "ERROR": then as 1
 //   exit status 1   the node is degraded           severity error

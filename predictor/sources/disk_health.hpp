@@ -1,9 +1,10 @@
-// disk_health.hpp - what disks say of themselves: SMART of SATA and SAS disks (`smartctl -j -a`), and the
-// health log of NVMe controllers (`nvme smart-log -o json`; where there is no nvme, smartctl).
+// disk_health.hpp - what disks say of themselves: SMART of SATA and SAS disks (`smartctl -j -a`),
+// and the health log of NVMe controllers (`nvme smart-log -o json`; where there is no nvme,
+// smartctl).
 //
-// A condition (SMART says that the disk fails, an NVMe warning bit, a worn-out disk) is told at every
-// round while it lasts; counts (reallocated, pending and uncorrectable sectors, media errors) when
-// they grow. One disk is asked after the other; none of it waits.
+// A condition (SMART says that the disk fails, an NVMe warning bit, a worn-out disk) is told at
+// every round while it lasts; counts (reallocated, pending and uncorrectable sectors, media errors)
+// when they grow. One disk is asked after the other; none of it waits.
 #pragma once
 
 #include <chrono>

@@ -14,8 +14,8 @@ bool is_numbered(std::string_view name, std::string_view word) {
 Status EdacSource::read_counter(const Dimm& dimm, bool corrected, Time now,
                                 std::vector<Event>& events) {
   const std::string what = corrected ? "ce" : "ue";
-  const std::string path =
-      dimm.directory + (dimm.name.empty() ? "/" + what + "_noinfo_count" : "/dimm_" + what + "_count");
+  const std::string path = dimm.directory + (dimm.name.empty() ? "/" + what + "_noinfo_count"
+                                                               : "/dimm_" + what + "_count");
   const auto value = read_number(path);
   if (!value && value.error().code == Errc::kNotFound) return {};  // not every driver has them all
   if (!value) return tl::unexpected<Error>(value.error());

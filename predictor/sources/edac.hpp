@@ -1,5 +1,5 @@
-// edac.hpp - memory errors as the kernel's EDAC drivers count them in sysfs, per DIMM (or rank) and,
-// for those that no DIMM could be named for, per controller.
+// edac.hpp - memory errors as the kernel's EDAC drivers count them in sysfs, per DIMM (or rank)
+// and, for those that no DIMM could be named for, per controller.
 //
 // /sys/devices/system/edac/mc/mcN/{dimm,rank}M/dimm_{ce,ue}_count, mcN/{ce,ue}_noinfo_count. Counts
 // have no times: an event carries that of the poll, and how many there were since the last one. The

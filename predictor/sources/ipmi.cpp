@@ -113,7 +113,8 @@ Duration IpmiSource::interval() const {
 
 Result<std::vector<Event>> IpmiSource::judge(const Program::Output& output, Time now) {
   if (output.exit_code != 0 || output.cut) {
-    return fail(Errc::kSystem, options_.program + " ended with " + std::to_string(output.exit_code) +
+    return fail(Errc::kSystem, options_.program + " ended with " +
+                                   std::to_string(output.exit_code) +
                                    (output.cut ? " and said too much" : ""));
   }
   std::vector<Event> events;

@@ -2,10 +2,10 @@
 //
 //   3e | 10/02/2025 | 22:07:09 | Temperature Inlet | Upper Non-critical going high | Asserted | ...
 //
-// Entries are told once, known by their whole text: ids are used again after the log was cleared. The
-// first poll only notes what there is: the log may hold years. An entry from before the controller
-// knew the time ("Pre-Init") has that of the poll. Entries that say that something is over
-// ("Deasserted") stay messages.
+// Entries are told once, known by their whole text: ids are used again after the log was cleared.
+// The first poll only notes what there is: the log may hold years. An entry from before the
+// controller knew the time ("Pre-Init") has that of the poll. Entries that say that something is
+// over ("Deasserted") stay messages.
 #pragma once
 
 #include <chrono>

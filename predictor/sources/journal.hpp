@@ -1,5 +1,5 @@
-// journal.hpp - what services say, from systemd's journal: `journalctl -o json -f` runs beside us and
-// is started again after its end, behind the last entry that was read.
+// journal.hpp - what services say, from systemd's journal: `journalctl -o json -f` runs beside us
+// and is started again after its end, behind the last entry that was read.
 //
 // The kernel's own entries are left out by default: the kmsg source has them, sooner. Entries of
 // services stay messages whatever they say: anybody may write them.
@@ -21,8 +21,8 @@ struct JournalOptions {
   bool kernel = false;              // the kernel's entries, too: for a node without /dev/kmsg
 };
 
-// One entry of `journalctl -o json`; nothing for an entry without a message, or the kernel's when it
-// is not wanted. kProtocol: not an entry.
+// One entry of `journalctl -o json`; nothing for an entry without a message, or the kernel's when
+// it is not wanted. kProtocol: not an entry.
 struct JournalEntry {
   std::string cursor;
   std::optional<Event> event;

@@ -45,8 +45,9 @@ bool edac(Event& event, std::string_view text) {
   const bool corrected = rest.starts_with(" CE ");
   if (!count || *count == 0 || (!corrected && !rest.starts_with(" UE "))) return false;
   const auto on = rest.find(" on ");
-  const std::string_view label =
-      on == std::string_view::npos ? std::string_view{} : rest.substr(on + 4, rest.find(" (") - on - 4);
+  const std::string_view label = on == std::string_view::npos
+                                     ? std::string_view{}
+                                     : rest.substr(on + 4, rest.find(" (") - on - 4);
   set(event, corrected ? EventKind::kCorrectedMemory : EventKind::kUncorrectedMemory,
       corrected ? Severity::kWarning : Severity::kCritical, memory_location(mc, label));
   event.count = *count;
@@ -74,12 +75,14 @@ bool hardware_error(Event& event, std::string_view text) {
     const bool exception = contains(text, "Machine Check Exception");
     set(event, EventKind::kProcessor, exception ? Severity::kCritical : Severity::kError, location);
     const auto bank = text.find("Bank ");
-    if (bank != std::string_view::npos) add_detail(event, "bank", leading_digits(text.substr(bank + 5)));
+    if (bank != std::string_view::npos)
+      add_detail(event, "bank", leading_digits(text.substr(bank + 5)));
     return true;
   }
   if (text.starts_with("event severity: ")) {
     const bool corrected = contains(text, ": corrected") || contains(text, ": info");
-    set(event, EventKind::kProcessor, corrected ? Severity::kWarning : Severity::kCritical, location);
+    set(event, EventKind::kProcessor, corrected ? Severity::kWarning : Severity::kCritical,
+        location);
     return true;
   }
   if (text.starts_with("Corrected error") || text.starts_with("Deferred error")) {
@@ -126,14 +129,16 @@ bool is_own_disk(std::string_view device) {
 }
 
 bool disk(Event& event, std::string_view text) {
-  for (const std::string_view said : {"I/O error, dev ", "medium error, dev ", "critical target error, dev "}) {
+  for (const std::string_view said :
+       {"I/O error, dev ", "medium error, dev ", "critical target error, dev "}) {
     const auto at = text.find(said);
     if (at == std::string_view::npos) continue;
     const std::string_view rest = text.substr(at + said.size());
     const std::string_view device = rest.substr(0, rest.find(','));
     if (!is_own_disk(device)) return false;
     set(event, EventKind::kDisk, Severity::kError, device);
-    add_detail(event, "sector", leading_digits(rest.substr(std::min(rest.size(), device.size() + 9))));
+    add_detail(event, "sector",
+               leading_digits(rest.substr(std::min(rest.size(), device.size() + 9))));
     return true;
   }
   if (text.starts_with("nvme nvme")) {
@@ -151,11 +156,13 @@ bool disk(Event& event, std::string_view text) {
   }
   if (text.starts_with("EXT4-fs error (device ") || text.starts_with("BTRFS error (device ")) {
     set(event, EventKind::kDisk, Severity::kError,
-        trimmed(text.substr(text.find("device ") + 7, text.find_first_of(":) ", 22) - text.find("device ") - 7)));
+        trimmed(text.substr(text.find("device ") + 7,
+                            text.find_first_of(":) ", 22) - text.find("device ") - 7)));
     return true;
   }
   if (text.starts_with("XFS (") &&
-      (contains(text, "orruption") || contains(text, "metadata I/O error") || contains(text, "log I/O error"))) {
+      (contains(text, "orruption") || contains(text, "metadata I/O error") ||
+       contains(text, "log I/O error"))) {
     set(event, EventKind::kDisk, Severity::kError, between(text, "(", ")"));
     return true;
   }
@@ -197,7 +204,8 @@ bool temperature(Event& event, std::string_view text) {
 
 bool lockup(Event& event, std::string_view text) {
   if (text.starts_with("watchdog: BUG: soft lockup - CPU#")) {
-    set(event, EventKind::kProcessor, Severity::kError, "cpu" + std::string(leading_digits(text.substr(33))));
+    set(event, EventKind::kProcessor, Severity::kError,
+        "cpu" + std::string(leading_digits(text.substr(33))));
     return true;
   }
   const auto hard = text.find("etected hard LOCKUP on cpu ");

@@ -10,9 +10,9 @@
 //   pcieport ..: AER: Corrected error received: 0000:3b:00.0        bus, 0000:3b:00.0
 //   I/O error, dev sda, sector 4711 ..; nvme nvme0: I/O 37 QID 4 timeout; EXT4-fs error (device ..)
 //                                                                   disk, sda
-//   NVRM: Xid (PCI:0000:86:00): 79, ..                              processor (faults of the device;
-//                                                                   Xids that programs cause stay
-//                                                                   messages)
+//   NVRM: Xid (PCI:0000:86:00): 79, ..                              processor (faults of the
+//                                                                   device; Xids that programs
+//                                                                   cause stay messages)
 //   CPU12: Core temperature above threshold ..                      temperature, cpu12
 //   watchdog: BUG: soft lockup - CPU#3 ..                           processor, cpu3
 //   mlx5_core 0000:3b:00.0: Port module event[error]: ..            network
@@ -29,8 +29,8 @@ namespace lifeboat::predictor {
 // Looks at `event.text`; what it does not know it leaves as it was.
 void classify_kernel_text(Event& event);
 
-// Where in the memory, as drivers say it: "page:0x1f4a2b bg:2 ba:1 row:0x6a3b col:0x2c8" becomes details
-// page, bank ("2.1": group and bank), row, column, ...; other words are ignored.
+// Where in the memory, as drivers say it: "page:0x1f4a2b bg:2 ba:1 row:0x6a3b col:0x2c8" becomes
+// details page, bank ("2.1": group and bank), row, column, ...; other words are ignored.
 void add_memory_details(Event& event, std::string_view list);
 
 // Where memory is, the same for every source that tells of it: "mc0/DIMM_A1". A label that names no

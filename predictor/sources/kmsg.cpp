@@ -124,7 +124,8 @@ Status KmsgSource::find_boot_time(Time now) {
   if (!seconds || *seconds < 0 || *seconds > kCentury) {
     return fail(Errc::kProtocol, place_.path("/proc/uptime") + " holds no time");
   }
-  const Time boot = now - std::chrono::duration_cast<Duration>(std::chrono::duration<double>(*seconds));
+  const Time boot =
+      now - std::chrono::duration_cast<Duration>(std::chrono::duration<double>(*seconds));
   if (std::chrono::abs(boot - boot_time_) > std::chrono::seconds(1)) boot_time_ = boot;
   return {};
 }

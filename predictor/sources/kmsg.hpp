@@ -1,11 +1,11 @@
 // kmsg.hpp - the kernel's log, from /dev/kmsg: one record a read, "prefix,seq,usec,flag;text", then
 // lines " KEY=value" (Documentation/ABI/testing/dev-kmsg).
 //
-// The first poll reads what the ring still holds, so that a fresh daemon knows this boot; later ones
-// what came since, also after a restart, by the records' numbers within the same boot. Records that
-// were overwritten before they were read are counted in a message. Only the kernel's own records
-// (facility 0) count, as any root process may write others; a switch lets those of user space in, for
-// tests and drills, which cannot write facility 0.
+// The first poll reads what the ring still holds, so that a fresh daemon knows this boot; later
+// ones what came since, also after a restart, by the records' numbers within the same boot. Records
+// that were overwritten before they were read are counted in a message. Only the kernel's own
+// records (facility 0) count, as any root process may write others; a switch lets those of user
+// space in, for tests and drills, which cannot write facility 0.
 #pragma once
 
 #include <chrono>

@@ -73,10 +73,11 @@ Result<std::vector<Event>> NetworkSource::poll(Time now) {
   const std::vector<std::string> links = interfaces();
   std::vector<Group> groups;
   for (const std::string& name : links) {
-    groups.push_back({name,
-                      place_.path("/sys/class/net/" + name + "/statistics"),
-                      {"rx_errors", "rx_crc_errors", "rx_frame_errors", "tx_errors", "tx_carrier_errors"},
-                      ""});
+    groups.push_back(
+        {name,
+         place_.path("/sys/class/net/" + name + "/statistics"),
+         {"rx_errors", "rx_crc_errors", "rx_frame_errors", "tx_errors", "tx_carrier_errors"},
+         ""});
   }
   const std::string fabrics = place_.path("/sys/class/infiniband");
   for (const std::string& device : list_directory(fabrics)) {

@@ -1,9 +1,9 @@
-// network.hpp - links in trouble: error counters of interfaces and InfiniBand ports that grew, and links
-// that were lost.
+// network.hpp - links in trouble: error counters of interfaces and InfiniBand ports that grew, and
+// links that were lost.
 //
-// /sys/class/net/IF/{carrier_changes,operstate,statistics/*} of interfaces with a device behind them
-// (bridges, veth and tunnels only mirror others), /sys/class/infiniband/*/ports/*/counters/*. What
-// was dropped for want of room is no error. InfiniBand's counters stop at their highest value.
+// /sys/class/net/IF/{carrier_changes,operstate,statistics/*} of interfaces with a device behind
+// them (bridges, veth and tunnels only mirror others), /sys/class/infiniband/*/ports/*/counters/*.
+// What was dropped for want of room is no error. InfiniBand's counters stop at their highest value.
 #pragma once
 
 #include <chrono>

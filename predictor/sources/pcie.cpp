@@ -12,7 +12,8 @@ Status PcieSource::read_device(const std::string& device, const std::string& sev
   std::string grew;
   for (const std::string_view line : split(text, '\n')) {
     const auto space = line.rfind(' ');
-    const auto value = space == std::string_view::npos ? std::nullopt : whole_number(line.substr(space));
+    const auto value =
+        space == std::string_view::npos ? std::nullopt : whole_number(line.substr(space));
     if (!value) return fail(Errc::kProtocol, path + " holds no counts");
     const std::string name(line.substr(0, space));
     const std::uint64_t count = counters_.grown(device + "/" + severity + "/" + name, *value);

@@ -23,8 +23,9 @@ Result<std::vector<Event>> PressureSource::poll(Time now) {
     const char* line;
     int limit;
   };
-  const std::array<Resource, 3> resources{
-      {{"memory", "full ", options_.memory}, {"io", "full ", options_.io}, {"cpu", "some ", options_.cpu}}};
+  const std::array<Resource, 3> resources{{{"memory", "full ", options_.memory},
+                                           {"io", "full ", options_.io},
+                                           {"cpu", "some ", options_.cpu}}};
   if (!is_directory(place_.path("/proc/pressure"))) {
     return fail(Errc::kNotFound, "there is no " + place_.path("/proc/pressure"));
   }
@@ -54,7 +55,8 @@ Result<std::vector<Event>> PressureSource::poll(Time now) {
     event.kind = EventKind::kPressure;
     event.severity = Severity::kWarning;
     event.location = resource.name;
-    event.text = std::string(resource.name) + " pressure: tasks waited " + percent + " % of a minute";
+    event.text =
+        std::string(resource.name) + " pressure: tasks waited " + percent + " % of a minute";
     event.details = {{"percent", percent}};
     events.push_back(std::move(event));
   }

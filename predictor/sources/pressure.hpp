@@ -1,6 +1,7 @@
-// pressure.hpp - tasks that wait for memory, I/O or processors: the kernel's pressure stall information,
-// /proc/pressure/{memory,io,cpu}. Of memory and io the share of time in which nobody could go on
-// ("full") counts, of processors that in which somebody had to wait ("some"), all over a minute.
+// pressure.hpp - tasks that wait for memory, I/O or processors: the kernel's pressure stall
+// information, /proc/pressure/{memory,io,cpu}. Of memory and io the share of time in which nobody
+// could go on ("full") counts, of processors that in which somebody had to wait ("some"), all over
+// a minute.
 #pragma once
 
 #include <chrono>

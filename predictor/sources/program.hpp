@@ -1,6 +1,6 @@
-// program.hpp - a program that a source runs without waiting for it: started at one poll, its output
-// and end found at later ones. It is ended, with its whole process group, when its time is up, when
-// it leaves others behind and when its owner goes.
+// program.hpp - a program that a source runs without waiting for it: started at one poll, its
+// output and end found at later ones. It is ended, with its whole process group, when its time is
+// up, when it leaves others behind and when its owner goes.
 #pragma once
 
 #include <chrono>

@@ -25,7 +25,8 @@ class Row {
     const int at = index(column);
     const void* bytes = at < 0 ? nullptr : sqlite3_column_text(statement_, at);
     if (bytes == nullptr) return {};
-    return {static_cast<const char*>(bytes), static_cast<std::size_t>(sqlite3_column_bytes(statement_, at))};
+    return {static_cast<const char*>(bytes),
+            static_cast<std::size_t>(sqlite3_column_bytes(statement_, at))};
   }
   [[nodiscard]] std::int64_t number(std::string_view column) const {
     const int at = index(column);
@@ -56,7 +57,8 @@ void memory_error(const Row& row, Event& event) {
   event.severity = corrected ? Severity::kWarning : Severity::kCritical;
   if (type == "Fatal") event.severity = Severity::kFatal;
   event.location = memory_location(mc, label);
-  event.count = static_cast<std::uint64_t>(std::clamp<std::int64_t>(row.number("err_count"), 1, 1'000'000));
+  event.count =
+      static_cast<std::uint64_t>(std::clamp<std::int64_t>(row.number("err_count"), 1, 1'000'000));
   event.text = type + " " + row.text("err_msg") + " on " + label;
   add(event, "mc", mc);
   add(event, "dimm", label);
@@ -64,7 +66,8 @@ void memory_error(const Row& row, Event& event) {
   constexpr int kPageShift = 12;
   if (const auto address = static_cast<std::uint64_t>(row.number("address")); address != 0) {
     char page[32];
-    std::snprintf(page, sizeof page, "0x%llx", static_cast<unsigned long long>(address >> kPageShift));
+    std::snprintf(page, sizeof page, "0x%llx",
+                  static_cast<unsigned long long>(address >> kPageShift));
     add(event, "page", page);
   }
   add_memory_details(event, row.text("driver_detail"));
@@ -75,7 +78,9 @@ void bus_error(const Row& row, Event& event) {
   const bool correctable = type.starts_with("correct");
   const bool nonfatal = type.find("non-fatal") != std::string::npos;
   event.kind = EventKind::kBus;
-  event.severity = correctable ? Severity::kWarning : nonfatal ? Severity::kError : Severity::kCritical;
+  event.severity = correctable ? Severity::kWarning
+                   : nonfatal  ? Severity::kError
+                               : Severity::kCritical;
   event.location = clean(row.text("dev_name"));
   event.text = row.text("err_type") + " " + row.text("err_msg");
   add(event, "severity", correctable ? "correctable" : nonfatal ? "nonfatal" : "fatal");
@@ -87,7 +92,8 @@ void machine_check(const Row& row, Event& event) {
   event.kind = EventKind::kProcessor;
   event.severity = uncorrected ? Severity::kCritical : Severity::kError;
   event.location = "cpu" + std::to_string(row.number("cpu"));
-  event.text = row.text("bank_name") + " " + row.text("error_msg") + " " + row.text("mcistatus_msg");
+  event.text =
+      row.text("bank_name") + " " + row.text("error_msg") + " " + row.text("mcistatus_msg");
   add(event, "bank", std::to_string(row.number("bank")));
 }
 
@@ -136,8 +142,8 @@ Result<bool> step(sqlite3* database, sqlite3_stmt* statement) {
 
 // The highest id; nothing if there is no such table, 0 if it is empty.
 Result<std::optional<std::int64_t>> highest_id(sqlite3* database, const std::string& table) {
-  TRY(Statement known, prepare(database, "SELECT 1 FROM sqlite_master WHERE type='table' AND name='" +
-                                             table + "'"));
+  TRY(Statement known,
+      prepare(database, "SELECT 1 FROM sqlite_master WHERE type='table' AND name='" + table + "'"));
   TRY(const bool there, step(database, known.get()));
   if (!there) return std::nullopt;
   TRY(Statement last, prepare(database, "SELECT max(id) FROM " + table));

@@ -1,11 +1,11 @@
-// rasdaemon.hpp - hardware errors that rasdaemon has recorded in its SQLite database: memory (with the
-// place of each error), PCIe, machine checks, disks, and pages that the kernel gave up.
+// rasdaemon.hpp - hardware errors that rasdaemon has recorded in its SQLite database: memory (with
+// the place of each error), PCIe, machine checks, disks, and pages that the kernel gave up.
 //
-// The database is opened for reading at each poll and closed again, so that it may be replaced; columns
-// are found by name, as versions of rasdaemon differ, and tables that a version does not have are
-// skipped. Rows are read once, by their id. The first poll only notes the last ids: what is older has
-// had its consequences. A database that begins anew is read from its start, but for rows older than
-// the newest that was told.
+// The database is opened for reading at each poll and closed again, so that it may be replaced;
+// columns are found by name, as versions of rasdaemon differ, and tables that a version does not
+// have are skipped. Rows are read once, by their id. The first poll only notes the last ids: what
+// is older has had its consequences. A database that begins anew is read from its start, but for
+// rows older than the newest that was told.
 #pragma once
 
 #include <chrono>
@@ -35,7 +35,8 @@ class RasdaemonSource final : public Source {
       : place_(std::move(place)), options_(std::move(options)) {}
 
   [[nodiscard]] std::string name() const override { return "rasdaemon"; }
-  // kNotFound: no database. kUnavailable: rasdaemon keeps it locked. kProtocol: it is none, or damaged.
+  // kNotFound: no database. kUnavailable: rasdaemon keeps it locked. kProtocol: it is none, or
+  // damaged.
   Result<std::vector<Event>> poll(Time now) override;
   [[nodiscard]] Duration interval() const override { return options_.interval; }
   [[nodiscard]] std::string save() const override;

@@ -1,8 +1,8 @@
-// replay.hpp - events that somebody else has made, one replay line each (event.hpp), from a file that
-// grows or a FIFO: recordings, drills, the demo, and programs that know something of a node.
+// replay.hpp - events that somebody else has made, one replay line each (event.hpp), from a file
+// that grows or a FIFO: recordings, drills, the demo, and programs that know something of a node.
 //
-// Every line counts as it is, with its own time and node. A file that became shorter is read from its
-// start. Lines that are none are skipped, and told when nothing else is.
+// Every line counts as it is, with its own time and node. A file that became shorter is read from
+// its start. Lines that are none are skipped, and told when nothing else is.
 #pragma once
 
 #include <chrono>

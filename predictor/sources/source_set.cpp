@@ -36,7 +36,8 @@ void SourceSet::ask(Entry& entry, Time now, Polled& out) {
   if (!events) {
     if (entry.problem != events.error().message) {
       entry.problem = events.error().message;
-      note(entry, missing ? Notice::What::kMissing : Notice::What::kFailing, entry.problem, now, out);
+      note(entry, missing ? Notice::What::kMissing : Notice::What::kFailing, entry.problem, now,
+           out);
     }
     return;
   }

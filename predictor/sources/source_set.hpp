@@ -1,5 +1,5 @@
-// source_set.hpp - all sources of a node behind one poll: each asked when it is due, what they tell in
-// the order of time and counted once (repeats.hpp), and what is to be said about the sources
+// source_set.hpp - all sources of a node behind one poll: each asked when it is due, what they tell
+// in the order of time and counted once (repeats.hpp), and what is to be said about the sources
 // themselves. For the daemon and for `lifeboat-predict record`.
 #pragma once
 

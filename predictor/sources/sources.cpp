@@ -128,20 +128,25 @@ std::vector<std::unique_ptr<Source>> make_sources(const SourcesConfig& config) {
   };
   using Disks = DiskHealthSource;
   add(config.kmsg.enabled, [&] { return std::make_unique<KmsgSource>(place, config.kmsg); });
-  add(config.journal.enabled, [&] { return std::make_unique<JournalSource>(place, config.journal); });
+  add(config.journal.enabled,
+      [&] { return std::make_unique<JournalSource>(place, config.journal); });
   add(config.rasdaemon.enabled,
       [&] { return std::make_unique<RasdaemonSource>(place, config.rasdaemon); });
-  add(config.edac.enabled, [&] { return std::make_unique<EdacSource>(place, config.edac.interval); });
+  add(config.edac.enabled,
+      [&] { return std::make_unique<EdacSource>(place, config.edac.interval); });
   add(config.smart.enabled,
       [&] { return std::make_unique<Disks>(place, Disks::Which::kSmart, config.smart); });
   add(config.nvme.enabled,
       [&] { return std::make_unique<Disks>(place, Disks::Which::kNvme, config.nvme); });
   add(config.ipmi.enabled, [&] { return std::make_unique<IpmiSource>(place, config.ipmi); });
-  add(config.thermal.enabled, [&] { return std::make_unique<ThermalSource>(place, config.thermal); });
+  add(config.thermal.enabled,
+      [&] { return std::make_unique<ThermalSource>(place, config.thermal); });
   add(config.pressure.enabled,
       [&] { return std::make_unique<PressureSource>(place, config.pressure); });
-  add(config.network.enabled, [&] { return std::make_unique<NetworkSource>(place, config.network); });
-  add(config.pcie.enabled, [&] { return std::make_unique<PcieSource>(place, config.pcie.interval); });
+  add(config.network.enabled,
+      [&] { return std::make_unique<NetworkSource>(place, config.network); });
+  add(config.pcie.enabled,
+      [&] { return std::make_unique<PcieSource>(place, config.pcie.interval); });
   add(config.checks.enabled, [&] { return std::make_unique<ChecksSource>(place, config.checks); });
   add(!config.replay.file.empty(),
       [&] { return std::make_unique<ReplaySource>(config.replay.file, config.replay.interval); });

@@ -1,5 +1,5 @@
-// thermal.hpp - heat: thermal zones and sensors that come near their limits, and processors that were
-// slowed down because of it.
+// thermal.hpp - heat: thermal zones and sensors that come near their limits, and processors that
+// were slowed down because of it.
 //
 // /sys/class/thermal/thermal_zoneN/{type,temp,trip_point_K_{type,temp}} (hot and critical trips),
 // /sys/class/hwmon/hwmonN/temp*_{input,crit}, /sys/devices/system/cpu/cpuN/thermal_throttle/

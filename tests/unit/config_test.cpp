@@ -92,6 +92,67 @@ TEST(Config, ShippedFileShowsTheDefaults) {
   EXPECT_EQ(shipped->evacuation.facility_nodes, bare->evacuation.facility_nodes);
 }
 
+TEST(Config, ShippedFileShowsTheDefaultsOfThePredictor) {
+  const auto shipped = load_config(LIFEBOAT_SOURCE_DIR "/configs/lifeboat.yaml");
+  ASSERT_TRUE(shipped.has_value());
+  const predictor::PredictorConfig& file = shipped->predictor;
+  const predictor::PredictorConfig bare;
+  EXPECT_EQ(file.horizon, bare.horizon);
+  EXPECT_EQ(file.lead_min, bare.lead_min);
+  EXPECT_EQ(file.degraded_at, bare.degraded_at);
+  EXPECT_EQ(file.healthy_below, bare.healthy_below);
+  EXPECT_EQ(file.hold, bare.hold);
+  EXPECT_EQ(file.evidence_max, bare.evidence_max);
+  EXPECT_EQ(file.nodes_max, bare.nodes_max);
+  EXPECT_EQ(file.filter.temporal, bare.filter.temporal);
+  EXPECT_EQ(file.filter.semantic, bare.filter.semantic);
+  EXPECT_EQ(file.filter.gap, bare.filter.gap);
+  EXPECT_EQ(file.filter.length_max, bare.filter.length_max);
+  EXPECT_EQ(file.filter.facility, bare.filter.facility);
+  EXPECT_EQ(file.filter.facility_nodes, bare.filter.facility_nodes);
+  EXPECT_EQ(file.templates.on, bare.templates.on);
+  EXPECT_EQ(file.templates.max, bare.templates.max);
+  EXPECT_EQ(file.templates.prior_weight, bare.templates.prior_weight);
+  EXPECT_EQ(file.memory.on, bare.memory.on);
+  EXPECT_EQ(file.memory.corrected_max, bare.memory.corrected_max);
+  EXPECT_EQ(file.memory.processor_max, bare.memory.processor_max);
+  EXPECT_EQ(file.memory.window, bare.memory.window);
+  EXPECT_EQ(file.memory.regions_max, bare.memory.regions_max);
+  EXPECT_EQ(file.memory.storm, bare.memory.storm);
+  EXPECT_EQ(file.history.on, bare.history.on);
+  EXPECT_EQ(file.history.learning, bare.history.learning);
+}
+
+TEST(Config, PredictorIsSetKeyByKey) {
+  const auto config = parse_config(
+      kMinimal +
+          "predictor:\n  horizon: 2h\n  hold: 30min\n  filter: {gap: 1min, facility: false}\n"
+          "  templates: {enabled: false}\n  memory: {corrected_max: 2.5}\n  history: {learning: 0}\n",
+      "lab.yaml");
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_EQ(config->predictor.horizon, 2h);
+  EXPECT_EQ(config->predictor.hold, 30min);
+  EXPECT_EQ(config->predictor.filter.gap, 1min);
+  EXPECT_FALSE(config->predictor.filter.facility);
+  EXPECT_FALSE(config->predictor.templates.on);
+  EXPECT_EQ(config->predictor.memory.corrected_max, 2.5);
+  EXPECT_EQ(config->predictor.history.learning, 0);
+}
+
+TEST(Config, PredictorMistakesAreNamed) {
+  const auto with = [](const std::string& text) {
+    return told(kMinimal + "predictor: {" + text + "}\n");
+  };
+  EXPECT_EQ(with("horizon: 1s"),
+            "lab.yaml:7:22: predictor.horizon: expected a duration from 1min to 8760h "
+            "(unit ms, s, min or h), got '1s'");
+  EXPECT_EQ(with("degraded_at: 0.2, healthy_below: 0.3"),
+            "lab.yaml:7:46: predictor.healthy_below: must not be above degraded_at");
+  EXPECT_EQ(with("memory: {corrected_max: ten}"),
+            "lab.yaml:7:37: predictor.memory.corrected_max: expected a number from 1 to 1000000, "
+            "got 'ten'");
+}
+
 TEST(Config, Defaults) {
   const auto config = parse_config(kMinimal, "lab.yaml");
   ASSERT_TRUE(config.has_value()) << config.error().message;

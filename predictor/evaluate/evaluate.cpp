@@ -66,7 +66,7 @@ class Runner {
       if (!samples.empty() && samples.back().time == now) {
         samples.back().risk = value;
       } else {
-        samples.push_back({now, value});
+        samples.push_back({now, value, false});
       }
     });
   }
@@ -76,6 +76,9 @@ class Runner {
     note_outage(traces_.of(event.node), event);
     predictor_.add(event);
     (void)predictor_.take_changes();
+    if (event.kind != EventKind::kRepaired) return;
+    std::vector<RiskSample>& samples = traces_.of(event.node).samples;
+    if (!samples.empty() && samples.back().time == event.time) samples.back().repaired = true;
   }
   void finish(Time end) { predictor_.advance(end); }
 
@@ -107,7 +110,8 @@ Schedules make_schedules(const Trial& trial, const std::vector<const UnitTrace*>
     const double share = rule.degraded_share();
     const std::vector<AlarmPolicy> chosen =
         choose_policies(units, trial.window, tuning, trial.lead_min,
-                        {{trial.precision_min, share}, {trial.strict_precision, share}});
+                        {{trial.precision_min, share, rule.f1()},
+                         {trial.strict_precision, share, 0}});
     schedules.balanced.emplace_back(month, chosen[0]);
     schedules.strict.emplace_back(month, chosen[1]);
   }

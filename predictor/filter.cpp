@@ -74,6 +74,7 @@ bool facility_wide(const FilterConfig& config, Cluster& cluster, std::uint32_t n
   if (!config.facility) return false;
   if (now - cluster.last > config.gap || now - cluster.first > config.length_max) {
     cluster.nodes.clear();
+    cluster.taken_back = false;
     cluster.first = now;
   }
   cluster.last = now;

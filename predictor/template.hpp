@@ -68,6 +68,7 @@ struct Cluster {
   Time first{};
   Time last{};
   std::vector<std::uint32_t> nodes;  // distinct, at most one more than is allowed
+  bool taken_back = false;           // it is the facility's, and its nodes are no longer blamed
 };
 
 struct Template {

@@ -172,13 +172,18 @@ std::vector<AlarmPolicy> choose_policies(const std::vector<const UnitTrace*>& un
   constexpr std::array<double, 3> kOff{1, 0.7, 0.5};  // of `on`
   std::vector<AlarmPolicy> best(objectives.size(), AlarmPolicy{kNever, kNever, hold});
   std::vector<double> best_f1(objectives.size(), 0);
+  const auto risk = [](int step) {
+    return kLowest * std::pow(kHighest / kLowest, static_cast<double>(step) / kSteps);
+  };
   const auto consider = [&](const AlarmPolicy& policy) {
     const Score result = score(units, {{Time{}, policy}}, window, lead_min, hold);
     const double f1 = (result.f1() + result.f1_within()) / 2;
+    // Only repairs raise it: holding on longer catches more and, within the window, loses nothing.
+    const bool is_rule = policy.on == kNever;
     for (std::size_t i = 0; i < objectives.size(); ++i) {
       if (result.precision() < objectives[i].precision_min ||
           result.degraded_share() > objectives[i].share_max ||
-          result.f1_within() < objectives[i].within_min || f1 <= best_f1[i]) {
+          (!is_rule && result.f1_within() < objectives[i].within_min) || f1 <= best_f1[i]) {
         continue;
       }
       best_f1[i] = f1;
@@ -186,9 +191,12 @@ std::vector<AlarmPolicy> choose_policies(const std::vector<const UnitTrace*>& un
     }
   };
   for (const bool after_repair : {true, false}) {
-    if (after_repair) consider({kNever, kNever, hold, true});
+    if (after_repair) {
+      consider({kNever, kNever, hold, true});
+      for (int step = 0; step <= kSteps; ++step) consider({kNever, risk(step), hold, true});
+    }
     for (int step = 0; step <= kSteps; ++step) {
-      const double on = kLowest * std::pow(kHighest / kLowest, static_cast<double>(step) / kSteps);
+      const double on = risk(step);
       for (const double off : kOff) consider({on, on * off, hold, after_repair});
     }
   }

@@ -79,5 +79,23 @@ TEST(ChoosePolicies, LongEpisodesDoNotMakeUpForFailuresSeenTooEarly) {
   EXPECT_GT(chosen[0].on, 1);  // never
 }
 
+TEST(ChoosePolicies, HoldsOnAfterARepairWhileTheRiskStays) {
+  // It fails five days after each repair; the rule lets go after three.
+  UnitTrace unit{"n1", kStart, {}, {}};
+  Time time = kStart + 24h;
+  for (int failure = 0; failure < 5; ++failure) {
+    unit.outages.push_back({time, time + 1h, "Hardware"});
+    unit.samples.push_back({time + 1h, 0.02F, true});
+    for (int day = 1; day < 5; ++day) unit.samples.push_back({time + 24h * day, 0.3F, false});
+    time += 24h * 5;
+  }
+  const Window window{kStart, kStart + 24h * 25};
+  const Score rule = score_temporal({&unit}, 72h, window, 120s);
+  EXPECT_EQ(rule.right, 0);
+  const std::vector<AlarmPolicy> chosen = choose_policies({&unit}, 72h, window, 120s, {{0, 1, 0.9}});
+  EXPECT_TRUE(chosen[0].after_repair);
+  EXPECT_EQ(score({&unit}, {{Time{}, chosen[0]}}, window, 120s, 72h).right, 4);
+}
+
 }  // namespace
 }  // namespace lifeboat::predictor

@@ -13,8 +13,8 @@ using namespace std::chrono_literals;
 // The threshold when the training has no failures to choose one by.
 constexpr double kUntrained = 0.38;
 
-// Against the temporal rule: how much more of the nodes' time may be degraded, and how much better alarms that
-// are not the rule's must have been within the window (a small gain on the past is mostly luck).
+// Against the temporal rule: how much of the time it took may be degraded, and how much better alarms
+// that are not the rule's must have been within the window (a small gain on the past is mostly luck).
 constexpr double kShare = 1.5;
 constexpr double kMargin = 1.15;
 

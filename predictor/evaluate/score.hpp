@@ -75,9 +75,9 @@ Score score(const std::vector<const UnitTrace*>& units, const Schedule& schedule
 Score score_temporal(const std::vector<const UnitTrace*>& units, Duration hold, Window window,
                      Duration lead_min);
 
-// What a policy is chosen for: the best mean of F1 and f1_within(), with at least this precision, at most
-// this share of the time degraded and at least this f1_within() (which the temporal rule need not have, nor
-// does one that only holds on longer).
+// What a policy is chosen for: the best mean of F1 and f1_within(), with at least this precision, at
+// most this share of the time degraded and at least this f1_within(). The last does not bind the
+// temporal rule, nor that rule held on while the risk stays.
 struct Objective {
   double precision_min = 0;
   double share_max = 1;

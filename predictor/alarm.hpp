@@ -12,6 +12,7 @@ struct AlarmPolicy {
   double on = 0.3;                         // risk that raises it
   double off = 0.1;                        // at or above this it stays; at most `on`
   Duration hold = std::chrono::hours(1);   // it stays for so long after the last such risk
+  bool after_repair = false;               // a repair raises it, whatever the risk
 };
 
 class Alarm {

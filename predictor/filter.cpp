@@ -34,10 +34,10 @@ bool TemporalFilter::repeated(std::uint32_t node, std::string_view location,
 }
 
 double correlation(const Keywords& a, const Keywords& b) {
-  const auto both = static_cast<double>((a & b).count());
+  const auto both = static_cast<double>(a.common(b));
   const auto in_a = static_cast<double>(a.count());
   const auto in_b = static_cast<double>(b.count());
-  const auto all = static_cast<double>(a.size());
+  const auto all = static_cast<double>(Keywords::kBits);
   const double scale = std::sqrt(in_a * in_b * (all - in_a) * (all - in_b));
   if (scale == 0) return 0;  // nothing to compare
   return (both * all - in_a * in_b) / scale;
@@ -56,7 +56,8 @@ bool redundant(SaidLately& lately, const Keywords& words, std::uint64_t template
   for (Said& said : lately.records) {
     if (said.template_hash == 0 || said.template_hash == template_hash) continue;
     if (severity > said.severity) continue;
-    if (correlation(words, said.words) > semantic_threshold(now - said.time)) return true;
+    const double threshold = semantic_threshold(now - said.time);
+    if (threshold < 1 && correlation(words, said.words) > threshold) return true;
   }
   for (Said& said : lately.records) {
     if (said.template_hash != template_hash) continue;
@@ -73,6 +74,7 @@ bool facility_wide(const FilterConfig& config, Cluster& cluster, std::uint32_t n
   if (!config.facility) return false;
   if (now - cluster.last > config.gap || now - cluster.first > config.length_max) {
     cluster.nodes.clear();
+    cluster.taken_back = false;
     cluster.first = now;
   }
   cluster.last = now;

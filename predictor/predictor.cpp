@@ -233,7 +233,9 @@ void Predictor::observe(std::uint32_t at, const Event& event) {
     if (redundant(node.said, known.words, hash, event.severity, now_)) return;
   }
   if (facility_wide(config_.filter, known.cluster, at, now_)) {
-    facility(known);
+    // Once for all: what follows in the cluster blames nobody.
+    if (!known.cluster.taken_back) facility(known);
+    known.cluster.taken_back = true;
     return;
   }
   if (node.down) return;  // what is said after the failure foretells nothing

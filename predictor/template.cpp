@@ -102,7 +102,7 @@ Keywords keywords(std::string_view text) {
         for (const char c : word.text) {  // ASCII letters without their case
           hash = (hash ^ static_cast<unsigned char>(c | 0x20)) * 0x100000001b3;
         }
-        words.set(mix(hash, 0) % words.size());
+        words.set(mix(hash, 0) % Keywords::kBits);
       },
       [](char) {});
   return words;
@@ -132,8 +132,12 @@ Template& TemplateTable::find(std::uint64_t hash, Time now, bool& fresh) {
           if (a.outcomes.hits != b.outcomes.hits) return a.outcomes.hits < b.outcomes.hits;
           return a.used < b.used;
         });
+    // The memory of the cluster is used again: a flood must not cost an allocation each.
+    std::vector<std::uint32_t> nodes = std::move(entry->cluster.nodes);
+    nodes.clear();
     *entry = Template{};
     entry->hash = hash;
+    entry->cluster.nodes = std::move(nodes);
   }
   entry->used = now;
   ++entry->seen;

@@ -7,7 +7,6 @@
 #pragma once
 
 #include <array>
-#include <bitset>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -25,8 +24,31 @@ namespace lifeboat::predictor {
 // Of the event: its kind and detail "template" or, without one, its text.
 [[nodiscard]] std::uint64_t template_hash(const Event& event);
 
-// Words of a template, each as one bit.
-using Keywords = std::bitset<256>;
+// Words of a template, each as one bit. Counts its bits as they come: they are asked for with every message.
+class Keywords {
+ public:
+  static constexpr std::size_t kBits = 256;
+  void set(std::size_t bit) {
+    std::uint64_t& word = bits_[bit / 64];
+    const std::uint64_t mask = std::uint64_t{1} << (bit % 64);
+    if ((word & mask) == 0) ++count_;
+    word |= mask;
+  }
+  [[nodiscard]] unsigned count() const { return count_; }
+  [[nodiscard]] bool none() const { return count_ == 0; }
+  // Bits that both have. There are few: going through them is faster than a portable population count.
+  [[nodiscard]] unsigned common(const Keywords& other) const {
+    unsigned sum = 0;
+    for (std::size_t i = 0; i < bits_.size(); ++i) {
+      for (std::uint64_t both = bits_[i] & other.bits_[i]; both != 0; both &= both - 1) ++sum;
+    }
+    return sum;
+  }
+
+ private:
+  std::array<std::uint64_t, kBits / 64> bits_{};
+  unsigned count_ = 0;
+};
 [[nodiscard]] Keywords keywords(std::string_view text);
 
 // Occurrences that were (or were not) followed by a failure.
@@ -46,6 +68,7 @@ struct Cluster {
   Time first{};
   Time last{};
   std::vector<std::uint32_t> nodes;  // distinct, at most one more than is allowed
+  bool taken_back = false;           // it is the facility's, and its nodes are no longer blamed
 };
 
 struct Template {

@@ -98,14 +98,16 @@ void run_schedule(const UnitTrace& unit, const Schedule& schedule, const Window&
   for (; sample != unit.samples.end() && sample->time < window.end; ++sample) {
     while (policy + 1 != schedule.end() && (policy + 1)->first <= sample->time) ++policy;
     // Most samples are of healthy units: nothing is on, nothing turns on.
-    if (!alarm.on() && sample->risk < policy->second.on) continue;
+    const bool repaired = sample->repaired && policy->second.after_repair;
+    if (!alarm.on() && !repaired && sample->risk < policy->second.on) continue;
     fails_before(sample->time);
     if (alarm.on() && alarm.until() <= sample->time) {
       run.quiet(alarm.since(), alarm.until(), risk);
       alarm.clear();
     }
     risk = alarm.on() ? std::max(risk, sample->risk) : sample->risk;
-    alarm.update(policy->second, sample->time, sample->risk);
+    const double raised = repaired ? policy->second.on : 0;
+    alarm.update(policy->second, sample->time, std::max<double>(raised, sample->risk));
   }
   fails_before(window.end);
   if (alarm.on()) run.quiet(alarm.since(), alarm.until(), risk);
@@ -149,11 +151,11 @@ Score score(const std::vector<const UnitTrace*>& units, const Schedule& schedule
 Score score_temporal(const std::vector<const UnitTrace*>& units, Duration hold, Window window,
                      Duration lead_min) {
   Score total;
-  const Schedule always{{Time{}, {1, 1, hold}}};
+  const Schedule always{{Time{}, {2, 2, hold, true}}};
   for (const UnitTrace* unit : units) {
     UnitTrace repairs{unit->name, unit->seen, {}, unit->outages};
     for (const Outage& outage : unit->outages) {
-      if (outage.end != Time::max()) repairs.samples.push_back({outage.end, 1});
+      if (outage.end != Time::max()) repairs.samples.push_back({outage.end, 0, true});
     }
     run_schedule(repairs, always, window, Run(*unit, window, lead_min, hold, total, nullptr));
   }
@@ -166,22 +168,36 @@ std::vector<AlarmPolicy> choose_policies(const std::vector<const UnitTrace*>& un
   constexpr int kSteps = 40;
   constexpr double kLowest = 0.01;
   constexpr double kHighest = 0.97;
+  constexpr double kNever = 2;  // no risk is so high
   constexpr std::array<double, 3> kOff{1, 0.7, 0.5};  // of `on`
-  std::vector<AlarmPolicy> best(objectives.size(), AlarmPolicy{2, 2, hold});
+  std::vector<AlarmPolicy> best(objectives.size(), AlarmPolicy{kNever, kNever, hold});
   std::vector<double> best_f1(objectives.size(), 0);
-  for (int step = 0; step <= kSteps; ++step) {
-    const double on = kLowest * std::pow(kHighest / kLowest, static_cast<double>(step) / kSteps);
-    for (const double off : kOff) {
-      const AlarmPolicy policy{on, on * off, hold};
-      const Score result = score(units, {{Time{}, policy}}, window, lead_min, hold);
-      for (std::size_t i = 0; i < objectives.size(); ++i) {
-        if (result.precision() < objectives[i].precision_min ||
-            result.degraded_share() > objectives[i].share_max || result.f1() <= best_f1[i]) {
-          continue;
-        }
-        best_f1[i] = result.f1();
-        best[i] = policy;
+  const auto risk = [](int step) {
+    return kLowest * std::pow(kHighest / kLowest, static_cast<double>(step) / kSteps);
+  };
+  const auto consider = [&](const AlarmPolicy& policy) {
+    const Score result = score(units, {{Time{}, policy}}, window, lead_min, hold);
+    const double f1 = (result.f1() + result.f1_within()) / 2;
+    // Only repairs raise it: holding on longer catches more and, within the window, loses nothing.
+    const bool is_rule = policy.on == kNever;
+    for (std::size_t i = 0; i < objectives.size(); ++i) {
+      if (result.precision() < objectives[i].precision_min ||
+          result.degraded_share() > objectives[i].share_max ||
+          (!is_rule && result.f1_within() < objectives[i].within_min) || f1 <= best_f1[i]) {
+        continue;
       }
+      best_f1[i] = f1;
+      best[i] = policy;
+    }
+  };
+  for (const bool after_repair : {true, false}) {
+    if (after_repair) {
+      consider({kNever, kNever, hold, true});
+      for (int step = 0; step <= kSteps; ++step) consider({kNever, risk(step), hold, true});
+    }
+    for (int step = 0; step <= kSteps; ++step) {
+      const double on = risk(step);
+      for (const double off : kOff) consider({on, on * off, hold, after_repair});
     }
   }
   return best;

@@ -75,13 +75,15 @@ Score score(const std::vector<const UnitTrace*>& units, const Schedule& schedule
 Score score_temporal(const std::vector<const UnitTrace*>& units, Duration hold, Window window,
                      Duration lead_min);
 
-// What a policy is chosen for: the best F1 with at least this precision and at most this share of the time
-// degraded.
+// What a policy is chosen for: the best mean of F1 and f1_within(), with at least this precision, at
+// most this share of the time degraded and at least this f1_within(). The last does not bind the
+// temporal rule, nor that rule held on while the risk stays.
 struct Objective {
   double precision_min = 0;
   double share_max = 1;
+  double within_min = 0;
 };
-// The best policy for each objective on the window; deterministic. One that never raises an alarm where
+// With risks alone, with a time degraded after each repair, or both. The best policy for each objective on the window; deterministic. One that never raises an alarm where
 // there is nothing to learn from.
 std::vector<AlarmPolicy> choose_policies(const std::vector<const UnitTrace*>& units, Duration hold,
                                          Window window, Duration lead_min,

@@ -13,6 +13,7 @@ namespace lifeboat::predictor {
 struct RiskSample {
   Time time{};
   float risk = 0;
+  bool repaired = false;  // it has just come back
 };
 
 struct Outage {

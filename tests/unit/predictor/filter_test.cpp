@@ -55,5 +55,35 @@ TEST(FacilityFilter, CountsDistinctNodesWithinTheGap) {
   EXPECT_FALSE(facility_wide(config, cluster, 4, kStart + 20min));
 }
 
+TEST(KeywordsTest, CountsDistinctBitsAndThoseOfBoth) {
+  Keywords a;
+  EXPECT_TRUE(a.none());
+  for (const std::size_t bit : {0U, 63U, 64U, 255U, 64U}) a.set(bit);
+  Keywords b;
+  for (const std::size_t bit : {63U, 65U, 255U}) b.set(bit);
+  EXPECT_EQ(a.count(), 4U);
+  EXPECT_EQ(b.count(), 3U);
+  EXPECT_EQ(a.common(b), 2U);
+}
+
+TEST(TemplateTableTest, AnEntryThatIsPushedOutLeavesNothingToTheNext) {
+  TemplateTable table(8);
+  bool fresh = false;
+  const Time start{Duration(1'700'000'000'000'000)};
+  for (std::uint64_t hash = 1; hash <= 8; ++hash) {
+    Template& entry = table.find(hash, start + Duration(hash), fresh);
+    entry.cluster.nodes = {1, 2, 3};
+    entry.outcomes.trials = 5;
+  }
+  const Template& next = table.find(9, start + Duration(9), fresh);
+  EXPECT_TRUE(fresh);
+  EXPECT_EQ(next.seen, 1U);
+  EXPECT_EQ(next.outcomes.trials, 0);
+  EXPECT_TRUE(next.words.none());
+  EXPECT_TRUE(next.cluster.nodes.empty());
+  (void)table.find(1, start + Duration(10), fresh);
+  EXPECT_TRUE(fresh);  // it was the one used least recently
+}
+
 }  // namespace
 }  // namespace lifeboat::predictor

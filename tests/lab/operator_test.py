@@ -505,7 +505,7 @@ class Crashes(Group):
       once('the outcome is recorded', outcome_recorded),
       once('the container is recorded as running', record_says('target', 'running')),
       *(after(random.uniform(0, 0.7)) for _ in range(4))]
-    with self.job('target', tests=12) as job:
+    with self.job('target', tests=19) as job:
       for moment in moments:
         with self.subTest(f'target\'s daemon dies: {moment[0]}'):
           self.crash_at(job, 'target-1', moment, 'target')
@@ -517,7 +517,7 @@ class Crashes(Group):
       once('the commit is due', record_says('source', 'in-doubt')),
       once('the target has recorded the outcome', outcome_recorded),
       *(after(random.uniform(0, 0.7)) for _ in range(4))]
-    with self.job('source', tests=12) as job:
+    with self.job('source', tests=19) as job:
       for moment in moments:
         with self.subTest(f'source\'s daemon dies: {moment[0]}'):
           self.crash_at(job, 'source-1', moment, 'source')

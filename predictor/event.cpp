@@ -1,23 +1,12 @@
 #include "predictor/event.hpp"
 
-#include <algorithm>
 #include <array>
 
 #include "base/json.hpp"
+#include "predictor/enum_text.hpp"
 
 namespace lifeboat::predictor {
 namespace {
-
-template <class Enum, std::size_t kCount>
-Result<Enum> enum_from(const std::array<std::string_view, kCount>& names, std::string_view what,
-                       std::string_view text) {
-  const auto at = std::find(names.begin(), names.end(), text);
-  if (at != names.end()) return static_cast<Enum>(at - names.begin());
-  std::string known;
-  for (const std::string_view name : names) known += (known.empty() ? "" : ", ") + std::string(name);
-  return fail(Errc::kInvalid, "no " + std::string(what) + " '" + std::string(text.substr(0, 64)) +
-                                  "'; there are " + known);
-}
 
 constexpr std::array<std::string_view, 14> kKinds{
     "message",  "corrected-memory", "uncorrected-memory", "processor", "bus",

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "predictor/enum_text.hpp"
+
 namespace lifeboat::predictor {
 namespace {
 
@@ -11,17 +13,6 @@ constexpr std::array<std::string_view, kCauses> kCauseNames{"heartbeat", "operat
 constexpr std::array<std::string_view, kSignals> kSignalNames{
     "verdict-degraded", "verdict-down", "verdict-cleared", "degrade",     "restore",
     "heartbeat-lost",   "heartbeat-back", "repaired",      "maintenance", "maintenance-over"};
-
-template <class Enum, std::size_t kCount>
-Result<Enum> enum_from(const std::array<std::string_view, kCount>& names, std::string_view what,
-                       std::string_view text) {
-  const auto at = std::find(names.begin(), names.end(), text);
-  if (at != names.end()) return static_cast<Enum>(at - names.begin());
-  std::string known;
-  for (const std::string_view name : names) known += (known.empty() ? "" : ", ") + std::string(name);
-  return fail(Errc::kInvalid, "no " + std::string(what) + " '" + std::string(text.substr(0, 64)) +
-                                  "'; there are " + known);
-}
 
 // What a signal does to the reasons. The order is that of StateSignal.
 struct Rule {

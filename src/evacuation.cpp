@@ -196,12 +196,12 @@ Result<evacuation::Plan> Evacuation::plan_of(const json::array& view,
   evacuation::Request request = request_from(node_.config(), view, health_now(), std::move(leaving));
   learn_from(node_.migrations(), request);
   auto plan = evacuation::plan_evacuation(request);
-  // Rather to and fro than lost, or against an operator's word.
-  if (plan && !plan->unplaced.empty()) {
-    request.settings.hold_s = 0;
-    return evacuation::plan_evacuation(request);
-  }
-  return plan;
+  if (!plan || plan->unplaced.empty()) return plan;
+  // Rather to and fro than lost, or against an operator's word; but not for nothing.
+  request.settings.hold_s = 0;
+  auto to_and_fro = evacuation::plan_evacuation(request);
+  const bool better = to_and_fro && to_and_fro->unplaced.size() < plan->unplaced.size();
+  return better ? to_and_fro : plan;
 }
 
 // What left this node before it was well again, if that is wanted.

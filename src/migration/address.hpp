@@ -136,7 +136,7 @@ class ContainerNet {
   [[nodiscard]] bool has_rto_max() const { return has_rto_max_; }
 
   // Takes it all away; unplug() first. About 40 ms a fabric: the kernel waits for every user of a link.
-  // Nothing but release() and the destructor may follow.
+  // What follows finds no port any more: unplug(), release(), the destructor.
   void remove();
   // Gives up ownership and deletes nothing: a daemon shuts down while its containers run on.
   void release();

@@ -195,6 +195,7 @@ awaitable<Result<HeldRestore>> PreparedRestore::start(RestoreMemory memory,
     opts.add_external("mnt[" + external_name(i) + "]:" + source);
   }
   std::unique_ptr<Swrk> swrk = std::move(swrk_);
+  // Also while it lets go of the tasks: without a pager the guard ends them, and CRIU waits for dead ones.
   if (memory == RestoreMemory::kPager) swrk->depends_on(std::move(pager_lives));
   if (request_.overlay) CO_CHECK_OK(mount_overlay_in(swrk->pid(), *request_.overlay));
   CO_CHECK_OK(swrk->send(request));
@@ -205,7 +206,6 @@ awaitable<Result<HeldRestore>> PreparedRestore::start(RestoreMemory memory,
   // CRIU has left the cgroup its tasks were born in; then the cgroup freezes (tasks stopped by
   // ptrace count as frozen).
   const Status left = arrived.left_cgroup.get();
-  swrk->depends_on({});
   HeldRestore held(std::move(swrk), std::move(*init));
   CO_CHECK_OK(left);
   CO_CHECK_OK(write_value(request_.cgroup + "/cgroup.freeze", "1"));

@@ -67,20 +67,58 @@ lifeboat:
 # Stand-ins for CRIU: too old; killed in the middle of its work; ended before it has said anything;
 # slow, to hit it while it works.
 CRIU_OLD = '#!/bin/sh\necho "Version: 2.6"\n'
-# CRIU is started before there is something to do: `works` waits until it has opened its log.
-WORKS = '''works() { while [ -d /proc/$$ ] && ! readlink /proc/$$/fd/* | grep -q "$1[.]log"; do sleep 0.005; done; }
+# CRIU is started before there is something to do: `hit PID SIGN DO...` waits until PID has opened the log
+# SIGN, or, if that is `frozen`, until the container is, and then sends signals and sleeps. A restore takes
+# 20 ms, and CRIU goes before others.
+HIT = '''#!/usr/bin/python3 -S
+import os, signal, sys, time
+pid, sign = int(sys.argv[1]), sys.argv[2]
+os.setpriority(os.PRIO_PROCESS, 0, -20)
+# The container's cgroup: this process has no business in it.
+root = '/sys/fs/cgroup/unified' if os.path.isdir('/sys/fs/cgroup/unified') else '/sys/fs/cgroup'
+with open('/proc/self/cgroup') as file:
+  cgroup = [line for line in file.read().split() if line.startswith('0::')][0][3:]
+with open(root + '/cgroup.procs', 'w') as file:
+  file.write('0')
+
+def seen():
+  if sign == 'frozen':
+    with open(f'{root}{cgroup}/cgroup.events') as file:
+      return 'frozen 1' in file.read()
+  return any(os.readlink(f'/proc/{pid}/fd/{fd}').endswith(sign) for fd in os.listdir(f'/proc/{pid}/fd'))
+
+while os.path.isdir(f'/proc/{pid}'):
+  try:
+    if seen():
+      break
+  except OSError:
+    pass
+  time.sleep(0.0005)
+for do in sys.argv[3:]:
+  if not os.path.isdir(f'/proc/{pid}'):
+    break
+  if do.isalpha():
+    os.kill(pid, getattr(signal, 'SIG' + do))
+  else:
+    end = time.time() + float(do)
+    while time.time() < end and os.path.isdir(f'/proc/{pid}'):
+      time.sleep(0.0005)
 '''
 CRIU_DIES = '''#!/bin/sh
-''' + WORKS + '''[ "$1" != swrk ] || (
-  ( exec 3>&-; works dump; sleep 0.05; kill -9 $$ ) > /dev/null 2>&1 &
-  ( exec 3>&-; works restore; sleep 0.01; kill -9 $$ ) > /dev/null 2>&1 & )
+[ "$1" != swrk ] || (
+  WORK/hit $$ dump.log 0.05 KILL 3>&- > /dev/null 2>&1 &
+  WORK/hit $$ restore.log 0.01 KILL 3>&- > /dev/null 2>&1 & )
 exec REAL "$@"
 '''
 CRIU_EXITS = '#!/bin/sh\n[ "$1" != swrk ] || exit 1\nexec REAL "$@"\n'
-# It stands still for two seconds once it restores.
+# It stands still once it restores, for two seconds; with a file `held`, once it holds what it has restored,
+# for longer than anybody waits.
 CRIU_SLOW = '''#!/bin/sh
-''' + WORKS + '''[ "$1" != swrk ] || (
-  ( exec 3>&-; works restore; kill -STOP $$; sleep 2; kill -CONT $$ ) > /dev/null 2>&1 & )
+[ "$1" != swrk ] || if [ -e WORK/held ]; then
+  WORK/hit $$ frozen STOP 20 CONT 3>&- > /dev/null 2>&1 &
+else
+  WORK/hit $$ restore.log STOP 2 CONT 3>&- > /dev/null 2>&1 &
+fi
 exec REAL "$@"
 '''
 
@@ -160,9 +198,10 @@ class Cluster:
       stdout=subprocess.PIPE).stdout.splitlines())
     self.bundle, self.criu = env['BUNDLE'], env['CRIU']
     self.write('lab.yaml', LAB_YAML.replace('WORK', self.work))
+    self.write('hit', HIT, 0o755)
     for name, text in (('old', CRIU_OLD), ('dies', CRIU_DIES), ('exits', CRIU_EXITS),
                        ('slow', CRIU_SLOW)):
-      self.write('criu-' + name, text.replace('REAL', self.criu), 0o755)
+      self.write('criu-' + name, text.replace('REAL', self.criu).replace('WORK', self.work), 0o755)
 
   def write(self, name, text, mode=0o644):
     path = os.path.join(self.work, name)
@@ -807,6 +846,22 @@ class Failures(Group):
         self.runs_on('pg-0', 'n1', job)
       with self.subTest('and is moved the next time'):
         self.moved('pg-0', 'n3')
+    with self.subTest('the pager is killed while CRIU lets go of the tasks, after the commit'):
+      job = self.lab.job = Job(self.lab, 'pr', tests=20).start()
+      held = self.lab.write('held', '')
+      migration = self.lab.start_migration('pr-0', 'slow', mode='pre-copy')
+      wait_for('CRIU standing still', 10, self.stopped_criu)
+      os.remove(held)
+      wait_for('the commit', 5, lambda: self.lab.migration(migration).get('phase') == 'commit')
+      self.lab.must('exec', 'slow', 'pkill', '-9', '-x', 'lifeboat-pager')
+      # It lives nowhere: never on pages that are missing, and the source's copy is no longer it.
+      self.assertEqual(self.over(migration, 4)['outcome'], 'committed')
+      self.assertNotEqual(job.wait(20), 0, job.text())
+    self.check_nothing_left()
+
+  def stopped_criu(self):
+    done = subprocess.run(['pgrep', '-x', 'criu', '-r', 'T'], stdout=subprocess.PIPE, check=False)
+    return done.returncode == 0
 
   def test_criu_of_source_dies(self):
     # Ranks large enough that CRIU is still at it when the stand-in kills it.

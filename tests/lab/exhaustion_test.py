@@ -1,0 +1,356 @@
+#!/usr/bin/python3
+"""What happens when something runs out: one lab with real jobs, one kind of shortage after the other.
+
+In each the migration fails with an error that names what, where and what to do, or goes through; there is
+exactly one live copy, the job ends PASSED, nothing is left.
+
+  tests/lab/exhaustion_test.py [GROUP...]     as tests/lab/operator_test.py, which explains the rest
+"""
+import contextlib
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+import operator_test
+from lablib import base
+from lablib import cgroup as cgroups
+from operator_test import Group, wait_for
+
+operator_test.COMPUTE = ('n1', 'n2', 'n3')
+operator_test.LAB_YAML = operator_test.FABRICS_YAML + '''
+nodes:
+  - {name: head, role: head}
+  - {name: n1, memory: 8GiB, slots: 8}
+  - {name: n2, memory: 8GiB, slots: 8}
+  - {name: n3, memory: 8GiB, slots: 8}
+lifeboat:
+  timeouts: {connect: 1s, request: 3s, freeze: 2s, dump: 20s, idle: 3s, restore: 8s, commit: 3s}
+  health: {probation: 0s, heartbeat_lost: 3s}
+'''
+STATE_DIR = '/var/lib/lifeboat'
+FILLER = 'filler'
+
+# Its parent cannot be stopped before the child execs or ends.
+VFORKED = '''
+#include <sys/types.h>
+#include <unistd.h>
+int main(void) {
+  if (vfork() == 0) { sleep(25); _exit(0); }
+  return 0;
+}
+'''
+
+# Takes calls and answers a byte a second, of a greeting that never ends.
+SLOW_CALLEE = '''
+import socket, sys, threading, time
+server = socket.socket()
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+server.bind(("0.0.0.0", 7420))
+server.listen(50)
+def answer(s):
+  try:
+    for byte in b"LBT1\\x01\\x00\\x00\\x00\\x40\\x00\\x00\\x00" + b" " * 64:
+      s.sendall(bytes([byte]))
+      time.sleep(1)
+  except OSError:
+    pass
+while True:
+  threading.Thread(target=answer, args=(server.accept()[0],), daemon=True).start()
+'''
+# Calls and says a byte a second; tells how long it was listened to.
+SLOW_CALLER = '''
+import socket, time
+s = socket.create_connection(("10.2.0.11", 7420), 5)
+s.settimeout(0.01)
+start = time.monotonic()
+for byte in b"LBT1\\x01\\x00\\x00\\x00\\x40\\x00\\x00\\x00" + b" " * 64:
+  try:
+    s.sendall(bytes([byte]))
+    if s.recv(100) == b"": break
+  except TimeoutError: pass
+  except OSError: break
+  time.sleep(1)
+print(time.monotonic() - start)
+'''
+
+
+class Exhaustion(Group):
+
+  # ---- shortages, each with its end
+
+  def enter(self, node, *command):
+    done = subprocess.run(['nsenter', '-t', str(self.lab.pid(node)), '-m', *command], text=True,
+                          capture_output=True, check=False, timeout=20)
+    self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+  def fill(self, directory):
+    """Writes until nothing more goes, whatever the size of what is written."""
+    with open(f'{directory}/{FILLER}', 'wb', buffering=0) as file:
+      for size in (1 << 20, 4096, 1):
+        with contextlib.suppress(OSError):
+          while True:
+            file.write(bytes(size))
+
+  @contextlib.contextmanager
+  def full_run(self, node):
+    """/run of the node, where its run_dir is, has no room."""
+    run = self.lab.inside(node, '/run')
+    info = os.statvfs(run)
+    used = (info.f_blocks - info.f_bfree) * info.f_frsize
+    self.enter(node, 'mount', '-o', f'remount,size={used + 65536}', '/run')
+    try:
+      self.fill(run)
+      yield
+    finally:
+      with contextlib.suppress(FileNotFoundError):
+        os.unlink(f'{run}/{FILLER}')
+      self.enter(node, 'mount', '-o', 'remount,size=50%', '/run')
+
+  @contextlib.contextmanager
+  def small_state(self, node, size):
+    """state_dir of the node is a file system of its own, of that size."""
+    self.lab.must('daemon', node, 'stop')
+    self.enter(node, 'mount', '-t', 'tmpfs', '-o', f'size={size}', 'small', STATE_DIR)
+    try:
+      self.lab.must('daemon', node, 'start')
+      yield self.lab.inside(node, STATE_DIR)
+    finally:
+      self.lab.run('daemon', node, 'stop')
+      self.enter(node, 'umount', STATE_DIR)
+      self.lab.must('daemon', node, 'start')
+
+  @contextlib.contextmanager
+  def group_of(self, controller, node, **limits):
+    """The node's daemon, and what it starts from now on, in a cgroup (v1) of its own."""
+    point = f'/sys/fs/cgroup/{controller}'
+    if not os.path.exists(f'{point}/cgroup.procs'):
+      self.skipTest(f'no controller {controller} of cgroup v1')
+    path = f'{point}/lifeboat-{self.lab.name}'
+    pid = self.lab.daemon(node).pid
+    before = next(line.split(':', 2)[2].strip() for line in open(f'/proc/{pid}/cgroup', encoding='ascii')
+                  if controller in line.split(':')[1].split(','))
+    os.mkdir(path)
+    try:
+      for name, value in limits.items():
+        cgroups.write(f'{path}/{controller}.{name}', str(value))
+      cgroups.write(f'{path}/cgroup.procs', str(pid))
+      yield path
+    finally:
+      # A pager may be among them, and lives on.
+      for member in cgroups.members(path):
+        with contextlib.suppress(OSError):
+          cgroups.write(f'{point}{before}/cgroup.procs', str(member))
+      wait_for(f'{path} is empty', 10, lambda: not cgroups.members(path))
+      os.rmdir(path)
+
+  # ---- what must hold
+
+  def fails(self, container, to, *texts, job, mode=None, stays=None):
+    """A migration that must end with an error that says all of `texts`; the container stays."""
+    source = stays or self.lab.where(container)[0]
+    start = time.monotonic()
+    code, out, error = self.lab.lifeboat('migrate', container, '--to', to, *(('--mode', mode) if mode else ()))
+    self.assertNotEqual(code, 0, out + error)
+    for text in texts:
+      self.assertIn(text, out + error)
+    self.assertLess(time.monotonic() - start, 30)
+    self.runs_on(container, source, job)
+
+  def test_full_run(self):
+    with self.job('fr', tests=12) as job:
+      with self.subTest('no room in run_dir of the target: named, with advice; it stays'):
+        with self.full_run('n3'):
+          self.fails('fr-0', 'n3', 'No space left on device', '/run/lifeboat', 'free space', job=job)
+      with self.subTest('with room again it moves'):
+        self.moved('fr-0', 'n3')
+      with self.subTest('no room in run_dir of the source: it stays, and the daemon goes on'):
+        with self.full_run('n3'):
+          self.fails('fr-0', 'n1', 'No space left on device', '/run/lifeboat', 'free space', job=job)
+          self.assertEqual(self.lab.api('GET', '/v1/status', node='n3')[0], 200)
+      with self.subTest('with room again it moves'):
+        self.moved('fr-0', 'n1')
+
+  def test_full_state(self):
+    with self.job('fs', tests=12) as job:
+      with self.small_state('n3', '256k') as state:
+        self.fill(state)
+        with self.subTest('no room in state_dir: containers come and go all the same'):
+          self.moved('fs-0', 'n3')
+          self.moved('fs-0', 'n1')
+        with self.subTest('what could not be kept is told, with its place'):
+          before = len(self.lab.log('n3'))
+          self.lab.lifeboat('node', 'degrade', 'n3')
+          line = wait_for('the log says so', 5, lambda: [
+            text for text in self.lab.log('n3')[before:].splitlines() if 'No space left on device' in text])
+          self.assertIn(STATE_DIR, line[0])
+          self.assertIn('free space', line[0])
+          self.lab.lifeboat('node', 'restore', 'n3')
+        with self.subTest('a daemon that starts with a full state_dir says so and serves'):
+          self.lab.must('daemon', 'n3', 'restart')
+          self.moved('fs-0', 'n3')
+          self.moved('fs-0', 'n1')
+      self.assertEqual(job.process.poll(), None)
+    with self.subTest('no room in state_dir of the head: no job is begun'):
+      with self.small_state('head', '64k') as state:
+        self.fill(state)
+        out = self.refused('No space left on device', 'run',
+                           operator_test.Job(self.lab, 'no', tests=1).file)
+        self.assertIn(STATE_DIR, out)
+      self.check_nothing_left()
+
+  def test_read_only(self):
+    with self.job('ro', tests=10):
+      self.enter('n3', 'mount', '-o', 'remount,bind,ro', STATE_DIR)
+      try:
+        with self.subTest('state_dir is read-only: containers come and go all the same'):
+          self.moved('ro-0', 'n3')
+          self.moved('ro-0', 'n1')
+        with self.subTest('what could not be kept is told, with its place'):
+          before = len(self.lab.log('n3'))
+          self.lab.must('daemon', 'n3', 'restart')
+          line = wait_for('the log says so', 5, lambda: [
+            text for text in self.lab.log('n3')[before:].splitlines() if 'Read-only file system' in text])
+          self.assertIn(STATE_DIR, line[0])
+        with self.subTest('and after a restart'):
+          self.moved('ro-0', 'n3')
+          self.moved('ro-0', 'n1')
+      finally:
+        self.enter('n3', 'mount', '-o', 'remount,bind,rw', STATE_DIR)
+
+  def test_full_layer(self):
+    with self.job('fl', tests=8, root='overlay', writable='64MiB', command=[
+        '/bin/sh', '-c', 'dd if=/dev/zero of=/var/data bs=1M count=12 2>/dev/null; '
+                         'exec /usr/local/bin/xhpl /work/hpl.txt']) as job:
+      with self.small_state('n3', '4m'):
+        with self.subTest('no room for the writable layer at the target'):
+          self.fails('fl-0', 'n3', 'MiB', job=job)
+      with self.subTest('with room it moves'):
+        self.moved('fl-0', 'n3')
+
+  def test_memory(self):
+    with self.job('me', n=6000, tests=5) as job:
+      with self.subTest('the target\'s daemon and pager may not have the memory: the container stays'):
+        with self.group_of('memory', 'n3', limit_in_bytes=48 << 20):
+          self.fails('me-0', 'n3', job=job)
+      wait_for('n3 serves', 20, lambda: self.lab.run('daemon', 'n3', 'status')[0] == 0 or
+               self.lab.run('daemon', 'n3', 'start')[0] == 0)
+      with self.subTest('with memory again it moves'):
+        self.moved('me-0', 'n3')
+
+  def test_pids(self):
+    with self.job('pi', tests=10) as job:
+      daemon = self.lab.daemon('n3').pid
+      threads = len(os.listdir(f'/proc/{daemon}/task'))
+      for more in (0, 1, 2, 4):
+        with self.subTest(f'the target\'s daemon may have {more} more tasks'):
+          with self.group_of('pids', 'n3', max=threads + more):
+            self.fails('pi-0', 'n3', 'Resource temporarily unavailable', 'limit', job=job)
+      with self.subTest('without the limit it moves'):
+        self.moved('pi-0', 'n3')
+      with self.subTest('nor may the source\'s daemon'):
+        daemon = self.lab.daemon('n3').pid
+        threads = len(os.listdir(f'/proc/{daemon}/task'))
+        with self.group_of('pids', 'n3', max=threads):
+          self.fails('pi-0', 'n1', 'Resource temporarily unavailable', 'limit', job=job)
+      with self.subTest('without the limit it moves'):
+        self.moved('pi-0', 'n1')
+
+  def test_descriptors(self):
+    with self.job('fd', tests=12) as job:
+      for node, to in (('n3', 'n3'), ('n1', 'n3')):
+        pid = self.lab.daemon(node).pid
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        for more in (0, 1, 3, 6, 10):
+          with self.subTest(f'{node} may open {more} more files while a container goes from n1 to n3'):
+            used = max(int(fd) for fd in os.listdir(f'/proc/{pid}/fd')) + 1
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + more, hard))
+            try:
+              # Before it is refused, its daemon may not even be able to take the call.
+              code, out, error = self.lab.lifeboat('migrate', 'fd-0', '--to', to)
+            finally:
+              resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+            if code == 0:
+              self.moved('fd-0', 'n1')
+            self.runs_on('fd-0', 'n1', job)
+            self.assertTrue(code == 0 or out + error)
+      with self.subTest('with files again it moves'):
+        self.moved('fd-0', 'n3')
+
+  def test_unstoppable(self):
+    source = self.lab.write('vforked.c', VFORKED)
+    self.lab.write('us/work/.keep', '')
+    subprocess.run(['gcc', '-O1', '-static', '-o', os.path.join(self.lab.work, 'us/work/vforked'), source],
+                   check=True, timeout=60)
+    with self.job('us', tests=14) as job:
+      pids = base.read(f'{self.cgroup("us-0")}/cgroup.procs').split()
+      ice = f'/sys/fs/cgroup/freezer/lifeboat-{self.lab.name}'
+      with self.subTest('a task is frozen by another cgroup: told within timeouts.freeze, the rest goes on'):
+        os.mkdir(ice)
+        try:
+          cgroups.write(f'{ice}/cgroup.procs', pids[-1])
+          cgroups.write(f'{ice}/freezer.state', 'FROZEN')
+          start = time.monotonic()
+          code, out, error = self.lab.lifeboat('migrate', 'us-0', '--to', 'n3')
+          took = time.monotonic() - start
+          self.assertNotEqual(code, 0, out)
+          self.assertLess(took, 12)
+          cgroups.write(f'{ice}/freezer.state', 'THAWED')
+          self.runs_on('us-0', 'n1', job)
+          self.assertIn('did not freeze', out + error)
+        finally:
+          cgroups.write(f'{ice}/freezer.state', 'THAWED')
+          for pid in cgroups.members(ice):
+            cgroups.write('/sys/fs/cgroup/freezer/cgroup.procs', str(pid))
+          os.rmdir(ice)
+      with self.subTest('it moves again'):
+        self.moved('us-0', 'n3')
+        self.moved('us-0', 'n1')
+    with self.job('vf', tests=14, command=[
+        '/bin/sh', '-c', '/vforked/vforked </dev/null >/dev/null 2>&1 & exec /usr/local/bin/xhpl /work/hpl.txt'],
+        mounts=[{'source': 'work', 'target': '/work'},
+                {'source': os.path.join(self.lab.work, 'us/work'), 'target': '/vforked', 'readonly': True}]) as job:
+      with self.subTest('a parent that waits in vfork: an error or a migration, within the limits'):
+        start = time.monotonic()
+        code, out, error = self.lab.lifeboat('migrate', 'vf-0', '--to', 'n3')
+        self.assertLess(time.monotonic() - start, 30)
+        self.assertTrue(code == 0 or len(out + error) > 20, (code, out, error))
+        self.runs_on('vf-0', 'n3' if code == 0 else 'n1', job)
+
+  def cgroup(self, container):
+    path = next(p for p in cgroups.trees(f'{cgroups.relative(self.lab.name, "n1")}/containers/{container}'))
+    return path
+
+  def test_slow_peers(self):
+    with self.job('sp', tests=12) as job:
+      with self.subTest('a caller of one byte a second is not listened to for long'):
+        heard = float(self.lab.must('exec', 'n2', '/usr/bin/python3', '-c', SLOW_CALLER))
+        self.assertLess(heard, 6)
+        self.assertEqual(self.lab.api('GET', '/v1/status', node='n1')[0], 200)
+      with self.subTest('a node that answers one byte a second: refused in time, and it counts as silent'):
+        self.lab.must('daemon', 'n3', 'stop')
+        slow = subprocess.Popen(self.lab.command('exec', 'n3', '/usr/bin/python3', '-c', SLOW_CALLEE, seconds=60),
+                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+          time.sleep(1)
+          self.fails('sp-0', 'n3', 'n3', job=job, stays='n1')
+          start = time.monotonic()
+          self.assertEqual(self.lab.api('GET', '/v1/nodes')[0], 200)
+          self.assertLess(time.monotonic() - start, 6)
+          wait_for('n3 is down', 15, lambda: 'down' in self.lab.lifeboat('nodes')[1])
+          self.moved('sp-0', 'n2')
+        finally:
+          slow.terminate()
+          slow.wait(20)
+          self.lab.must('daemon', 'n3', 'start')
+      with self.subTest('when it answers as it should, containers go there'):
+        wait_for('n3 is up', 15, lambda: self.lab.lifeboat('migrate', 'sp-0', '--to', 'n3')[0] == 0, 0.5)
+        self.runs_on('sp-0', 'n3', job)
+
+
+if __name__ == '__main__':
+  sys.exit(operator_test.main(sys.modules[__name__]))

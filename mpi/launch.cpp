@@ -113,6 +113,11 @@ std::string without_launch_lines(const std::string& output) {
 awaitable<Result<Launch>> launch_mpiexec(const JobSpec& job, const LaunchPlan& plan) {
   Fd output(::open(plan.output_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600));
   if (!output) co_return fail_errno("create " + plan.output_path);
+  // Without room for the launch commands, mpiexec would print them in vain.
+  constexpr off_t kLaunchBytes = 64 << 10;
+  if (::fallocate(output.get(), FALLOC_FL_KEEP_SIZE, 0, kLaunchBytes) != 0 && errno != EOPNOTSUPP) {
+    co_return fail_errno("make room for the job's output in " + plan.output_path);
+  }
   SpawnOptions options;
   // The shell keeps the exit status where a restarted daemon finds it, and outlives mpiexec whatever
   // signal both get.

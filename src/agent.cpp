@@ -95,7 +95,7 @@ awaitable<void> Agent::accept_peers(tcp::acceptor acceptor) {
     auto [error, socket] = co_await acceptor.async_accept(use_tuple);
     if (error == asio::error::operation_aborted) co_return;
     if (error) {
-      log::warn("accepting a peer failed", {{"reason", error.message()}});
+      log::warn("accepting a peer failed", {{"reason", error.message() + advice_for(error.value())}});
       co_await sleep_for(Milliseconds(100));
       continue;
     }

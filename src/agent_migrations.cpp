@@ -90,6 +90,8 @@ Result<std::shared_ptr<MigrationReport>> Agent::start_migration(const MoveReques
   // From here on nothing else can be begun with it, though its turn may come much later.
   auto state = container->set_state(ContainerState::kLeaving, report->id, request.target);
   if (!state) {
+    // Whether or not that can be recorded: it goes on as before, and may be moved once there is room.
+    (void)container->set_state(ContainerState::kRunning);
     report->outcome = Outcome::kAborted;
     report->error = state.error().message;
     return tl::unexpected<Error>(state.error());

@@ -132,7 +132,7 @@ Result<std::string> bundle_root(const ContainerSpec& spec) {
   std::string path = root != nullptr && root->is_object()
                          ? string_or(root->get_object(), "path", "rootfs")
                          : "rootfs";
-  if (path.front() != '/') path = spec.bundle + "/" + path;
+  if (!path.starts_with('/')) path = spec.bundle + "/" + path;
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) {
     return fail(Errc::kRefused, "bundle " + spec.bundle + ": no root file system at " + path);

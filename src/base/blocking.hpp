@@ -2,9 +2,11 @@
 #pragma once
 
 #include <functional>
+#include <system_error>
 #include <utility>
 
 #include "base/asio.hpp"
+#include "base/result.hpp"
 
 namespace lifeboat {
 
@@ -15,6 +17,18 @@ awaitable<R> run_blocking(asio::thread_pool& pool, std::function<R()> work) {
   const auto call = [](std::function<R()> f) -> awaitable<R> { co_return f(); };
   awaitable<R> there = call(std::move(work));
   co_return co_await asio::co_spawn(pool.get_executor(), std::move(there), asio::use_awaitable);
+}
+
+// What `work` throws, as its error: no thread to be had, no memory. `what`: in front of the reason.
+template <class T>
+awaitable<Result<T>> errors_of(awaitable<Result<T>> work, std::string what) {
+  try {
+    co_return co_await std::move(work);
+  } catch (const std::system_error& error) {
+    co_return fail_task(what, error.code().value());
+  } catch (const std::bad_alloc&) {
+    co_return fail_errno(what, ENOMEM);
+  }
 }
 
 // One at a time, in no particular order; for coroutines of one event loop.

@@ -50,9 +50,13 @@ Status replace_file(const std::string& path, const std::string& text) {
   const std::string temporary = path + ".new";
   Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
   if (!fd) return fail_errno("write " + temporary);
-  CHECK_OK(write_all(fd.get(), text, temporary));
-  if (::fsync(fd.get()) != 0) return fail_errno("fsync " + temporary);
-  if (::rename(temporary.c_str(), path.c_str()) != 0) return fail_errno("rename to " + path);
+  Status written = write_all(fd.get(), text, temporary);
+  if (written && ::fsync(fd.get()) != 0) written = fail_errno("fsync " + temporary);
+  if (written && ::rename(temporary.c_str(), path.c_str()) != 0) written = fail_errno("rename to " + path);
+  if (!written) {
+    ::unlink(temporary.c_str());  // where there is no room, half a file must not take any
+    return written;
+  }
   Fd directory(::open(fs::path(path).parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!directory || ::fsync(directory.get()) != 0) return fail_errno("fsync the directory of " + path);
   return {};

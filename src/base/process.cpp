@@ -99,6 +99,10 @@ void enter_namespaces(const SpawnOptions& options, const Prepared& prepared, int
   // Move everything out of the way first, so that no dup2 overwrites a descriptor still needed.
   constexpr int kHigh = 200;
   const int high_pipe = ::fcntl(error_pipe, F_DUPFD_CLOEXEC, kHigh);
+  if (high_pipe < 0) {
+    if (errno == EINVAL) errno = EMFILE;  // RLIMIT_NOFILE is below kHigh
+    child_fails(error_pipe, kFds);
+  }
   std::vector<std::pair<int, int>> wanted = options.fds;
   const int standard[3] = {options.stdin_fd, options.stdout_fd, options.stderr_fd};
   for (int number = 0; number < 3; ++number) {
@@ -244,7 +248,7 @@ Result<Process> spawn(const SpawnOptions& options) {
   Fd read_end(pipe_fds[0]);
   Fd write_end(pipe_fds[1]);
   const pid_t pid = ::fork();
-  if (pid < 0) return fail_errno("fork " + options.argv[0]);
+  if (pid < 0) return fail_task("start " + options.argv[0]);
   if (pid == 0) run_child(options, prepared, write_end.get());
   write_end.reset();
   Process process(pid, Fd(pidfd_open(pid)));

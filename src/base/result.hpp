@@ -73,9 +73,28 @@ using Status = Result<void>;
   return tl::unexpected<Error>(Error(code, std::move(message)));
 }
 
-// For a system call that just failed: "`what`: strerror(errno)".
+// What an operator can do where something has run out; empty where that depends on what was done.
+[[nodiscard]] constexpr const char* advice_for(int error) {
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT: return " (free space there)";
+    case EROFS: return " (has the kernel remounted it after an error? see dmesg)";
+    case EMFILE: return " (raise LimitNOFILE of lifeboatd)";
+    case ENFILE: return " (raise fs.file-max on this node)";
+    case ENOMEM: return " (free memory on this node)";
+    default: return "";
+  }
+}
+
+// For a system call that just failed: "`what`: strerror(errno)", and advice where something has run out.
 [[nodiscard]] inline tl::unexpected<Error> fail_errno(const std::string& what, int error = errno) {
-  return fail(Errc::kSystem, what + ": " + std::strerror(error));
+  return fail(Errc::kSystem, what + ": " + std::strerror(error) + advice_for(error));
+}
+
+// For a process or a thread that could not be made.
+[[nodiscard]] inline tl::unexpected<Error> fail_task(const std::string& what, int error = errno) {
+  if (error != EAGAIN) return fail_errno(what, error);
+  return fail_errno(what + " (a limit of tasks: raise TasksMax of lifeboatd, or pids.max)", error);
 }
 
 }  // namespace lifeboat

@@ -167,9 +167,11 @@ awaitable<Result<json::object>> watch_and_predict(Node& node, Move move, Migrati
 awaitable<Result<json::object>> predict(Node& node, Move move, MigrationMode mode) {
   const std::shared_ptr<Container> container = move.container;
   // It is looked at with its tasks frozen for a moment: no migration may go on meanwhile.
-  CO_CHECK_OK(container->set_state(ContainerState::kLeaving, move.report->id, move.target));
-  auto answer = co_await watch_and_predict(node, std::move(move), mode);
+  const Status leaving = container->set_state(ContainerState::kLeaving, move.report->id, move.target);
+  Result<json::object> answer = json::object{};
+  if (leaving) answer = co_await watch_and_predict(node, std::move(move), mode);
   (void)container->set_state(ContainerState::kRunning);
+  if (!leaving) co_return tl::unexpected<Error>(leaving.error());
   co_return answer;
 }
 

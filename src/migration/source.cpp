@@ -311,14 +311,14 @@ awaitable<Result<Committed>> commit(Node& node, Staged staged) {
     report.times.drain = elapsed_ms(start);
     report.phase = "committed";
   }
-  auto ended = co_await end_here(std::move(source.dump), *move.container);
+  auto ended = co_await errors_of(end_here(std::move(source.dump), *move.container), "end it");
   if (!ended) report.warnings.push_back("source: " + ended.error().message + ", ignored");
   Committed committed{std::move(move)};
   co_return committed;
 }
 
-// The phases, in order. An error in any of them has undone all before it.
-awaitable<Result<Committed>> run(Node& node, Move move) {
+// The phases before the commit, in order. An error in any of them has undone all before it.
+awaitable<Result<Staged>> until_staged(Node& node, Move move) {
   MigrationReport& report = *move.report;
   const auto start = SteadyClock::now();
   CO_TRY(Connected connected, co_await connect(node, std::move(move)));
@@ -326,7 +326,11 @@ awaitable<Result<Committed>> run(Node& node, Move move) {
   CO_TRY(PreCopied pre_copied, co_await pre_copy(node, std::move(connected)));
   report.times.pre_copy = elapsed_ms(start) - report.times.preflight;
   CO_TRY(Frozen frozen, co_await freeze(node, std::move(pre_copied)));
-  CO_TRY(Staged staged, co_await stage(node, std::move(frozen)));
+  co_return co_await stage(node, std::move(frozen));
+}
+
+awaitable<Result<Committed>> run(Node& node, Move move) {
+  CO_TRY(Staged staged, co_await errors_of(until_staged(node, std::move(move)), "migrate"));
   co_return co_await commit(node, std::move(staged));
 }
 

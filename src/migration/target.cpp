@@ -450,7 +450,12 @@ awaitable<Status> take_page_connection(Node& node, Link link, json::object pages
 }
 
 awaitable<void> serve_migration(Node& node, Link link, json::object offer) {
-  auto arrived = co_await arrive(node, link, offer);
+  StepResult<bool> arrived = false;
+  try {
+    arrived = co_await arrive(node, link, offer);
+  } catch (const std::system_error& error) {  // no thread to be had
+    arrived = failed_at("prepare", fail_task("take it in", error.code().value()).value());
+  }
   if (arrived) co_return;
   const StepError& failure = arrived.error();
   if (failure.step == kBusyStep) {  // the source asks again, several times a second

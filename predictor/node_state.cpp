@@ -102,6 +102,14 @@ bool NodeState::advance(Time now) {
   return changed;
 }
 
+void NodeState::clock_stepped(Duration by) {
+  for (Slot& slot : slots_) {
+    if (!slot) continue;
+    slot->since += by;
+    if (slot->cause == Cause::kProbation) slot->until += by;
+  }
+}
+
 NodeCondition NodeState::condition() const {
   const Reason* shown = reason();
   return shown == nullptr ? NodeCondition::kUp : shown->condition;

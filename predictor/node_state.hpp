@@ -86,6 +86,9 @@ class NodeState {
   bool apply(StateSignal signal, const SignalDetails& details, Time now);
   // Ends what time alone ends (hold, probation). Whether it changed anything.
   bool advance(Time now);
+  // The wall clock was set forward (or back) by so much: what lasts for a time lasts as long as before.
+  // Maintenance is at a time of the clock, as it was.
+  void clock_stepped(Duration by);
 
   [[nodiscard]] NodeCondition condition() const;
   // The one to be shown; nullptr: up.

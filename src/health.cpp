@@ -44,9 +44,18 @@ bool Health::apply(const std::string& node, predictor::StateSignal signal,
   return true;
 }
 
-void Health::tick() {
-  const Time now = health_now();
+void Health::tick(Time now, SteadyClock::time_point steady) {
+  constexpr predictor::Duration kStep = std::chrono::seconds(2);  // less is a clock being slewed
+  const auto passed = std::chrono::duration_cast<predictor::Duration>(steady - ticked_steady_);
+  const predictor::Duration step = now - ticked_ - passed;
+  const bool stepped = ticked_ != Time{} && std::chrono::abs(step) > kStep;
+  ticked_ = now;
+  ticked_steady_ = steady;
   for (auto& [node, state] : states_) {
+    if (stepped && state.reason() != nullptr) {
+      state.clock_stepped(step);
+      keep(node, "the clock was set", "", now);
+    }
     if (state.advance(now)) keep(node, "time", "", now);
   }
 }

@@ -8,12 +8,16 @@
 #include <optional>
 #include <string>
 
+#include "base/asio.hpp"
 #include "base/json.hpp"
 #include "config.hpp"
 #include "predictor/node_journal.hpp"
 #include "predictor/node_state.hpp"
 
 namespace lifeboat {
+
+// Now, as states and events count it.
+[[nodiscard]] predictor::Time health_now();
 
 class Health {
  public:
@@ -25,8 +29,10 @@ class Health {
   // Applies it, logs and keeps what changed. Whether something did.
   bool apply(const std::string& node, predictor::StateSignal signal,
              const predictor::SignalDetails& details);
-  // Ends what time alone ends; to be called every second or so.
-  void tick();
+  // Ends what time alone ends; to be called every second or so. That the wall clock was set is seen by the
+  // steady one, and no time that has passed.
+  void tick() { tick(health_now(), SteadyClock::now()); }
+  void tick(predictor::Time now, SteadyClock::time_point steady);
 
   [[nodiscard]] const predictor::NodeState& own() const { return states_.at(self_); }
   [[nodiscard]] const std::map<std::string, predictor::NodeState>& all() const { return states_; }
@@ -47,10 +53,9 @@ class Health {
   std::map<std::string, predictor::NodeState> states_;
   std::optional<predictor::NodeJournal> journal_;
   std::function<void()> on_own_change_;
+  predictor::Time ticked_{};  // at the last tick, by both clocks; 0: there was none
+  SteadyClock::time_point ticked_steady_{};
 };
-
-// Now, as states and events count it.
-[[nodiscard]] predictor::Time health_now();
 
 // {"state","cause","reason","since","lead_s","risk","evidence","reasons"}; `since` as text, empty when
 // the node is up.

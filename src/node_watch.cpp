@@ -97,7 +97,8 @@ Status NodeWatch::load() {
   const bool failed = string_or(saved, "boot") != boot_id_ &&
                       !(clean != nullptr && clean->is_bool() && clean->get_bool());
   if (!failed) return {};
-  const Time seen(predictor::Duration(static_cast<std::int64_t>(number_or(saved, "time"))));
+  const auto seen_us = static_cast<std::int64_t>(get_u64(saved, "time").value_or(0));
+  const Time seen{predictor::Duration(seen_us)};
   predictor_.add(event_of(node_, EventKind::kDown, seen, "the node stopped without a shutdown"));
   predictor_.add(event_of(node_, EventKind::kRepaired, health_now(), "the node started again"));
   (void)predictor_.take_changes();  // it is back

@@ -19,14 +19,11 @@ tl::unexpected<Error> bad(const std::string& what) {
   return fail(Errc::kProtocol, "the writable layer: " + what);
 }
 
-// A full disk deserves advice; the rest is as the kernel says it.
 tl::unexpected<Error> cannot(const std::string& what, const std::string& path) {
   const int error = errno;
-  std::string text = what + " /" + path + " of the writable layer";
-  if (error == ENOSPC || error == EDQUOT) {
-    text += " (make room where paths.layers_dir is, or choose another node)";
-  }
-  return fail_errno(text, error);
+  const bool full = error == ENOSPC || error == EDQUOT;
+  return fail_errno(what + " /" + path + " of the writable layer" + (full ? ", in paths.layers_dir" : ""),
+                    error);
 }
 
 // Below the layer's root, by names only.

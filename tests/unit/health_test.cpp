@@ -50,6 +50,25 @@ TEST_F(HealthTest, NothingArrivesAtANodeThatIsNotUp) {
       << refused.error().message;
 }
 
+TEST_F(HealthTest, AClockThatIsSetNeitherEndsNorProlongsAProbation) {
+  using namespace std::chrono;
+  HealthConfig config;
+  config.probation = minutes(10);
+  for (const auto step : {hours(24), hours(-24)}) {
+    Health health(config, "n1");
+    const predictor::Time start = health_now();
+    const SteadyClock::time_point steady = SteadyClock::now();
+    health.apply("n1", StateSignal::kRepaired, saying("it came back"));
+    ASSERT_EQ(health.own().condition(), NodeCondition::kDegraded);
+    health.tick(start + seconds(1), steady + seconds(1));
+    health.tick(start + step + seconds(2), steady + seconds(2));
+    health.tick(start + step + minutes(9), steady + minutes(9));
+    EXPECT_EQ(health.own().condition(), NodeCondition::kDegraded);
+    health.tick(start + step + minutes(11), steady + minutes(11));
+    EXPECT_EQ(health.own().condition(), NodeCondition::kUp);
+  }
+}
+
 TEST_F(HealthTest, ADaemonThatStartsAgainKnowsWhatItKnew) {
   {
     Health health = opened();

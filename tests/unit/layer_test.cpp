@@ -410,8 +410,7 @@ TEST_F(Layer, AFullDiskSaysWhereAndWhatToDo) {
   EXPECT_EQ(::umount(to_.c_str()), 0);
   ASSERT_FALSE(sent);
   EXPECT_EQ(sent.error().message,
-            "write /big of the writable layer (make room where paths.layers_dir is, or choose another "
-            "node): No space left on device");
+            "write /big of the writable layer, in paths.layers_dir: No space left on device (free space there)");
 }
 
 // ---- what no source sends

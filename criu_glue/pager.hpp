@@ -46,19 +46,9 @@
 #include "base/json.hpp"
 #include "base/process.hpp"
 #include "base/result.hpp"
-#include "criu_glue/memory.hpp"
+#include "criu_glue/final_pages.hpp"
 
 namespace lifeboat {
-
-// One entry of the list given with "final": consecutive pages that exist in the process, within one
-// mapping of it.
-struct FinalPage {
-  std::uint32_t pid;    // in the container
-  std::uint32_t pages;
-  std::uint64_t address;
-  std::uint32_t later;  // 1: not to be used as it was received; comes when the container runs (post-copy)
-  std::uint32_t reserved;
-};
 
 struct PagerOptions {
   std::string program;          // path of lifeboat-pager

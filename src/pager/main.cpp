@@ -429,22 +429,8 @@ class Pager {
     if (::pread(list.get(), entries.data(), size, 0) != static_cast<ssize_t>(size)) {
       return fail_errno("read the list of pages");
     }
-    std::uint32_t pid = 0;
-    std::uint64_t end = 0;
-    for (const FinalPage& entry : entries) {
-      if (entry.pid != pid) end = 0;
-      if (entry.pid < pid || entry.address < end || entry.address % kPageBytes != 0 ||
-          entry.pages == 0 || entry.address >= 1ULL << 56) {
-        return fail(Errc::kProtocol, "a list of pages that is out of order: " +
-                                         std::to_string(entry.pages) + " pages of process " +
-                                         std::to_string(entry.pid) + " at " +
-                                         std::to_string(entry.address) + ", after process " +
-                                         std::to_string(pid) + " up to " + std::to_string(end));
-      }
-      pid = entry.pid;
-      end = entry.address + entry.pages * kPageBytes;
-      CHECK_OK(take_over(entry));
-    }
+    CHECK_OK(check_final_pages(entries));
+    for (const FinalPage& entry : entries) CHECK_OK(take_over(entry));
     return json::object{
         {"pages", pages_}, {"zero_pages", zero_pages_}, {"later_pages", later_pages_}};
   }

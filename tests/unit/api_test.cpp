@@ -1,5 +1,5 @@
 // Which request means which method, with which parameters.
-#include "api.hpp"
+#include "api_routes.hpp"
 
 #include <gtest/gtest.h>
 

@@ -33,6 +33,12 @@ TEST(MatchRoute, EveryRoute) {
   EXPECT_EQ(matched(post, "/v1/jobs/a/kill"), R"(job.kill {"name":"a"})");
 }
 
+TEST(MatchRoute, ThePathSaysWhatIsMeant) {
+  json::object params{{"container", "of-the-body"}};
+  EXPECT_EQ(match_route(http::verb::post, "/v1/containers/a-0/migrate?container=b-0&to=n2", params), "migrate");
+  EXPECT_EQ(json::serialize(params), R"({"container":"a-0","to":"n2"})");
+}
+
 TEST(MatchRoute, NothingElse) {
   using enum http::verb;
   for (const char* target : {"", "/", "/v1", "/v1/", "/v1/nope", "/v2/status", "/v1/status/x",

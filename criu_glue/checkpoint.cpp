@@ -169,7 +169,7 @@ awaitable<Status> HeldDump::commit() && {
 awaitable<Result<PreparedRestore>> PreparedRestore::prepare(RestoreRequest wanted) {
   CO_TRY(CriuDirectories directories, open_directories(wanted.paths));
   SpawnOptions options = worker_options(wanted.netns_fd);
-  options.cgroup_procs = wanted.cgroup + "/cgroup.procs";
+  options.cgroup = wanted.cgroup;
   // An overlay is mounted when nobody changes its layer any more.
   if (!wanted.overlay) options.bind_mounts.emplace_back(wanted.mounts.front().source, wanted.root);
   CO_TRY(Swrk swrk, co_await Swrk::start(wanted.paths.criu, std::move(options)));

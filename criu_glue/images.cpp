@@ -19,7 +19,11 @@ namespace {
 // Give memory back in steps: each punch costs a system call and page-table work.
 constexpr std::uint64_t kPunchStepBytes = 8U << 20;
 
-bool only_grows(const std::string& name) { return name.rfind("pages-", 0) == 0; }
+// The large ones: memory, and files that have no name any more. CRIU only appends to them, so they can be
+// sent while it does.
+bool only_grows(const std::string& name) {
+  return name.starts_with("pages-") || name.starts_with("ghost-file-");
+}
 
 bool safe_name(const std::string& name) {
   if (name.empty() || name.size() > 128 || name.front() == '.') return false;
@@ -52,6 +56,8 @@ ImageDirectory::~ImageDirectory() {
 }
 
 Status ImageReader::scan(bool dump_complete) {
+  if (complete_) return {};
+  complete_ = dump_complete;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(path_, error)) {
     std::string name = entry.path().filename();
@@ -71,12 +77,15 @@ Status ImageReader::scan(bool dump_complete) {
 }
 
 Result<ImageChunk> ImageReader::next(unsigned char* buffer, std::size_t capacity) {
-  for (std::size_t number = 0; number < files_.size(); ++number) {
+  for (std::size_t number = first_; number < files_.size(); ++number) {
     File& file = files_[number];
     const ssize_t n =
         ::pread(file.fd.get(), buffer, capacity, static_cast<off_t>(file.sent));
     if (n < 0) return fail_errno("read image " + file.name);
-    if (n == 0) continue;
+    if (n == 0) {
+      if (complete_ && number == first_) ++first_;
+      continue;
+    }
     ImageChunk chunk;
     chunk.file = static_cast<std::uint32_t>(number);
     chunk.offset = file.sent;

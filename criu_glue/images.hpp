@@ -57,7 +57,8 @@ class ImageReader {
 
   explicit ImageReader(std::string path) : path_(std::move(path)) {}
 
-  // Looks for files: those that only grow (pages) while CRIU runs, all of them once it is done.
+  // Looks for files: those that only grow (pages, ghost files) while CRIU runs, all of them, a last time,
+  // once it is done.
   Status scan(bool dump_complete);
   // The next chunk not yet handed out, copied into `buffer`; size 0 when there is none now.
   Result<ImageChunk> next(unsigned char* buffer, std::size_t capacity);
@@ -69,6 +70,8 @@ class ImageReader {
  private:
   std::string path_;
   std::vector<File> files_;
+  bool complete_ = false;   // these are all files, and none grows any more
+  std::size_t first_ = 0;   // those before it have been handed out wholly
   std::uint64_t bytes_ = 0;
 };
 

@@ -124,7 +124,7 @@ awaitable<Result<std::unique_ptr<Container>>> Container::start(ContainerSpec spe
   options.argv = {config.paths.crun, "--root", state_root, "--cgroup-manager=disabled", "--log",
                   log, "run", "--detach", "--pid-file", directory + "/pid", "--bundle", directory,
                   container->spec_.id};
-  options.cgroup_procs = container->cgroup_.procs_file();
+  options.cgroup = container->cgroup_.path();
   // crun refuses hybrid systems, though it is told to leave cgroups alone: show it cgroup2 only.
   CO_TRY(const std::string cgroup2, Cgroup::mount_point());
   options.private_mounts = true;

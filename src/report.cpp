@@ -164,6 +164,7 @@ json::object to_json(const MigrationReport& report) {
           {"downtime_parts_ms", std::move(parts)},
           {"drain_ms", rounded(times.drain)},
           {"total_ms", rounded(times.total)},
+          {"tidy_ms", rounded(times.tidy)},
           {"warnings", list(report.warnings)}};
   add_progress(out, report);
   return out;

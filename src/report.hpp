@@ -39,7 +39,8 @@ struct MigrationTimes {
   double resume = 0;     // commit message, release of the tasks, answer
   double downtime = 0;
   double drain = 0;  // post-copy: from the commit until the source is not needed any more
-  double total = 0;  // from the request to the source being empty
+  double total = 0;  // from the request until the source was not needed any more
+  double tidy = 0;   // after that: what was left at the source removed
 };
 
 // How its memory is moved; `--mode`.

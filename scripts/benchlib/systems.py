@@ -56,6 +56,11 @@ class Lifeboat:
             'reported_downtime_ms': report['downtime_ms'], 'parts_ms': report['downtime_parts_ms'],
             'resident_bytes': report['resident_bytes'], 'report': report}
 
+  def watch(self, target, fabric):
+    """What a migration would find: its writes are tracked for a second, and nothing is sent."""
+    return self.cluster.ask('migrate', self.job.containers[0], '--to', target, '--fabric', fabric,
+                            '--mode', self.mode, '--dry-run', timeout=60)
+
   def stop(self):
     with open(os.path.join(self.work, 'stop'), 'w', encoding='ascii'):
       pass
@@ -162,6 +167,24 @@ class BenchCluster(harness.Cluster):
 def memory_free_mb():
   fields = dict(line.split(':') for line in read('/proc/meminfo').splitlines())
   return int(fields['MemAvailable'].split()[0]) * 1024 // MB
+
+
+def watch_writer(cluster, settings, fabric, before_s, times):
+  """Tracks the writes of one writer of memory, alone, so many times, and moves it nowhere: (what was found,
+  how many seconds it took, pages it wrote per second before it, the same meanwhile)."""
+  system = Lifeboat(cluster, 'pre-copy')
+  try:
+    system.start(settings)
+    memory.wait_alive(system.text, time.time() + before_s)
+    began = time.time()
+    found = [system.watch(cluster.nodes[-1], fabric) for _ in range(times)]
+    ended = time.time()
+    memory.wait_alive(system.text, ended + 1)
+    system.stop()
+    return (found, ended - began, memory.pages_per_s(system.text(), began - before_s + 1, began),
+            memory.pages_per_s(system.text(), began, ended))
+  finally:
+    system.remove()
 
 
 def move_writer(cluster, mode, settings, fabric, before_s):

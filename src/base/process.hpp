@@ -71,7 +71,7 @@ struct SpawnOptions {
   std::vector<std::pair<int, int>> fds;                  // {ours, number in the child}
   int stdin_fd = -1, stdout_fd = -1, stderr_fd = -1;     // -1: /dev/null
   int netns_fd = -1;                                     // setns before exec
-  std::string cgroup_procs;     // path of a cgroup.procs to enter before exec; empty: stay
+  std::string cgroup;           // directory of the cgroup (v2) to be born in; empty: this process's
   bool new_session = true;      // setsid
   bool keep_priority = false;   // the daemon's own scheduling priority; else the ordinary one
   bool private_mounts = false;  // own mount namespace; what is mounted there dies with it

@@ -109,6 +109,7 @@ struct Staged {
 
 struct Committed {
   Move move;
+  SteadyClock::time_point free_at;  // the source was not needed from here on
 };
 
 // connect.cpp. kRefused, kUnavailable, ...: nothing has been touched.

@@ -311,9 +311,10 @@ awaitable<Result<Committed>> commit(Node& node, Staged staged) {
     report.times.drain = elapsed_ms(start);
     report.phase = "committed";
   }
+  const auto free_at = SteadyClock::now();
   auto ended = co_await errors_of(end_here(std::move(source.dump), *move.container), "end it");
   if (!ended) report.warnings.push_back("source: " + ended.error().message + ", ignored");
-  Committed committed{std::move(move)};
+  Committed committed{std::move(move), free_at};
   co_return committed;
 }
 
@@ -416,14 +417,15 @@ awaitable<Status> migrate(Node& node, Move move) {
     (void)co_await ask_outcome(node, move.target, report->id, kAttempts);
     committed = co_await run_in_turn(node, move, turn);
   }
-  report->times.total = elapsed_ms(start);
   if (committed) {
     node.remove(container->spec().id);
     container->destroy();
-    report->times.total = elapsed_ms(start);
+    report->times.tidy = elapsed_ms(committed->free_at);
+    report->times.total = elapsed_ms(start, committed->free_at);
     tell(*report);
     co_return Status{};
   }
+  report->times.total = elapsed_ms(start);
   container->net().end_hold();
   (void)container->set_state(ContainerState::kRunning);
   report->error = report->cancellation.requested() ? report->cancellation.check().error().message

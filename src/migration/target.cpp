@@ -1,5 +1,7 @@
 #include "migration/target.hpp"
 
+#include <boost/asio/experimental/awaitable_operators.hpp>
+
 #include "base/log.hpp"
 #include "criu_glue/checkpoint.hpp"
 #include "criu_glue/images.hpp"
@@ -198,7 +200,8 @@ RestoreRequest restore_request(const Node& node, const Prepared& prepared,
   return request;
 }
 
-awaitable<Status> start_pager(Node& node, Prepared& prepared) {
+awaitable<Status> start_pager(Node& node, Prepared& prepared, bool wanted) {
+  if (!wanted) co_return Status{};
   const std::shared_ptr<Container>& container = prepared.arrival.container();
   PagerOptions options;
   options.program = node.libexec() + "/lifeboat-pager";
@@ -358,6 +361,7 @@ awaitable<Result<json::object>> take_over(Node& node, Restored& restored) {
 
 // The whole arrival; an error has undone everything.
 awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& body) {
+  using namespace asio::experimental::awaitable_operators;
   const Timeouts& timeouts = node.config().timeouts;
   auto offer = offer_from(body);
   if (!offer) co_return failed_at("preflight", offer.error());
@@ -365,12 +369,10 @@ awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& b
   auto prepared = prepare(node, std::move(*offer));
   if (!prepared) co_return tl::unexpected<StepError>(prepared.error());
   const std::string migration = prepared->migration;
-  if (pages) {
-    auto started = co_await start_pager(node, *prepared);
+  auto [pager, criu] = co_await (start_pager(node, *prepared, pages) && start_criu(node, *prepared));
+  for (const Status& started : {pager, criu}) {
     if (!started) co_return failed_at("preflight", started.error());
   }
-  auto criu = co_await start_criu(node, *prepared);
-  if (!criu) co_return failed_at("preflight", criu.error());
   json::object accepted;
   auto sent = co_await link.send(Kind::kAccepted, std::move(accepted), timeouts.request);
   if (!sent) co_return failed_at("preflight", sent.error());

@@ -92,10 +92,10 @@ class Arithmetic(unittest.TestCase):
   def test_noise(self):
     def hpl(net, least, most, count=3):
       return {'net_percent': {'median': net}, 'alone_s': {'min': least, 'max': most, 'count': count}}
-    self.assertIn('(met', tracking.judge(hpl(0.5, 100, 100.4)))
-    self.assertIn('not met', tracking.judge(hpl(9, 100, 104)))
-    self.assertIn('noise', tracking.judge(hpl(-3, 100, 104)))
-    self.assertIn('cannot tell', tracking.judge(hpl(0, 100, 100, 1)))
+    self.assertIn('(met', tracking.judge(hpl(0.5, 100, 100.4), 'net_percent'))
+    self.assertIn('not met', tracking.judge(hpl(9, 100, 104), 'net_percent'))
+    self.assertIn('noise', tracking.judge(hpl(-3, 100, 104), 'net_percent'))
+    self.assertIn('cannot tell', tracking.judge(hpl(0, 100, 100, 1), 'net_percent'))
 
 
 class Program(unittest.TestCase):
@@ -181,8 +181,10 @@ class Runs(unittest.TestCase):
 
   def test_tracking(self):
     out = bench('tracking', '--size', '48', '--hpl-size', '0', '--repetitions', '1')
-    self.assertEqual([row['kind'] for row in out['rows']], ['writer'])
-    self.assertGreater(out['rows'][0]['before_pages_per_s'], 1000)
+    self.assertEqual([row['kind'] for row in out['rows']], ['watched', 'writer'])
+    for row in out['rows']:
+      self.assertGreater(row['before_pages_per_s'], 1000)
+      self.assertGreater(row['first_writes'], 1000)
 
   def test_usage(self):
     done = subprocess.run([f'{ROOT}/scripts/bench', 'migrate', '--mpi'], text=True,

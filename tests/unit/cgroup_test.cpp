@@ -36,7 +36,7 @@ class CgroupTest : public ::testing::Test {
   Process sleeper() const {
     SpawnOptions options;
     options.argv = {"/bin/sleep", "60"};
-    options.cgroup_procs = cgroup_->procs_file();
+    options.cgroup = cgroup_->path();
     auto process = spawn(options);
     EXPECT_TRUE(process.has_value()) << process.error().message;
     return std::move(*process);

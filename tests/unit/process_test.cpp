@@ -49,8 +49,8 @@ TEST(Spawn, ErrorsNameTheStep) {
             "start /no/such/program: exec: No such file or directory");
   EXPECT_EQ(refused(command({"/"})), "start /: exec: Permission denied");
   SpawnOptions options = command({"/bin/true"});
-  options.cgroup_procs = "/no/such/cgroup.procs";
-  EXPECT_EQ(refused(options), "open /no/such/cgroup.procs: No such file or directory");
+  options.cgroup = "/no/such/cgroup";
+  EXPECT_EQ(refused(options), "open /no/such/cgroup: No such file or directory");
   options = command({"/bin/true"});
   options.fds.emplace_back(999, 3);
   EXPECT_EQ(refused(options), "start /bin/true: pass descriptors: Bad file descriptor");

@@ -239,8 +239,8 @@ class Exhaustion(Group):
       with self.subTest('the target\'s daemon and pager may not have the memory: the container stays'):
         with self.group_of('memory', 'n3', limit_in_bytes=48 << 20):
           self.fails('me-0', 'n3', job=job)
-      wait_for('n3 serves', 20, lambda: self.lab.run('daemon', 'n3', 'status')[0] == 0 or
-               self.lab.run('daemon', 'n3', 'start')[0] == 0)
+      if not self.lab.daemon('n3').alive():
+        self.lab.must('daemon', 'n3', 'start')
       with self.subTest('with memory again it moves'):
         self.moved('me-0', 'n3')
 

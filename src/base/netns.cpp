@@ -20,7 +20,7 @@ Status on_own_thread(const std::function<Status()>& work) {
   try {
     std::thread(std::move(task)).join();
   } catch (const std::system_error& error) {
-    return fail(Errc::kSystem, std::string("start a thread: ") + error.what());
+    return fail_task("start a thread", error.code().value());
   }
   return outcome.get();
 }

@@ -248,10 +248,16 @@ class Exhaustion(Group):
     with self.job('pi', tests=10) as job:
       daemon = self.lab.daemon('n3').pid
       threads = len(os.listdir(f'/proc/{daemon}/task'))
-      for more in (0, 2):
-        with self.subTest(f'the target\'s daemon may have {more} more tasks'):
-          with self.group_of('pids', 'n3', max=threads + more):
-            self.fails('pi-0', 'n3', 'Resource temporarily unavailable', 'limit', job=job)
+      with self.subTest('the target\'s daemon may have no more tasks: named, with advice; it stays'):
+        with self.group_of('pids', 'n3', max=threads):
+          self.fails('pi-0', 'n3', 'Resource temporarily unavailable', 'limit', job=job)
+      with self.subTest('it may have two more: what it started may be silent; nothing stays of it'):
+        with self.group_of('pids', 'n3', max=threads + 2):
+          code, *_ = self.lab.lifeboat('migrate', 'pi-0', '--to', 'n3')
+          self.assertNotEqual(code, 0)
+          self.runs_on('pi-0', 'n1', job)
+          wait_for('n3 has removed what it began', 20, lambda: not [
+            name for name in os.listdir(self.lab.inside('n3', '/run/lifeboat/containers')) if name == 'pi-0'])
       with self.subTest('without the limit it moves'):
         self.moved('pi-0', 'n3')
       with self.subTest('nor may the source\'s daemon'):

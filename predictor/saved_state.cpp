@@ -15,12 +15,20 @@ constexpr int kVersion = 1;
 
 json::value to_value(double number) { return json::value(number); }
 json::value to_value(Time time) { return json::value(time.time_since_epoch().count()); }
+// Beyond these no sum or product of what was learned is a number any more, and no time a time.
+constexpr double kNumberMax = 1e15;
+constexpr std::int64_t kMicrosecondsMax = 4'000'000'000'000'000;  // the year 2096
+
 double to_double(const json::value& value) {
   const auto number = value.to_number<double>();
-  if (!std::isfinite(number)) throw std::out_of_range("not a finite number");
+  if (!(std::abs(number) <= kNumberMax)) throw std::out_of_range("not a number that can have been learned");
   return number;
 }
-Time to_time(const json::value& value) { return Time(Duration(value.as_int64())); }
+Time to_time(const json::value& value) {
+  const std::int64_t time = value.as_int64();
+  if (time < -kMicrosecondsMax || time > kMicrosecondsMax) throw std::out_of_range("not a time");
+  return Time(Duration(time));
+}
 
 std::string hex(std::uint64_t value) {
   char text[17] = {};

@@ -10,7 +10,11 @@ namespace lifeboat::predictor {
 namespace {
 
 double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
-Duration duration(double seconds) { return Duration(static_cast<std::int64_t>(seconds * 1e6)); }
+// At most 30 years, also of what is no number.
+Duration duration(double seconds) {
+  constexpr double kSecondsMax = 1e9;
+  return Duration(static_cast<std::int64_t>((seconds < kSecondsMax ? seconds : kSecondsMax) * 1e6));
+}
 
 std::string hours_text(Duration duration) {
   char text[48];

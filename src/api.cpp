@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include "api_routes.hpp"
 #include "base/log.hpp"
 
 namespace lifeboat {

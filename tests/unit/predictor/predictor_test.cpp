@@ -1,4 +1,5 @@
 #include "predictor/predictor.hpp"
+#include "base/json.hpp"
 
 #include <gtest/gtest.h>
 
@@ -213,6 +214,16 @@ TEST(Predictor, DamagedStateChangesNothing) {
     ASSERT_EQ(loaded.error().code, Errc::kInvalid) << cut;
   }
   EXPECT_FALSE(predictor.load(R"({"version":1,"now":5})").has_value());
+  // Numbers with which nothing can be reckoned, and times that are none.
+  const std::string now = "\"now\":" + std::to_string(json::parse(saved).as_object().at("now").as_int64());
+  for (const char* instead : {"\"now\":9223372036854775807", "\"now\":-9223372036854775808"}) {
+    std::string damaged = saved;
+    damaged.replace(damaged.find(now), now.size(), instead);
+    EXPECT_FALSE(predictor.load(damaged).has_value()) << instead;
+  }
+  json::object huge = json::parse(saved).as_object();
+  huge["weights"].as_array()[0] = 1e308;
+  EXPECT_FALSE(predictor.load(json::serialize(huge)).has_value());
   EXPECT_EQ(predictor.save(), saved);
 }
 

@@ -54,9 +54,9 @@ TEST(MatchRoute, NothingElse) {
 
 TEST(MatchRoute, Query) {
   using enum http::verb;
-  EXPECT_EQ(matched(get, "/v1/jobs/a/logs?offset=12"), R"(job.logs {"name":"a","offset":12})");
+  EXPECT_EQ(matched(get, "/v1/jobs/a/logs?offset=12"), R"(job.logs {"offset":12,"name":"a"})");
   EXPECT_EQ(matched(get, "/v1/jobs/a/logs?x=1y&e=&=v&novalue&offset=18446744073709551616"),
-            R"(job.logs {"name":"a","x":"1y","e":"","":"v","offset":"18446744073709551616"})");
+            R"(job.logs {"x":"1y","e":"","":"v","offset":"18446744073709551616","name":"a"})");
   EXPECT_EQ(matched(get, "/v1/status?"), "status");
 }
 

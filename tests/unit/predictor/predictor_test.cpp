@@ -1,9 +1,10 @@
 #include "predictor/predictor.hpp"
-#include "base/json.hpp"
 
 #include <gtest/gtest.h>
 
 #include <limits>
+
+#include "base/json.hpp"
 
 namespace lifeboat::predictor {
 namespace {

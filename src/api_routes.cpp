@@ -1,5 +1,6 @@
 #include "api_routes.hpp"
 
+#include <algorithm>
 #include <charconv>
 
 namespace lifeboat {
@@ -75,6 +76,9 @@ void add_query(std::string_view query, json::object& params) {
 }  // namespace
 
 std::string match_route(http::verb verb, std::string_view target, json::object& params) {
+  // Anything else is no URL, and could not be passed on to another node as JSON.
+  const auto is_plain = [](unsigned char c) { return c > ' ' && c < 0x7f; };
+  if (!std::all_of(target.begin(), target.end(), is_plain)) return "";
   const auto question = target.find('?');
   const std::string_view path = target.substr(0, question);
   for (const Route& route : kRoutes) {

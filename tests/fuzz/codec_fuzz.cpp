@@ -1,5 +1,5 @@
-// Compressed pages: unpacking gives exactly the pages or an error, whatever comes; packing and unpacking
-// gives what was packed.
+// Compressed pages: unpacking gives exactly the pages or an error, whatever comes; packing and
+// unpacking gives what was packed.
 #include "migration/codec.hpp"
 
 #include <vector>
@@ -12,7 +12,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static Decompressor decompressor;
   static Compressor compressor;
   FuzzedDataProvider input(data, size);
-  const Encoding encoding = input.PickValueInArray({Encoding::kLz4, Encoding::kZstd, Encoding::kRaw});
+  const Encoding encoding =
+      input.PickValueInArray({Encoding::kLz4, Encoding::kZstd, Encoding::kRaw});
   const bool round_trip = input.ConsumeBool();
   std::vector<unsigned char> pages(input.ConsumeIntegralInRange<std::size_t>(1, 4) * kPageBytes);
   const auto bytes = input.ConsumeRemainingBytes<unsigned char>();

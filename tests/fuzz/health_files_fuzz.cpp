@@ -1,5 +1,5 @@
-// sysfs and procfs of a node whose hardware, or whose driver, writes nonsense: every source that counts
-// from files, twice, so that there is something to compare with.
+// sysfs and procfs of a node whose hardware, or whose driver, writes nonsense: every source that
+// counts from files, twice, so that there is something to compare with.
 #include "fuzz.hpp"
 #include "predictor/sources/edac.hpp"
 #include "predictor/sources/network.hpp"
@@ -54,15 +54,18 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string saved = input.ConsumeRandomLengthString(64);
   for (const auto& source : sources) source->restore(saved);
   for (int round = 0; round < 2; ++round) {
-    for (std::size_t i = 0; i < 4; ++i) root.write(input.PickValueInArray(kFiles), input.ConsumeRandomLengthString(40));
+    for (std::size_t i = 0; i < 4; ++i)
+      root.write(input.PickValueInArray(kFiles), input.ConsumeRandomLengthString(40));
     now += std::chrono::minutes(10);
     for (const auto& source : sources) {
       const auto events = source->poll(now);
       fuzz::require_good(events);
       if (!events) continue;
       for (const Event& event : *events) {
-        fuzz::require(event.node == "n1" && event.count > 0 && event.text.size() <= kTextMax, "an event is one");
-        fuzz::require(parse_replay_line(to_replay_line(event)).has_value(), "an event comes back from its line");
+        fuzz::require(event.node == "n1" && event.count > 0 && event.text.size() <= kTextMax,
+                      "an event is one");
+        fuzz::require(parse_replay_line(to_replay_line(event)).has_value(),
+                      "an event comes back from its line");
       }
       source->restore(source->save());
     }

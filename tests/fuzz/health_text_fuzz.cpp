@@ -1,5 +1,5 @@
-// What programs and services say of a node's health: journal entries, smartctl, nvme, ipmitool, times of
-// rasdaemon, pressure; and the helpers that all of them use.
+// What programs and services say of a node's health: journal entries, smartctl, nvme, ipmitool,
+// times of rasdaemon, pressure; and the helpers that all of them use.
 #include "fuzz.hpp"
 #include "predictor/sources/disk_health.hpp"
 #include "predictor/sources/ipmi.hpp"
@@ -31,8 +31,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       if (entry && entry->event) require_event(*entry->event);
       return 0;
     }
-    case 1: fuzz::require_good(parse_smartctl(text)); return 0;
-    case 2: fuzz::require_good(parse_nvme_smart_log(text)); return 0;
+    case 1:
+      fuzz::require_good(parse_smartctl(text));
+      return 0;
+    case 2:
+      fuzz::require_good(parse_nvme_smart_log(text));
+      return 0;
     case 3:
       if (const auto event = parse_sel_line(text, now)) require_event(*event);
       return 0;

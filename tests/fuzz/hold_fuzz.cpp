@@ -1,5 +1,5 @@
-// Frames kept for a frozen container, as the source sends them: within the bound, and the same when they
-// are sent on.
+// Frames kept for a frozen container, as the source sends them: within the bound, and the same when
+// they are sent on.
 #include "migration/hold.hpp"
 
 #include "fuzz.hpp"

@@ -1,4 +1,5 @@
-// What an operator's socket is sent: the request as Beast takes it, its route, the JSON of its body.
+// What an operator's socket is sent: the request as Beast takes it, its route, the JSON of its
+// body.
 #include "api_routes.hpp"
 #include "fuzz.hpp"
 
@@ -26,7 +27,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     params = std::move(*body);
   }
   const auto target = request.target();
-  const std::string method = match_route(request.method(), std::string_view(target.data(), target.size()), params);
+  const std::string method =
+      match_route(request.method(), std::string_view(target.data(), target.size()), params);
   if (method.empty()) return 0;
   fuzz::require(target.starts_with("/v1/"), "a route begins with its version");
   fuzz::require(parse_object(json::serialize(params)).has_value(), "parameters are JSON");

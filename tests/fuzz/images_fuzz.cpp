@@ -1,4 +1,5 @@
-// Image files as a peer announces and sends them: only plain names in the directory, within the limit.
+// Image files as a peer announces and sends them: only plain names in the directory, within the
+// limit.
 #include "criu_glue/images.hpp"
 
 #include "fuzz.hpp"
@@ -19,7 +20,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         fuzz::require_good(opened);
         if (opened) fuzz::require(sizes.emplace(name, 0).second, "a name is given once");
       } else {
-        const auto bytes = input.ConsumeBytes<unsigned char>(input.ConsumeIntegralInRange<std::size_t>(0, 99));
+        const auto bytes =
+            input.ConsumeBytes<unsigned char>(input.ConsumeIntegralInRange<std::size_t>(0, 99));
         ImageChunk chunk;
         chunk.file = input.ConsumeIntegralInRange<std::uint32_t>(0, 8);
         chunk.offset = input.ConsumeIntegralInRange<std::uint64_t>(0, 200);
@@ -30,13 +32,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     fuzz::require(writer.bytes() <= kBytesMax, "no more is written than is allowed");
   }
   std::uint64_t bytes = 0;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory.path("/images"))) {
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(directory.path("/images"))) {
     fuzz::require(sizes.contains(entry.path().filename()), "no file but those that were announced");
     bytes += entry.file_size();
   }
   fuzz::require(bytes <= kBytesMax, "no file is longer than what came");
   std::size_t beside = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(directory.path())) beside += entry.exists();
+  for (const auto& entry : std::filesystem::directory_iterator(directory.path()))
+    beside += entry.exists();
   fuzz::require(beside == 1, "nothing is made beside the directory");
   return 0;
 }

@@ -12,7 +12,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return 0;
   }
   const auto again = parse_job(to_yaml(*job), "again.yaml");
-  if (!again) std::fprintf(stderr, "%s\n%s\n", again.error().message.c_str(), to_yaml(*job).c_str());
+  if (!again)
+    std::fprintf(stderr, "%s\n%s\n", again.error().message.c_str(), to_yaml(*job).c_str());
   fuzz::require(again && *again == *job, "a job comes back from its own text as it was");
   return 0;
 }

@@ -1,5 +1,5 @@
-// Records of a writable layer as a source sends them: any bytes, and well-formed records that name each
-// other, links that lead outside among them. Nothing outside of the layer's directory changes.
+// Records of a writable layer as a source sends them: any bytes, and well-formed records that name
+// each other, links that lead outside among them. Nothing outside of the layer's directory changes.
 #include "migration/layer.hpp"
 
 #include <sys/stat.h>
@@ -28,8 +28,9 @@ void put_text(std::vector<unsigned char>& out, const std::string& text) {
 }
 
 std::string any_path(FuzzedDataProvider& input) {
-  static const char* const kPaths[] = {"a", "b", "a/a", "a/b", "b/a", "a/a/x", "link", "link/x", "a/link",
-                                       "a/link/x", "x", "..", "../x", "a/../../x", "", "/x", "a/"};
+  static const char* const kPaths[] = {"a",    "b",         "a/a",    "a/b",      "b/a", "a/a/x",
+                                       "link", "link/x",    "a/link", "a/link/x", "x",   "..",
+                                       "../x", "a/../../x", "",       "/x",       "a/"};
   return input.PickValueInArray(kPaths);
 }
 
@@ -37,14 +38,17 @@ void append_record(FuzzedDataProvider& input, std::vector<unsigned char>& out) {
   const auto op = input.ConsumeIntegralInRange<std::uint8_t>(1, 6);
   put<std::uint8_t>(out, op);
   switch (static_cast<LayerOp>(op)) {
-    case LayerOp::kRemove: put_text(out, any_path(input)); return;
+    case LayerOp::kRemove:
+      put_text(out, any_path(input));
+      return;
     case LayerOp::kOpen:
       put_text(out, any_path(input));
       put<std::uint64_t>(out, input.ConsumeIntegralInRange<std::uint64_t>(0, 200000));
       put<std::uint8_t>(out, input.ConsumeBool());
       return;
     case LayerOp::kData: {
-      const auto bytes = input.ConsumeBytes<unsigned char>(input.ConsumeIntegralInRange<std::size_t>(0, 64));
+      const auto bytes =
+          input.ConsumeBytes<unsigned char>(input.ConsumeIntegralInRange<std::size_t>(0, 64));
       put<std::uint64_t>(out, input.ConsumeIntegralInRange<std::uint64_t>(0, 200000));
       put<std::uint64_t>(out, XXH3_64bits(bytes.data(), bytes.size()));
       put<std::uint32_t>(out, static_cast<std::uint32_t>(bytes.size()));
@@ -57,9 +61,11 @@ void append_record(FuzzedDataProvider& input, std::vector<unsigned char>& out) {
       return;
     case LayerOp::kEntry: {
       static const unsigned kKinds[] = {S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, S_IFSOCK};
-      static const char* const kTargets[] = {"..", "../outside", "../../outside", ".", "a", "/nowhere"};
+      static const char* const kTargets[] = {"..", "../outside", "../../outside",
+                                             ".",  "a",          "/nowhere"};
       put_text(out, any_path(input));
-      put<std::uint32_t>(out, input.PickValueInArray(kKinds) | (input.ConsumeIntegral<unsigned>() & 07777));
+      put<std::uint32_t>(
+          out, input.PickValueInArray(kKinds) | (input.ConsumeIntegral<unsigned>() & 07777));
       put<std::uint32_t>(out, input.ConsumeIntegralInRange(0, 70000));
       put<std::uint32_t>(out, input.ConsumeIntegralInRange(0, 70000));
       put<std::uint64_t>(out, 0);
@@ -83,9 +89,11 @@ void append_record(FuzzedDataProvider& input, std::vector<unsigned char>& out) {
 
 // What a record outside of the layer would change.
 std::string state_of(const std::string& outside) {
-  struct stat directory {}, file {};
-  fuzz::require(::stat(outside.c_str(), &directory) == 0 && ::stat((outside + "/x").c_str(), &file) == 0,
-                "what lies outside stays");
+  struct stat directory {
+  }, file{};
+  fuzz::require(
+      ::stat(outside.c_str(), &directory) == 0 && ::stat((outside + "/x").c_str(), &file) == 0,
+      "what lies outside stays");
   return std::to_string(directory.st_mtim.tv_nsec) + " " + std::to_string(directory.st_mode) + " " +
          std::to_string(directory.st_uid) + " " + std::to_string(file.st_size) + " " +
          std::to_string(file.st_mode) + " " + std::to_string(file.st_uid) + " " +
@@ -109,13 +117,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     while (input.remaining_bytes() > 0) {
       std::vector<unsigned char> payload;
       append_record(input, payload);
-      // Another record may be fine after one that was refused: a daemon stops here, so this is stricter.
+      // Another record may be fine after one that was refused: a daemon stops here, so this is
+      // stricter.
       fuzz::require_good(sink->apply(payload));
     }
   }
   fuzz::require_good(sink->finish_pass());
   sink->settle();
-  fuzz::require(state_of(directory.path("/outside")) == before, "nothing outside of the layer changes");
+  fuzz::require(state_of(directory.path("/outside")) == before,
+                "nothing outside of the layer changes");
   std::size_t beside = 0;
   for (const auto& entry : std::filesystem::directory_iterator(directory.path())) {
     ++beside;

@@ -1,5 +1,5 @@
-// A connection as whoever dials in may use it: the greeting, then frames. Before the greeting is accepted
-// nothing long is read; what is no frame ends it.
+// A connection as whoever dials in may use it: the greeting, then frames. Before the greeting is
+// accepted nothing long is read; what is no frame ends it.
 #include "migration/link.hpp"
 
 #include <sys/socket.h>
@@ -35,7 +35,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   fuzz::require(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0, "a socket pair");
   const Fd peer(ends[0]);
   // All of it is there, and then the end: nothing waits.
-  (void)::send(peer.get(), data, std::min<std::size_t>(size, 64U << 10), MSG_NOSIGNAL | MSG_DONTWAIT);
+  (void)::send(peer.get(), data, std::min<std::size_t>(size, 64U << 10),
+               MSG_NOSIGNAL | MSG_DONTWAIT);
   ::shutdown(peer.get(), SHUT_WR);
   asio::io_context io(1);
   asio::ip::tcp::socket socket(io);

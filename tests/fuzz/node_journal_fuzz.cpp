@@ -21,7 +21,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   fuzz::require(again->kept().size() == journal->kept().size(), "every node is kept");
   for (const auto& [node, reasons] : journal->kept()) {
     const auto kept = again->kept().find(node);
-    fuzz::require(kept != again->kept().end() && kept->second.size() == reasons.size(), "every reason is kept");
+    fuzz::require(kept != again->kept().end() && kept->second.size() == reasons.size(),
+                  "every reason is kept");
   }
   return 0;
 }

@@ -1,5 +1,5 @@
-// Pages as a source sends them: bytes of any kind, and records whose hashes are right but whose contents
-// are the source's own. The store keeps within its budget and holds what was sent last.
+// Pages as a source sends them: bytes of any kind, and records whose hashes are right but whose
+// contents are the source's own. The store keeps within its budget and holds what was sent last.
 #include "migration/page_stream.hpp"
 
 #include <sys/socket.h>
@@ -21,8 +21,10 @@ constexpr std::uint64_t kBase = 0x7f0000000000;
 // A record as a source would make it, its pages all of one byte.
 void append_record(FuzzedDataProvider& input, std::vector<unsigned char>& out) {
   RecordHeader header;
-  header.kind = input.PickValueInArray({Kind::kData, Kind::kZero, Kind::kMark, Kind::kCopy, Kind::kWant});
-  header.encoding = input.PickValueInArray({Encoding::kRaw, Encoding::kRaw, Encoding::kLz4, Encoding::kZstd});
+  header.kind =
+      input.PickValueInArray({Kind::kData, Kind::kZero, Kind::kMark, Kind::kCopy, Kind::kWant});
+  header.encoding =
+      input.PickValueInArray({Encoding::kRaw, Encoding::kRaw, Encoding::kLz4, Encoding::kZstd});
   header.pid = input.ConsumeIntegralInRange<std::uint32_t>(0, 3);
   header.pages = input.ConsumeIntegralInRange<std::uint32_t>(0, 4);
   header.address = kBase + input.ConsumeIntegralInRange<std::uint32_t>(0, 600) * kPageBytes;
@@ -38,13 +40,15 @@ void append_record(FuzzedDataProvider& input, std::vector<unsigned char>& out) {
       encode(place, body.data() + kContentHashBytes + i * kPlaceBytes);
     }
     // Of pages of one byte: right when that is what the store holds there.
-    const std::vector<unsigned char> pages(header.pages * kPageBytes, input.ConsumeIntegral<unsigned char>());
+    const std::vector<unsigned char> pages(header.pages * kPageBytes,
+                                           input.ConsumeIntegral<unsigned char>());
     put_le<std::uint64_t>(body.data(), content_hash(pages.data(), header.pages));
   } else if (header.kind == Kind::kData) {
     body = input.ConsumeBytes<unsigned char>(input.ConsumeIntegralInRange<std::size_t>(0, 300));
   }
   header.length = static_cast<std::uint32_t>(body.size());
-  if (input.ConsumeIntegralInRange(0, 30) == 0) header.length ^= input.ConsumeIntegral<std::uint32_t>();
+  if (input.ConsumeIntegralInRange(0, 30) == 0)
+    header.length ^= input.ConsumeIntegral<std::uint32_t>();
   const bool raw = header.kind == Kind::kData && header.encoding == Encoding::kRaw;
   const std::uint64_t digest = body.empty() ? 0
                                : raw        ? content_hash(body.data(), header.pages)
@@ -92,11 +96,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     };
   }
   fuzz::require_good(PageReceiver(ours.get(), store, 0, shards, drain).run());
-  fuzz::require(store.bytes() <= kBudget + kRunPagesMax * kPageBytes, "the store keeps within its budget");
+  fuzz::require(store.bytes() <= kBudget + kRunPagesMax * kPageBytes,
+                "the store keeps within its budget");
   std::uint64_t bytes = 0;
   for (const auto& [key, chunk] : store.chunks()) {
     fuzz::require((chunk.data & chunk.zero).none(), "a page is data or zeros");
-    fuzz::require(shard_of(key.first, key.second, shards) == 0, "pages came over their own connection");
+    fuzz::require(shard_of(key.first, key.second, shards) == 0,
+                  "pages came over their own connection");
     bytes += chunk.data.count() * kPageBytes;
   }
   fuzz::require(bytes == store.bytes(), "what is said to be stored is");

@@ -10,8 +10,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   fuzz::require_good(parsed);
   fuzz::require(images.lazy.size() <= size, "no more ranges than bytes");
   for (const LazyRange& range : images.lazy) {
-    fuzz::require(range.pid == 7 && range.pages > 0 && range.address % 4096 == 0, "a range is one of pages");
-    fuzz::require(range.pages <= ((1ULL << 56) - range.address) / 4096, "a range ends within the address space");
+    fuzz::require(range.pid == 7 && range.pages > 0 && range.address % 4096 == 0,
+                  "a range is one of pages");
+    fuzz::require(range.pages <= ((1ULL << 56) - range.address) / 4096,
+                  "a range ends within the address space");
   }
   return 0;
 }

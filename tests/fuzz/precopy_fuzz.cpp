@@ -1,5 +1,5 @@
-// Traces of pre-copy rounds and limits, as files have them: whatever numbers they hold, the law decides
-// something that can be done.
+// Traces of pre-copy rounds and limits, as files have them: whatever numbers they hold, the law
+// decides something that can be done.
 #include <cmath>
 
 #include "fuzz.hpp"
@@ -10,14 +10,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto object = parse_object(fuzz::text(data, size));
   if (!object) return 0;
   PrecopyLimits limits;
-  if (const json::value* given = object->if_contains("limits"); given != nullptr && given->is_object()) {
+  if (const json::value* given = object->if_contains("limits");
+      given != nullptr && given->is_object()) {
     const auto read = precopy_limits_from(given->get_object());
     fuzz::require_good(read);
     if (!read) return 0;
     limits = *read;
   }
   std::vector<RoundMeasurement> rounds;
-  if (const json::value* list = object->if_contains("rounds"); list != nullptr && list->is_array()) {
+  if (const json::value* list = object->if_contains("rounds");
+      list != nullptr && list->is_array()) {
     for (const json::value& item : list->get_array()) {
       if (!item.is_object()) continue;
       const auto round = round_measurement_from(item.get_object());

@@ -1,5 +1,5 @@
-// Headers of the frames that daemons send each other: what is taken is within its limit and comes out
-// again as it was.
+// Headers of the frames that daemons send each other: what is taken is within its limit and comes
+// out again as it was.
 #include "migration/protocol.hpp"
 
 #include <algorithm>
@@ -15,7 +15,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto header = decode(in);
   fuzz::require_good(header);
   if (!header) return 0;
-  fuzz::require(header->kind != Kind::kInvalid && to_string(header->kind) != "unknown", "its kind has a name");
+  fuzz::require(header->kind != Kind::kInvalid && to_string(header->kind) != "unknown",
+                "its kind has a name");
   fuzz::require(header->length <= kJsonBytesMax, "no frame is longer than the longest");
   unsigned char out[kHeaderBytes];
   encode(*header, out);

@@ -9,19 +9,31 @@
 namespace {
 
 constexpr const char* kTable =
-    "CREATE TABLE mc_event (id, timestamp, err_count, err_type, err_msg, label, mc, address, driver_detail);";
+    "CREATE TABLE mc_event (id, timestamp, err_count, err_type, err_msg, label, mc, address, "
+    "driver_detail);";
 
 void add_row(sqlite3* database, FuzzedDataProvider& input) {
   sqlite3_stmt* row = nullptr;
-  sqlite3_prepare_v2(database, "INSERT INTO mc_event VALUES (?,?,?,?,?,?,?,?,?)", -1, &row, nullptr);
+  sqlite3_prepare_v2(database, "INSERT INTO mc_event VALUES (?,?,?,?,?,?,?,?,?)", -1, &row,
+                     nullptr);
   for (int column = 1; column <= 9; ++column) {
-    const std::string text = column == 2 && input.ConsumeBool() ? "2023-11-14 10:00:01 +0000"
-                                                                : input.ConsumeRandomLengthString(12);
+    const std::string text = column == 2 && input.ConsumeBool()
+                                 ? "2023-11-14 10:00:01 +0000"
+                                 : input.ConsumeRandomLengthString(12);
     switch (input.ConsumeIntegralInRange(0, 4)) {
-      case 0: sqlite3_bind_int64(row, column, input.ConsumeIntegral<std::int64_t>()); break;
-      case 1: sqlite3_bind_blob(row, column, text.data(), static_cast<int>(text.size()), SQLITE_TRANSIENT); break;
-      case 2: sqlite3_bind_null(row, column); break;
-      default: sqlite3_bind_text(row, column, text.data(), static_cast<int>(text.size()), SQLITE_TRANSIENT);
+      case 0:
+        sqlite3_bind_int64(row, column, input.ConsumeIntegral<std::int64_t>());
+        break;
+      case 1:
+        sqlite3_bind_blob(row, column, text.data(), static_cast<int>(text.size()),
+                          SQLITE_TRANSIENT);
+        break;
+      case 2:
+        sqlite3_bind_null(row, column);
+        break;
+      default:
+        sqlite3_bind_text(row, column, text.data(), static_cast<int>(text.size()),
+                          SQLITE_TRANSIENT);
     }
   }
   sqlite3_step(row);
@@ -40,7 +52,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   root.write(options.database, "");
   sqlite3* database = nullptr;
   sqlite3_open(path.c_str(), &database);
-  sqlite3_exec(database, "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;", nullptr, nullptr, nullptr);
+  sqlite3_exec(database, "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;", nullptr, nullptr,
+               nullptr);
   sqlite3_exec(database, kTable, nullptr, nullptr, nullptr);
   const bool damage = input.ConsumeBool();
   while (!damage && input.remaining_bytes() > 0) add_row(database, input);
@@ -58,7 +71,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   fuzz::require_good(events);
   if (events) {
     for (const Event& event : *events) {
-      fuzz::require(parse_replay_line(to_replay_line(event)).has_value(), "an event comes back from its line");
+      fuzz::require(parse_replay_line(to_replay_line(event)).has_value(),
+                    "an event comes back from its line");
     }
   }
   const std::string saved = source.save();

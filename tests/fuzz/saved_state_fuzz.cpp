@@ -1,5 +1,5 @@
-// What a predictor has learned, from a file that may be damaged or another's: taken or refused as a whole,
-// and then fit for use.
+// What a predictor has learned, from a file that may be damaged or another's: taken or refused as a
+// whole, and then fit for use.
 #include <cmath>
 
 #include "fuzz.hpp"
@@ -29,7 +29,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   predictor.add(event);
   predictor.advance(event.time + std::chrono::hours(1));
   const Verdict verdict = predictor.verdict("n1");
-  fuzz::require(std::isfinite(verdict.risk) && verdict.risk >= 0 && verdict.risk <= 1, "a risk is a probability");
+  fuzz::require(std::isfinite(verdict.risk) && verdict.risk >= 0 && verdict.risk <= 1,
+                "a risk is a probability");
   (void)predictor.take_changes();
   Predictor again{PredictorConfig{}};
   fuzz::require(again.load(predictor.save()).has_value(), "what is saved can be loaded");

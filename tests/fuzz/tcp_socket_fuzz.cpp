@@ -7,7 +7,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace lifeboat;
   if (const auto socket = parse_tcp_socket({data, size})) {
     fuzz::require(!to_string(*socket).empty(), "a connection has a name");
-    for (const std::string& risk : keepalive_risks({*socket})) fuzz::require(!risk.empty(), "a risk says something");
+    for (const std::string& risk : keepalive_risks({*socket}))
+      fuzz::require(!risk.empty(), "a risk says something");
     (void)established_pairs({*socket});
     (void)is_in_flight(*socket);
   }

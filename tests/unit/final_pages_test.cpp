@@ -14,7 +14,9 @@ FinalPage at(std::uint32_t pid, std::uint64_t page, std::uint32_t pages) {
   return {pid, pages, kBase + page * kPageBytes, 0, 0};
 }
 
-bool good(const std::vector<FinalPage>& entries) { return check_final_pages(entries).has_value(); }
+bool good(const std::vector<FinalPage>& entries) {
+  return check_final_pages(entries).has_value();
+}
 
 TEST(FinalPages, InOrderAndWithoutOverlap) {
   EXPECT_TRUE(good({}));
@@ -34,7 +36,8 @@ TEST(FinalPages, NothingBeyondTheAddressSpace) {
   EXPECT_FALSE(good({last}));
   last.pages = ~0U;
   EXPECT_FALSE(good({last}));
-  EXPECT_NE(check_final_pages(std::vector{last}).error().message.find("of process 1"), std::string::npos);
+  EXPECT_NE(check_final_pages(std::vector{last}).error().message.find("of process 1"),
+            std::string::npos);
 }
 
 }  // namespace

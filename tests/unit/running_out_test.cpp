@@ -20,7 +20,8 @@ TEST(RunningOut, AnErrorSaysWhatToDo) {
             "open /x: Too many open files (raise LimitNOFILE of lifeboatd)");
   EXPECT_EQ(fail_errno("open /x", ENOENT).value().message, "open /x: No such file or directory");
   EXPECT_EQ(fail_task("start criu", EAGAIN).value().message,
-            "start criu (a limit of tasks: raise TasksMax of lifeboatd, or pids.max): Resource temporarily "
+            "start criu (a limit of tasks: raise TasksMax of lifeboatd, or pids.max): Resource "
+            "temporarily "
             "unavailable");
   EXPECT_EQ(fail_task("start criu", ENOMEM).value().message,
             "start criu: Cannot allocate memory (free memory on this node)");
@@ -50,8 +51,9 @@ TEST(RunningOut, AProgramThatGetsNoDescriptorsIsNotTakenForStarted) {
   EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
   if (process) process->kill_and_reap();
   ASSERT_FALSE(process.has_value());
-  EXPECT_EQ(process.error().message,
-            "start /bin/true: pass descriptors: Too many open files (raise LimitNOFILE of lifeboatd)");
+  EXPECT_EQ(
+      process.error().message,
+      "start /bin/true: pass descriptors: Too many open files (raise LimitNOFILE of lifeboatd)");
 }
 
 awaitable<Result<int>> work_that(std::function<void()> does) {
@@ -74,9 +76,10 @@ std::string outcome_of(std::function<void()> does) {
 
 TEST(RunningOut, AThreadThatCannotBeMadeIsAnError) {
   EXPECT_EQ(outcome_of([] {}), "3");
-  EXPECT_EQ(outcome_of([] { throw std::system_error(EAGAIN, std::generic_category(), "thread"); }),
-            "migrate (a limit of tasks: raise TasksMax of lifeboatd, or pids.max): Resource temporarily "
-            "unavailable");
+  EXPECT_EQ(
+      outcome_of([] { throw std::system_error(EAGAIN, std::generic_category(), "thread"); }),
+      "migrate (a limit of tasks: raise TasksMax of lifeboatd, or pids.max): Resource temporarily "
+      "unavailable");
   EXPECT_EQ(outcome_of([] { throw std::bad_alloc(); }),
             "migrate: Cannot allocate memory (free memory on this node)");
 }

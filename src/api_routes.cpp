@@ -78,7 +78,7 @@ void add_query(std::string_view query, json::object& params) {
 std::string match_route(http::verb verb, std::string_view target, json::object& params) {
   // Anything else is no URL, and could not be passed on to another node as JSON.
   const auto is_plain = [](unsigned char c) { return c > ' ' && c < 0x7f; };
-  if (!std::all_of(target.begin(), target.end(), is_plain)) return "";
+  if (!target.starts_with('/') || !std::all_of(target.begin(), target.end(), is_plain)) return "";
   const auto question = target.find('?');
   const std::string_view path = target.substr(0, question);
   for (const Route& route : kRoutes) {

@@ -26,6 +26,8 @@ awaitable<Result<T>> errors_of(awaitable<Result<T>> work, std::string what) {
     co_return co_await std::move(work);
   } catch (const std::system_error& error) {
     co_return fail_task(what, error.code().value());
+  } catch (const boost::system::system_error& error) {  // Asio's own threads
+    co_return fail_task(what, error.code().value());
   } catch (const std::bad_alloc&) {
     co_return fail_errno(what, ENOMEM);
   }

@@ -457,6 +457,8 @@ awaitable<void> serve_migration(Node& node, Link link, json::object offer) {
     arrived = co_await arrive(node, link, offer);
   } catch (const std::system_error& error) {  // no thread to be had
     arrived = failed_at("prepare", fail_task("take it in", error.code().value()).value());
+  } catch (const boost::system::system_error& error) {
+    arrived = failed_at("prepare", fail_task("take it in", error.code().value()).value());
   }
   if (arrived) co_return;
   const StepError& failure = arrived.error();

@@ -43,7 +43,7 @@ TEST(MatchRoute, NothingElse) {
   using enum http::verb;
   for (const char* target : {"", "/", "/v1", "/v1/", "/v1/nope", "/v2/status", "/v1/status/x",
                              "/v1/jobs//logs", "/v1/jobs/a/b", "/v1/jobs/a/logs/b", "*",
-                             "http://lifeboat/v1/status", "/v1/containers//migrate", "/v1/jobs/a\xdf",
+                             "http://lifeboat/v1/status", "/v1/containers//migrate", "v1/status", "/v1/jobs/a\xdf",
                              "/v1/jobs/a?x=\xdf", "/v1/jobs/a\n"}) {
     EXPECT_EQ(matched(get, target), "") << target;
     EXPECT_EQ(matched(post, target), "") << target;

@@ -80,6 +80,9 @@ TEST(RunningOut, AThreadThatCannotBeMadeIsAnError) {
       outcome_of([] { throw std::system_error(EAGAIN, std::generic_category(), "thread"); }),
       "migrate (a limit of tasks: raise TasksMax of lifeboatd, or pids.max): Resource temporarily "
       "unavailable");
+  const boost::system::error_code again(EAGAIN, boost::system::system_category());
+  EXPECT_EQ(outcome_of([&] { throw boost::system::system_error(again); }),
+            outcome_of([] { throw std::system_error(EAGAIN, std::generic_category()); }));
   EXPECT_EQ(outcome_of([] { throw std::bad_alloc(); }),
             "migrate: Cannot allocate memory (free memory on this node)");
 }

@@ -87,15 +87,20 @@ Result<NodeJournal> NodeJournal::open(std::string path) {
     TRY(const std::string text, read_file(journal.path_, kFileMax));
     journal.read(text);
   }
+  if (auto begun = journal.begin(); !begun) journal.problem_ = begun.error().message;
+  return journal;
+}
+
+Status NodeJournal::begin() {
   std::string reduced;
   const Time now = std::chrono::time_point_cast<Duration>(std::chrono::system_clock::now());
-  for (const auto& [node, reasons] : journal.kept_) {
+  for (const auto& [node, reasons] : kept_) {
     if (!reasons.empty()) reduced += line(node, "start", reasons, now);
   }
-  CHECK_OK(replace_file(journal.path_, reduced));
-  journal.file_ = Fd(::open(journal.path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
-  if (!journal.file_) return fail_errno("open " + journal.path_);
-  return journal;
+  CHECK_OK(replace_file(path_, reduced));
+  file_ = Fd(::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+  if (!file_) return fail_errno("open " + path_);
+  return {};
 }
 
 void NodeJournal::read(const std::string& text) {
@@ -117,6 +122,8 @@ void NodeJournal::read(const std::string& text) {
 
 Status NodeJournal::append(const std::string& node, std::string_view cause_of_change,
                            const NodeState& state, Time now) {
+  kept_[node] = state.reasons();
+  if (!file_) return begin();
   const std::string text = line(node, cause_of_change, state.reasons(), now);
   // One write: a crash leaves at most its beginning, as the last line.
   const ssize_t written = ::write(file_.get(), text.data(), text.size());

@@ -23,10 +23,14 @@ Result<Reason> reason_from(const json::object& object);
 
 class NodeJournal {
  public:
-  // Reads and reduces the file; one that is not there is empty. kSystem: it cannot be written.
+  // Reads and reduces the file; one that is not there is empty. kSystem: it cannot be read. One that cannot
+  // be written (a full disk, a read-only one: a node that goes bad) is a problem(), and tried again by each
+  // append().
   static Result<NodeJournal> open(std::string path);
 
-  // The reasons that stood for each node when it was opened.
+  // Why nothing is kept at first; empty: it is.
+  [[nodiscard]] const std::string& problem() const { return problem_; }
+  // The reasons that stood for each node when it was opened, or stand by what was appended.
   [[nodiscard]] const std::map<std::string, std::vector<Reason>>& kept() const { return kept_; }
   // Lines, other than a last one that was cut off, that could not be read.
   [[nodiscard]] std::size_t unreadable() const { return unreadable_; }
@@ -38,9 +42,11 @@ class NodeJournal {
  private:
   explicit NodeJournal(std::string path) : path_(std::move(path)) {}
   void read(const std::string& text);
+  Status begin();
 
   std::string path_;
   Fd file_;
+  std::string problem_;
   std::map<std::string, std::vector<Reason>> kept_;
   std::size_t unreadable_ = 0;
 };

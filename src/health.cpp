@@ -18,6 +18,10 @@ Health::Health(const HealthConfig& config, std::string self) : self_(std::move(s
 
 Status Health::open(const std::string& path) {
   TRY(predictor::NodeJournal journal, predictor::NodeJournal::open(path));
+  if (!journal.problem().empty()) {
+    log::error("the states of nodes are not kept: a restart would forget what changes",
+               {{"reason", journal.problem()}});
+  }
   if (journal.unreadable() > 0) {
     log::warn("lines of the journal of node states could not be read",
               {{"file", path}, {"lines", std::to_string(journal.unreadable())}});

@@ -18,8 +18,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   const auto again = NodeJournal::open(directory.path("/states"));
   fuzz::require(again && again->unreadable() == 0, "a reduced journal is whole");
-  fuzz::require(again->kept().size() == journal->kept().size(), "every node is kept");
   for (const auto& [node, reasons] : journal->kept()) {
+    if (reasons.empty()) continue;  // a node that is up needs no line
     const auto kept = again->kept().find(node);
     fuzz::require(kept != again->kept().end() && kept->second.size() == reasons.size(),
                   "every reason is kept");

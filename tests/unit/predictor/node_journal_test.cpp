@@ -107,10 +107,18 @@ TEST_F(NodeJournalTest, LinesThatCannotBeReadAreCountedAndSkipped) {
   EXPECT_EQ(journal.kept().at("n1").front().text, "good");
 }
 
-TEST_F(NodeJournalTest, WithoutItsDirectoryItSaysSo) {
+TEST_F(NodeJournalTest, WithoutItsDirectoryItSaysSoAndKeepsAllOnceItIsThere) {
   auto journal = NodeJournal::open(directory_ + "/none/node-states.jsonl");
-  ASSERT_FALSE(journal);
-  EXPECT_NE(journal.error().message.find("/none/"), std::string::npos) << journal.error().message;
+  ASSERT_TRUE(journal);
+  EXPECT_NE(journal->problem().find("/none/"), std::string::npos) << journal->problem();
+  EXPECT_FALSE(journal->append("n1", "degrade", degraded("first"), kNow));
+  std::filesystem::create_directory(directory_ + "/none");
+  EXPECT_TRUE(journal->append("n2", "degrade", degraded("second"), kNow));
+  const auto again = NodeJournal::open(directory_ + "/none/node-states.jsonl");
+  ASSERT_TRUE(again);
+  EXPECT_TRUE(again->problem().empty());
+  EXPECT_EQ(again->kept().at("n1").front().text, "first");
+  EXPECT_EQ(again->kept().at("n2").front().text, "second");
 }
 
 TEST(Reason, OfAnotherVersionIsRefusedWithItsWord) {

@@ -120,7 +120,7 @@ awaitable<Result<json::object>> Agent::migration_decide(json::object params) {
 awaitable<Status> Agent::write_decision(std::string container, std::string id, std::string side) {
   CO_TRY(const std::optional<OwnerRecord> now, co_await node_.owners().find(container));
   if (!now) co_return fail(Errc::kNotFound, "no record");
-  const Verdict verdict = judge(now->ownership, id, kAbsent);
+  const Verdict verdict = judge_for_target(now->ownership, id);
   const Verdict wanted = side == "source" ? Verdict::kAborted : Verdict::kCommitted;
   if (verdict == wanted) co_return Status{};
   if (verdict != Verdict::kOpen) {

@@ -1,31 +1,15 @@
-// decide.hpp - drives the decisions of registry/decision.hpp against the real registry and the real peer.
+// decide.hpp - decides the migrations of this node, with its containers.
 #pragma once
 
 #include "node.hpp"
-#include "registry/owners.hpp"
+#include "registry/decide.hpp"
 
 namespace lifeboat {
 
-// A migration that one of this node's machines decides; found by operators and peers in Node.
-struct Decision {
-  std::string migration;
-  std::string container;
-  std::string source;
-  std::string target;
-  std::uint64_t epoch = 0;           // of the record when it was offered
-  std::optional<OwnerRecord> record;  // as last seen
-};
-
-// The source's side, from the moment it wants the container back: returns how it ended, however long that
-// takes. Everything it waits for is asked again and again.
+// As in registry/decide.hpp, with this node's registry and its peers; while it goes on operators and peers
+// find `machine` in Node.
 awaitable<decision::Source::State> decide_at_source(Node& node, Decision decision,
-                                                  std::shared_ptr<decision::Source> machine);
-
-// A migration that nobody can commit any more need not look open in the registry: until it does not.
-awaitable<void> withdraw(Node& node, std::string container, std::string migration);
-
-// One step of the target's side that needs the registry: kWriteCommit or kLook.
-awaitable<void> step_at_target(Node& node, Decision& decision, decision::Target& machine);
+                                                    std::shared_ptr<decision::Source> machine);
 
 // After a restart of the daemon. For a container found in doubt at its source, and for one that had not
 // been decided at its target.

@@ -542,7 +542,7 @@ awaitable<Status> migrate(Node& node, Move move) {
   report->outcome = Outcome::kAborted;
   keep(node, *report);
   tell(*report);
-  asio::co_spawn(node.executor(), withdraw(node, report->container, report->id), asio::detached);
+  asio::co_spawn(node.executor(), withdraw(node.owners(), report->container, report->id), asio::detached);
   co_return tl::unexpected<Error>(committed.error());
 }
 

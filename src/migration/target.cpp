@@ -419,7 +419,7 @@ awaitable<void> decide(Node& node, Link& link, Restored& restored, decision::Tar
       }
       case Do::kWriteCommit:
       case Do::kLook:
-        co_await step_at_target(node, decision, machine);
+        co_await step_at_target(node.owners(), decision, machine);
         if (prepared.pager && !prepared.pager->shared()->process().running()) (void)machine.renounce();
         break;
     }

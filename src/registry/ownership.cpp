@@ -155,20 +155,34 @@ Result<Ownership> end(const Ownership& now, const std::string& node) {
 
 }  // namespace ownership
 
-Verdict judge(const std::optional<Ownership>& record, const std::string& migration, std::uint64_t epoch) {
-  if (!record) return Verdict::kUnknown;
-  if (record->migration && record->migration->id == migration) {
-    switch (record->migration->state) {
-      case MigrationState::kOpen:
-        return Verdict::kOpen;
-      case MigrationState::kCommitted:
-        return Verdict::kCommitted;
-      case MigrationState::kAborted:
-        return Verdict::kAborted;
-    }
+namespace {
+
+Verdict verdict_of(MigrationState state) {
+  switch (state) {
+    case MigrationState::kOpen:
+      return Verdict::kOpen;
+    case MigrationState::kCommitted:
+      return Verdict::kCommitted;
+    case MigrationState::kAborted:
+      return Verdict::kAborted;
   }
-  // Another one is the last: by the epoch, one of the same owner, or one of a later owner's.
-  return record->epoch > epoch ? Verdict::kCommitted : Verdict::kAborted;
+  return Verdict::kUnknown;
+}
+
+}  // namespace
+
+Verdict judge_for_source(const std::optional<Ownership>& record, const std::string& migration,
+                         std::uint64_t epoch) {
+  if (!record) return Verdict::kUnknown;
+  if (record->ended || record->epoch > epoch) return Verdict::kCommitted;
+  if (record->migration && record->migration->id == migration) return verdict_of(record->migration->state);
+  return Verdict::kAborted;
+}
+
+Verdict judge_for_target(const std::optional<Ownership>& record, const std::string& migration) {
+  if (!record) return Verdict::kUnknown;
+  if (record->ended || !record->migration || record->migration->id != migration) return Verdict::kAborted;
+  return verdict_of(record->migration->state);
 }
 
 }  // namespace lifeboat

@@ -64,15 +64,20 @@ Result<Ownership> end(const Ownership& now, const std::string& node);
 
 }  // namespace ownership
 
-// What the registry says of a migration that was offered at `epoch`.
+// What the registry says of a migration, to the node that asks.
 enum class Verdict {
   kOpen,
-  kCommitted,
-  kAborted,
-  kUnknown,  // there is no record
+  kCommitted,  // the target's
+  kAborted,    // not the target's
+  kUnknown,    // there is no record
 };
 [[nodiscard]] const char* to_string(Verdict verdict);
-[[nodiscard]] Verdict judge(const std::optional<Ownership>& record, const std::string& migration,
-                            std::uint64_t epoch);
+// To the source, in doubt since it offered the container at `epoch`: it cannot have offered it again, so an
+// owner of a later epoch has it by this migration; and one that was given up meanwhile it has not, either.
+[[nodiscard]] Verdict judge_for_source(const std::optional<Ownership>& record, const std::string& migration,
+                                       std::uint64_t epoch);
+// To the target, which has not run it: what became of it by other migrations since says that this one was
+// aborted.
+[[nodiscard]] Verdict judge_for_target(const std::optional<Ownership>& record, const std::string& migration);
 
 }  // namespace lifeboat

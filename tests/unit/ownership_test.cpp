@@ -61,16 +61,33 @@ TEST(Ownership, ANameIsClaimedAgainAfterItsEndOnly) {
 }
 
 TEST(Ownership, JudgesAMigrationByTheRecord) {
-  EXPECT_EQ(judge(std::nullopt, "n1-a", 1), Verdict::kUnknown);
-  EXPECT_EQ(judge(offered(), "n1-a", 1), Verdict::kOpen);
   const Ownership moved = ownership::commit(offered(), "n1-a").value();
-  EXPECT_EQ(judge(moved, "n1-a", 1), Verdict::kCommitted);
-  EXPECT_EQ(judge(ownership::abort(offered(), "n1-a").value(), "n1-a", 1), Verdict::kAborted);
-  // The same owner has offered it again since: the first was aborted.
-  EXPECT_EQ(judge(ownership::offer(offered(), "n1-b", "n1", "n3").value(), "n1-a", 1), Verdict::kAborted);
-  // Its new owner has moved it on: the first was committed.
-  EXPECT_EQ(judge(ownership::offer(moved, "n2-a", "n2", "n3").value(), "n1-a", 1), Verdict::kCommitted);
-  EXPECT_EQ(judge(ownership::end(moved, "n2").value(), "n1-a", 1), Verdict::kCommitted);
+  const Ownership kept = ownership::abort(offered(), "n1-a").value();
+  const Ownership again = ownership::offer(kept, "n1-b", "n1", "n3").value();
+  const Ownership elsewhere = ownership::commit(again, "n1-b").value();
+  const Ownership further = ownership::offer(moved, "n2-a", "n2", "n3").value();
+  struct Case {
+    const char* what;
+    std::optional<Ownership> record;
+    Verdict source, target;
+  };
+  const Case cases[] = {
+      {"no record", std::nullopt, Verdict::kUnknown, Verdict::kUnknown},
+      {"open", offered(), Verdict::kOpen, Verdict::kOpen},
+      {"committed", moved, Verdict::kCommitted, Verdict::kCommitted},
+      {"aborted", kept, Verdict::kAborted, Verdict::kAborted},
+      {"offered to another since", again, Verdict::kAborted, Verdict::kAborted},
+      // A target that was cut off for long must not take this for its own migration's commit.
+      {"moved to another since", elsewhere, Verdict::kCommitted, Verdict::kAborted},
+      {"moved on by the target", further, Verdict::kCommitted, Verdict::kAborted},
+      // Given up: nobody is to run it any more.
+      {"ended at the target", ownership::end(moved, "n2").value(), Verdict::kCommitted, Verdict::kAborted},
+      {"ended while open", ownership::end(offered(), "n1").value(), Verdict::kCommitted, Verdict::kAborted},
+  };
+  for (const Case& one : cases) {
+    EXPECT_EQ(judge_for_source(one.record, "n1-a", 1), one.source) << one.what;
+    EXPECT_EQ(judge_for_target(one.record, "n1-a"), one.target) << one.what;
+  }
 }
 
 TEST(Ownership, TextAndBack) {

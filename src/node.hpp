@@ -152,6 +152,8 @@ class Node {
   awaitable<void> watch_exit(std::weak_ptr<Container> weak, std::string id);
   void adopt_one(const std::string& directory);
   awaitable<Status> compare_with_registry();
+  awaitable<void> leave_to_target(Ownership owned);
+  void tell_lost(const Ownership& owned);
   awaitable<void> reconcile_here(std::shared_ptr<Container> container, const OwnerRecord* record);
   void remember_exit(ExitedContainer ended);
   void sweep();
@@ -176,6 +178,7 @@ class Node {
   MigrationJournal journal_;
   std::map<std::string, Deciding> deciding_;
   std::set<std::string> starting_;
+  std::set<std::string> left_to_target_;  // containers; see give_up()
   std::uint64_t last_migration_number_ = 0;
 };
 

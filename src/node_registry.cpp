@@ -2,7 +2,9 @@
 #include <algorithm>
 
 #include "base/log.hpp"
+#include "migration/outcome.hpp"
 #include "node.hpp"
+#include "registry/decide.hpp"
 
 namespace lifeboat {
 
@@ -68,6 +70,25 @@ awaitable<void> Node::reconcile_here(std::shared_ptr<Container> container, const
   container->destroy();
 }
 
+awaitable<void> Node::leave_to_target(Ownership owned) {
+  if (!left_to_target_.insert(owned.container).second) co_return;
+  const OwnedMigration& migration = *owned.migration;
+  log::warn("started again without a container that was on its way: its target may have it",
+            {{"container", owned.container}, {"migration", migration.id}, {"target", migration.target}});
+  AskTarget ask = [this, id = migration.id, target = migration.target] { return ask_target(*this, target, id, false); };
+  const bool lost = co_await give_up(*owners_, name_, owned.container, migration.id, std::move(ask));
+  left_to_target_.erase(owned.container);
+  if (lost) tell_lost(owned);
+}
+
+void Node::tell_lost(const Ownership& owned) {
+  log::error("a container of this node is lost: the registry has it, but it is not here any more",
+             {{"container", owned.container}, {"job", owned.job}});
+  ExitedContainer ended{owned.container, owned.job, std::nullopt, "",
+                        "node " + name_ + " started again without it"};
+  remember_exit(std::move(ended));
+}
+
 awaitable<Status> Node::compare_with_registry() {
   constexpr std::chrono::hours kEndedKept{24 * 7};
   // These first: what runs here before the records are read is this node's by them, or never again.
@@ -91,11 +112,11 @@ awaitable<Status> Node::compare_with_registry() {
       continue;
     }
     if (find(owned.container) || starting_.contains(owned.container)) continue;
-    log::error("a container of this node is lost: the registry has it, but it is not here any more",
-               {{"container", owned.container}, {"job", owned.job}});
-    ExitedContainer ended{owned.container, owned.job, std::nullopt, "",
-                          "node " + name_ + " started again without it"};
-    remember_exit(std::move(ended));
+    if (owned.migration && owned.migration->state == MigrationState::kOpen) {
+      asio::co_spawn(executor_, leave_to_target(owned), asio::detached);
+      continue;
+    }
+    tell_lost(owned);
     (void)co_await owners_->end(owned.container, name_);
   }
   co_return Status{};

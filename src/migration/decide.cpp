@@ -8,16 +8,6 @@ namespace lifeboat {
 
 namespace {
 
-awaitable<decision::Word> ask_target(Node& node, Decision decision) {
-  json::object params{{"id", decision.migration}, {"renounce", true}};
-  auto answer = co_await ask_node(node, decision.target, "migration.outcome", std::move(params));
-  if (!answer) co_return decision::Word::kSilent;
-  const std::string outcome = string_or(*answer, "outcome");
-  if (outcome == to_string(Outcome::kCommitted)) co_return decision::Word::kCommitted;
-  if (outcome == to_string(Outcome::kAborted)) co_return decision::Word::kRenounced;
-  co_return decision::Word::kUndecided;
-}
-
 Decision decision_of(const Container& container, const std::string& source, const std::string& target) {
   Decision decision;
   decision.migration = container.migration();
@@ -40,7 +30,7 @@ JournalEntry entry_of(const Decision& decision, const Container& container, cons
 awaitable<decision::Source::State> decide_at_source(Node& node, Decision decision,
                                                     std::shared_ptr<decision::Source> machine) {
   const Node::DecisionHold hold = node.hold_decision(decision.migration, {machine, nullptr});
-  AskTarget ask = [&node, decision] { return ask_target(node, decision); };
+  AskTarget ask = [&node, decision] { return ask_target(node, decision.target, decision.migration, true); };
   TellDoubt tell = [migration = decision.migration, container = decision.container](const std::string& known) {
     log::warn("a migration is in doubt: the container stays frozen until its outcome is known",
               {{"migration", migration},

@@ -34,6 +34,16 @@ awaitable<Result<json::object>> ask_node(Node& node, std::string name, std::stri
   co_return tl::unexpected<Error>(last);
 }
 
+awaitable<decision::Word> ask_target(Node& node, std::string target, std::string migration, bool renounce) {
+  json::object params{{"id", migration}, {"renounce", renounce}};
+  auto answer = co_await ask_node(node, target, "migration.outcome", std::move(params));
+  if (!answer) co_return decision::Word::kSilent;
+  const std::string outcome = string_or(*answer, "outcome");
+  if (outcome == to_string(Outcome::kCommitted)) co_return decision::Word::kCommitted;
+  if (outcome == to_string(Outcome::kAborted)) co_return decision::Word::kRenounced;
+  co_return decision::Word::kUndecided;
+}
+
 awaitable<Outcome> ask_outcome(Node& node, const std::string& target, const std::string& migration,
                                std::size_t attempts_max) {
   for (std::size_t attempt = 0; attempt < attempts_max; ++attempt) {

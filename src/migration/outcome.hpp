@@ -9,6 +9,9 @@ namespace lifeboat {
 awaitable<Result<json::object>> ask_node(Node& node, std::string name, std::string method,
                                          json::object params);
 
+// One question to the target: how has it ended, for it? With `renounce` it is to give it up if it can.
+awaitable<decision::Word> ask_target(Node& node, std::string target, std::string migration, bool renounce);
+
 // Asks the target how the migration ended until it answers, over every fabric in turn; kInDoubt when
 // it has not after `attempts_max` times, 200 ms apart.
 awaitable<Outcome> ask_outcome(Node& node, const std::string& target, const std::string& migration,

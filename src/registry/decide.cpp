@@ -89,8 +89,28 @@ awaitable<void> step_at_target(Owners& owners, Decision& decision, decision::Tar
   }
   const Verdict verdict = judge_for_target(*record, decision.migration);
   auto alive = co_await owners.node_alive(decision.source);
-  machine.registry_says(verdict, version_of(decision), alive.value_or(true));
+  const bool gone = *record && (*record)->migration && (*record)->migration->source_gone;
+  machine.registry_says(verdict, version_of(decision), alive.value_or(true) && !gone);
   if (machine.next() == decision::Target::Do::kLook) co_await sleep_for(kLook);
+}
+
+awaitable<bool> give_up(Owners& owners, std::string node, std::string container, std::string migration,
+                        AskTarget ask) {
+  for (;;) {
+    auto now = co_await owners.find(container);
+    if (now) {
+      const bool mine = *now && (*now)->ownership.owner == node;
+      if (!mine || judge_for_target((*now)->ownership, migration) != Verdict::kOpen) co_return false;
+      if (!(*now)->ownership.migration->source_gone) {
+        OwnerRecord record = **now;
+        (void)co_await owners.yield(std::move(record), migration);
+      } else if (co_await ask() == decision::Word::kRenounced) {
+        const Status ended = co_await owners.end(container, node);
+        if (ended) co_return true;
+      }
+    }
+    co_await sleep_for(kLook);
+  }
 }
 
 awaitable<void> withdraw(Owners& owners, std::string container, std::string migration) {

@@ -19,7 +19,7 @@ struct Decision {
   std::optional<OwnerRecord> record;  // as last seen
 };
 
-// Asks the target how the migration ended; it is to renounce if it can.
+// Asks the target how the migration ended. In a source's doubt it is to renounce if it can.
 using AskTarget = std::function<awaitable<decision::Word>()>;
 // Told once, after a second or more without an outcome: what is known.
 using TellDoubt = std::function<void(const std::string& known)>;
@@ -34,5 +34,11 @@ awaitable<void> step_at_target(Owners& owners, Decision& decision, decision::Tar
 
 // A migration that nobody can commit any more need not look open in the registry: until it does not.
 awaitable<void> withdraw(Owners& owners, std::string container, std::string migration);
+
+// The node, a source, has started again without a container that the migration might still commit at its target:
+// leaves it to the target. True when that has not got it, either: the container is lost. `ask`: the target is
+// not to renounce.
+awaitable<bool> give_up(Owners& owners, std::string node, std::string container, std::string migration,
+                        AskTarget ask);
 
 }  // namespace lifeboat

@@ -102,6 +102,12 @@ awaitable<decision::Written> Owners::abort(OwnerRecord now, std::string migratio
   co_return written_from(co_await put(*next, now.version));
 }
 
+awaitable<decision::Written> Owners::yield(OwnerRecord now, std::string migration) {
+  auto next = ownership::yield(now.ownership, migration);
+  if (!next) co_return decision::Written::kConflict;
+  co_return written_from(co_await put(*next, now.version));
+}
+
 awaitable<Status> Owners::end(std::string container, std::string node) {
   CO_TRY(const std::optional<OwnerRecord> now, co_await find(container));
   if (!now || now->ownership.ended || now->ownership.owner != node) co_return Status{};

@@ -28,6 +28,8 @@ class Owners {
   // The two that decide: one swap from this version each.
   awaitable<decision::Written> commit(OwnerRecord now, std::string migration);
   awaitable<decision::Written> abort(OwnerRecord now, std::string migration);
+  // The source has lost its copy.
+  awaitable<decision::Written> yield(OwnerRecord now, std::string migration);
   // The container has ended on this node. Nothing to do when it belongs to another.
   awaitable<Status> end(std::string container, std::string node);
   // The container is given up, wherever it was: a node that comes back with it ends it.

@@ -13,6 +13,8 @@ Result<OwnedMigration> migration_from(const json::object& object) {
   TRY(migration.source, get_string(object, "source"));
   TRY(migration.target, get_string(object, "target"));
   TRY(const std::string state, get_string(object, "state"));
+  const json::value* gone = object.if_contains("source_gone");
+  migration.source_gone = gone != nullptr && gone->is_bool() && gone->get_bool();
   for (const MigrationState known : kMigrationStates) {
     if (state != to_string(known)) continue;
     migration.state = known;
@@ -69,7 +71,8 @@ std::string to_text(const Ownership& record) {
     object["migration"] = json::object{{"id", record.migration->id},
                                        {"source", record.migration->source},
                                        {"target", record.migration->target},
-                                       {"state", to_string(record.migration->state)}};
+                                       {"state", to_string(record.migration->state)},
+                                       {"source_gone", record.migration->source_gone}};
   }
   return json::serialize(object);
 }
@@ -137,6 +140,13 @@ Result<Ownership> abort(const Ownership& now, const std::string& migration) {
   CHECK_OK(check_open(now, migration, "aborted"));
   Ownership next = now;
   next.migration->state = MigrationState::kAborted;
+  return next;
+}
+
+Result<Ownership> yield(const Ownership& now, const std::string& migration) {
+  CHECK_OK(check_open(now, migration, "left to its target"));
+  Ownership next = now;
+  next.migration->source_gone = true;
   return next;
 }
 

@@ -4,6 +4,7 @@
 //   offer     owner@e                             ->  owner@e, migration open to `target`
 //   commit    owner@e, this migration open        ->  target@e+1, migration committed
 //   abort     owner@e, this migration open        ->  owner@e, migration aborted
+//   yield     owner@e, this migration open        ->  owner@e, migration open, source gone
 //   end       owner@e                             ->  ended@e
 //
 // An owner that runs a container may offer or end it though its last migration is open still: it would
@@ -30,6 +31,7 @@ struct OwnedMigration {
   std::string source;
   std::string target;
   MigrationState state = MigrationState::kOpen;
+  bool source_gone = false;  // the source has lost its copy: only the target can have the container
   bool operator==(const OwnedMigration&) const = default;
 };
 
@@ -60,6 +62,7 @@ Result<Ownership> offer(const Ownership& now, const std::string& migration, cons
                         const std::string& target);
 Result<Ownership> commit(const Ownership& now, const std::string& migration);
 Result<Ownership> abort(const Ownership& now, const std::string& migration);
+Result<Ownership> yield(const Ownership& now, const std::string& migration);
 Result<Ownership> end(const Ownership& now, const std::string& node);
 
 }  // namespace ownership

@@ -192,7 +192,7 @@ awaitable<bool> World::give(std::size_t from, DaemonPtr daemon, std::string cont
   if (machine->state() == decision::Source::State::kWaiting) {
     ++counts_.doubts;
     Decision decision{id, container, here.name, target, right.ownership.epoch, right};
-    AskTarget ask_target = [this, from, target, id] { return ask(from, target, id); };
+    AskTarget ask_target = [this, from, target, id] { return ask(from, target, id, true); };
     const Micros began = events_.now();
     (void)co_await decide_at_source(*daemon->owners, std::move(decision), machine, std::move(ask_target),
                                     [](const std::string&) {});
@@ -300,7 +300,7 @@ awaitable<void> World::resolve(std::size_t node, DaemonPtr daemon, std::string c
   daemon->waiting[copy.migration] = machine;
   ++counts_.doubts;
   Decision decision{copy.migration, container, nodes_[node].name, copy.peer, copy.epoch, std::nullopt};
-  AskTarget ask_target = [this, node, target = copy.peer, id = copy.migration] { return ask(node, target, id); };
+  AskTarget ask_target = [this, node, target = copy.peer, id = copy.migration] { return ask(node, target, id, true); };
   const auto state = co_await decide_at_source(*daemon->owners, std::move(decision), machine,
                                                std::move(ask_target), [](const std::string&) {});
   if (daemon->ended) co_return;

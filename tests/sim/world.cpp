@@ -164,7 +164,7 @@ awaitable<std::optional<Message>> World::receive(LinkPtr link, int end, Micros l
 }
 
 // What `migration.outcome` with `renounce` answers: Node::outcome_of().
-awaitable<decision::Word> World::ask(std::size_t from, std::string to, std::string migration) {
+awaitable<decision::Word> World::ask(std::size_t from, std::string to, std::string migration, bool renounce) {
   const std::size_t n = number_of(to);
   co_await events_.sleep(events_.between(100, 2 * kMs));
   Node& node = nodes_[n];
@@ -179,7 +179,7 @@ awaitable<decision::Word> World::ask(std::size_t from, std::string to, std::stri
     return item.second.migration == migration;
   });
   if (at != node.daemon->deciding.end()) {
-    (void)at->second->renounce();
+    if (renounce) (void)at->second->renounce();
     const auto state = at->second->state();
     word = state == decision::Target::State::kCommitted ? decision::Word::kCommitted
            : state == decision::Target::State::kAborted ? decision::Word::kRenounced
@@ -270,9 +270,24 @@ awaitable<void> World::reconcile(std::size_t n, DaemonPtr daemon) {
     if (record.ownership.owner != node.name || record.ownership.ended) continue;
     const std::string& container = record.ownership.container;
     if (node.copies.contains(container) || daemon->starting.contains(container)) continue;
+    if (record.ownership.migration && record.ownership.migration->state == MigrationState::kOpen) {
+      events_.spawn(leave_to_target(n, daemon, record.ownership));
+      continue;
+    }
     (void)co_await daemon->owners->end(container, node.name);
     if (daemon->ended) co_return;
   }
+}
+
+// As Node::leave_to_target().
+awaitable<void> World::leave_to_target(std::size_t n, DaemonPtr daemon, Ownership owned) {
+  if (!daemon->left_to_target.insert(owned.container).second) co_return;
+  AskTarget ask_target = [this, n, target = owned.migration->target, id = owned.migration->id] {
+    return ask(n, target, id, false);
+  };
+  (void)co_await give_up(*daemon->owners, nodes_[n].name, owned.container, owned.migration->id,
+                         std::move(ask_target));
+  daemon->left_to_target.erase(owned.container);
 }
 
 // A node is going bad: the plan, and its steps in order.

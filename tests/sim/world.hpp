@@ -75,7 +75,7 @@ class World {
     std::unique_ptr<Owners> owners;
     std::map<std::string, std::shared_ptr<decision::Target>> deciding;  // by migration
     std::map<std::string, std::shared_ptr<decision::Source>> waiting;
-    std::set<std::string> starting;  // containers
+    std::set<std::string> starting, left_to_target;  // containers
     std::set<std::shared_ptr<Link>> links;
     bool ended = false;
   };
@@ -110,7 +110,8 @@ class World {
   void send(const LinkPtr& link, int from, Message message, int attempt = 0);
   void close(const LinkPtr& link, int end);
   awaitable<std::optional<Message>> receive(LinkPtr link, int end, Micros limit);
-  awaitable<decision::Word> ask(std::size_t from, std::string to, std::string migration);
+  awaitable<decision::Word> ask(std::size_t from, std::string to, std::string migration, bool renounce);
+  awaitable<void> leave_to_target(std::size_t node, DaemonPtr daemon, Ownership owned);
   awaitable<void> keep_lease(std::size_t node, DaemonPtr daemon);
   awaitable<void> watch(std::size_t node, DaemonPtr daemon, std::string peer, LinkPtr link, int end);
   awaitable<void> reconcile(std::size_t node, DaemonPtr daemon);

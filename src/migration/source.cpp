@@ -166,7 +166,12 @@ awaitable<Result<OwnerRecord>> offer_right(Node& node, const Move& move) {
   CO_TRY(const std::optional<OwnerRecord> now, co_await node.owners().find(id));
   if (!now) co_return fail(Errc::kConflict, "the registry has no record of container " + id + " any more");
   OwnerRecord record = *now;
-  co_return co_await node.owners().offer(std::move(record), move.report->id, node.name(), move.target);
+  OwnedMigration migration;
+  migration.id = move.report->id;
+  migration.source = node.name();
+  migration.target = move.target;
+  migration.needs_source = is_post_copy(move.report->mode);
+  co_return co_await node.owners().offer(std::move(record), std::move(migration));
 }
 
 // Whether the registry answers and says that the container is ours: without it nothing is begun.

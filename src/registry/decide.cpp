@@ -89,8 +89,12 @@ awaitable<void> step_at_target(Owners& owners, Decision& decision, decision::Tar
   }
   const Verdict verdict = judge_for_target(*record, decision.migration);
   auto alive = co_await owners.node_alive(decision.source);
-  const bool gone = *record && (*record)->migration && (*record)->migration->source_gone;
-  machine.registry_says(verdict, version_of(decision), alive.value_or(true) && !gone);
+  bool source_alive = alive.value_or(true);
+  if (verdict == Verdict::kOpen) {
+    const OwnedMigration& migration = *(*record)->migration;
+    source_alive = migration.needs_source || (source_alive && !migration.source_gone);
+  }
+  machine.registry_says(verdict, version_of(decision), source_alive);
   if (machine.next() == decision::Target::Do::kLook) co_await sleep_for(kLook);
 }
 

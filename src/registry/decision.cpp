@@ -65,6 +65,7 @@ void Target::staged(std::uint64_t version, bool whole) {
 void Target::resumed() {
   if (state_ == State::kReceiving) state_ = State::kHolding;
   source_lost_ = true;
+  whole_ = true;
   tried_ = true;  // by the earlier daemon, for all that is known
   look_first_ = true;
 }

@@ -82,9 +82,8 @@ awaitable<Result<OwnerRecord>> Owners::claim(std::string container, std::string 
   co_return OwnerRecord{next, swapped.version};
 }
 
-awaitable<Result<OwnerRecord>> Owners::offer(OwnerRecord now, std::string migration, std::string source,
-                                             std::string target) {
-  CO_TRY(const Ownership next, ownership::offer(now.ownership, migration, source, target));
+awaitable<Result<OwnerRecord>> Owners::offer(OwnerRecord now, OwnedMigration migration) {
+  CO_TRY(const Ownership next, ownership::offer(now.ownership, std::move(migration)));
   CO_TRY(const Swap swapped, co_await put(next, now.version));
   if (!swapped.written) co_return outrun(next.container);
   co_return OwnerRecord{next, swapped.version};

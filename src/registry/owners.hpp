@@ -23,8 +23,7 @@ class Owners {
   awaitable<Result<std::vector<OwnerRecord>>> all();
 
   awaitable<Result<OwnerRecord>> claim(std::string container, std::string job, std::string node);
-  awaitable<Result<OwnerRecord>> offer(OwnerRecord now, std::string migration, std::string source,
-                                       std::string target);
+  awaitable<Result<OwnerRecord>> offer(OwnerRecord now, OwnedMigration migration);
   // The two that decide: one swap from this version each.
   awaitable<decision::Written> commit(OwnerRecord now, std::string migration);
   awaitable<decision::Written> abort(OwnerRecord now, std::string migration);

@@ -7,14 +7,19 @@ namespace {
 constexpr MigrationState kMigrationStates[] = {MigrationState::kOpen, MigrationState::kCommitted,
                                                MigrationState::kAborted};
 
+bool flag(const json::object& object, const char* name) {
+  const json::value* value = object.if_contains(name);
+  return value != nullptr && value->is_bool() && value->get_bool();
+}
+
 Result<OwnedMigration> migration_from(const json::object& object) {
   OwnedMigration migration;
   TRY(migration.id, get_string(object, "id"));
   TRY(migration.source, get_string(object, "source"));
   TRY(migration.target, get_string(object, "target"));
   TRY(const std::string state, get_string(object, "state"));
-  const json::value* gone = object.if_contains("source_gone");
-  migration.source_gone = gone != nullptr && gone->is_bool() && gone->get_bool();
+  migration.needs_source = flag(object, "needs_source");
+  migration.source_gone = flag(object, "source_gone");
   for (const MigrationState known : kMigrationStates) {
     if (state != to_string(known)) continue;
     migration.state = known;
@@ -72,6 +77,7 @@ std::string to_text(const Ownership& record) {
                                        {"source", record.migration->source},
                                        {"target", record.migration->target},
                                        {"state", to_string(record.migration->state)},
+                                       {"needs_source", record.migration->needs_source},
                                        {"source_gone", record.migration->source_gone}};
   }
   return json::serialize(object);
@@ -86,8 +92,7 @@ Result<Ownership> ownership_from(std::string_view text) {
   TRY(record.epoch, get_u64(object, "epoch"));
   TRY(const std::uint64_t changed, get_u64(object, "changed_ms"));
   record.changed_ms = static_cast<std::int64_t>(changed);
-  const json::value* ended = object.if_contains("ended");
-  record.ended = ended != nullptr && ended->is_bool() && ended->get_bool();
+  record.ended = flag(object, "ended");
   if (object.contains("migration")) {
     TRY(const json::object* migration, get_object(object, "migration"));
     TRY(record.migration, migration_from(*migration));
@@ -115,15 +120,14 @@ Result<Ownership> claim(const std::optional<Ownership>& now, const std::string& 
   return next;
 }
 
-Result<Ownership> offer(const Ownership& now, const std::string& migration, const std::string& source,
-                        const std::string& target) {
-  if (now.ended || now.owner != source) {
+Result<Ownership> offer(const Ownership& now, OwnedMigration migration) {
+  if (now.ended || now.owner != migration.source) {
     return fail(Errc::kConflict, "container " + now.container +
                                      (now.ended ? " has ended on node " : " belongs to node ") + now.owner +
                                      " by the registry");
   }
   Ownership next = now;
-  next.migration = OwnedMigration{migration, source, target, MigrationState::kOpen};
+  next.migration = std::move(migration);
   return next;
 }
 

@@ -31,6 +31,7 @@ struct OwnedMigration {
   std::string source;
   std::string target;
   MigrationState state = MigrationState::kOpen;
+  bool needs_source = false;  // post-copy: the target can never do without it
   bool source_gone = false;  // the source has lost its copy: only the target can have the container
   bool operator==(const OwnedMigration&) const = default;
 };
@@ -58,8 +59,7 @@ namespace ownership {
 // kConflict, with the reason for people, when the record does not allow it.
 Result<Ownership> claim(const std::optional<Ownership>& now, const std::string& container,
                         const std::string& job, const std::string& node);
-Result<Ownership> offer(const Ownership& now, const std::string& migration, const std::string& source,
-                        const std::string& target);
+Result<Ownership> offer(const Ownership& now, OwnedMigration migration);
 Result<Ownership> commit(const Ownership& now, const std::string& migration);
 Result<Ownership> abort(const Ownership& now, const std::string& migration);
 Result<Ownership> yield(const Ownership& now, const std::string& migration);

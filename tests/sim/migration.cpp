@@ -134,7 +134,12 @@ awaitable<void> World::migrate(std::size_t from, DaemonPtr daemon, std::string c
     auto fresh = co_await daemon->owners->find(container);
     if (daemon->ended) co_return;
     if (fresh && *fresh && link->open[0]) {
-      auto right = co_await daemon->owners->offer(**fresh, id, here.name, nodes_[to].name);
+      OwnedMigration migration;
+      migration.id = id;
+      migration.source = here.name;
+      migration.target = nodes_[to].name;
+      OwnerRecord record = **fresh;
+      auto right = co_await daemon->owners->offer(std::move(record), std::move(migration));
       if (daemon->ended) co_return;
       if (right && here.copies.contains(container)) {
         moved = co_await give(from, daemon, container, to, id, link, *right);

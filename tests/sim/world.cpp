@@ -83,7 +83,7 @@ void World::end_daemon(std::size_t n) {
   // Coroutines of it that wait for a decision are not to wait for ever.
   for (const auto& [id, machine] : daemon->waiting) machine->operator_says(true);
   for (const auto& [id, machine] : daemon->deciding) machine->operator_says(false);
-  for (const LinkPtr& link : std::set<LinkPtr>(daemon->links)) close(link, link->ends[0] == n ? 0 : 1);
+  for (const auto& [number, link] : std::map(daemon->links)) close(link, link->ends[0] == n ? 0 : 1);
   daemon->links.clear();
 }
 
@@ -105,10 +105,11 @@ void World::boot(std::size_t n) {
 World::LinkPtr World::open_link(std::size_t from, std::size_t to) {
   if (!connected(from, to) || !nodes_[from].daemon || !nodes_[to].daemon) return nullptr;
   auto link = std::make_shared<Link>();
+  link->number = ++last_link_;
   link->ends[0] = from;
   link->ends[1] = to;
-  nodes_[from].daemon->links.insert(link);
-  nodes_[to].daemon->links.insert(link);
+  nodes_[from].daemon->links[link->number] = link;
+  nodes_[to].daemon->links[link->number] = link;
   return link;
 }
 
@@ -141,7 +142,7 @@ void World::close(const LinkPtr& link, int end) {
   if (!link->open[end]) return;
   link->open[end] = false;
   Events::signal(*link->waiting[end]);
-  if (nodes_[link->ends[end]].daemon) nodes_[link->ends[end]].daemon->links.erase(link);
+  if (nodes_[link->ends[end]].daemon) nodes_[link->ends[end]].daemon->links.erase(link->number);
   // The other side learns of it after what was sent before, or by its keepalive.
   const int other = 1 - end;
   const bool told = connected(link->ends[0], link->ends[1]);

@@ -76,7 +76,7 @@ class World {
     std::map<std::string, std::shared_ptr<decision::Target>> deciding;  // by migration
     std::map<std::string, std::shared_ptr<decision::Source>> waiting;
     std::set<std::string> starting, left_to_target;  // containers
-    std::set<std::shared_ptr<Link>> links;
+    std::map<std::uint64_t, std::shared_ptr<Link>> links;  // by number: in an order of the seed's
     bool ended = false;
   };
   struct Node {
@@ -89,6 +89,7 @@ class World {
     std::map<std::string, decision::Word> outcomes;   // by migration; on its disk
   };
   struct Link {
+    std::uint64_t number;
     std::size_t ends[2];
     bool open[2] = {true, true};
     std::deque<Message> arrived[2];
@@ -149,7 +150,7 @@ class World {
   std::map<std::string, std::set<std::size_t>> where_;  // nodes with a copy, by container
   std::set<std::string> died_;   // a running copy went with its node
   std::set<std::string> hit_;    // some copy did
-  std::uint64_t last_id_ = 0;
+  std::uint64_t last_id_ = 0, last_link_ = 0;
   std::string wrong_;
 };
 

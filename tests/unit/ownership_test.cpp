@@ -10,7 +10,7 @@ Ownership claimed() {
   return ownership::claim(std::nullopt, "hpl-0", "hpl", "n1").value();
 }
 Ownership offered() {
-  return ownership::offer(claimed(), "n1-a", "n1", "n2").value();
+  return ownership::offer(claimed(), {"n1-a", "n1", "n2"}).value();
 }
 
 TEST(Ownership, MovesWithTheCommitAndCountsItsOwners) {
@@ -40,12 +40,12 @@ TEST(Ownership, ADecisionIsFinal) {
 }
 
 TEST(Ownership, OnlyTheOwnerOffersAndEnds) {
-  EXPECT_FALSE(ownership::offer(claimed(), "n3-a", "n3", "n2"));
+  EXPECT_FALSE(ownership::offer(claimed(), {"n3-a", "n3", "n2"}));
   EXPECT_FALSE(ownership::end(claimed(), "n2"));
   const Ownership ended = ownership::end(offered(), "n1").value();
   EXPECT_TRUE(ended.ended);
   EXPECT_EQ(ended.migration->state, MigrationState::kAborted) << "nobody can commit it any more";
-  EXPECT_FALSE(ownership::offer(ended, "n1-b", "n1", "n2"));
+  EXPECT_FALSE(ownership::offer(ended, {"n1-b", "n1", "n2"}));
 }
 
 TEST(Ownership, ANameIsClaimedAgainAfterItsEndOnly) {
@@ -63,9 +63,9 @@ TEST(Ownership, ANameIsClaimedAgainAfterItsEndOnly) {
 TEST(Ownership, JudgesAMigrationByTheRecord) {
   const Ownership moved = ownership::commit(offered(), "n1-a").value();
   const Ownership kept = ownership::abort(offered(), "n1-a").value();
-  const Ownership again = ownership::offer(kept, "n1-b", "n1", "n3").value();
+  const Ownership again = ownership::offer(kept, {"n1-b", "n1", "n3"}).value();
   const Ownership elsewhere = ownership::commit(again, "n1-b").value();
-  const Ownership further = ownership::offer(moved, "n2-a", "n2", "n3").value();
+  const Ownership further = ownership::offer(moved, {"n2-a", "n2", "n3"}).value();
   struct Case {
     const char* what;
     std::optional<Ownership> record;

@@ -34,7 +34,9 @@ Agent::Agent(asio::any_io_executor executor, Config config, std::string name)
 
 awaitable<Status> Agent::start() {
   const Config& config = node_.config();
-  CO_CHECK_OK(make_directories(config.paths.run_dir + "/containers"));
+  const std::string containers = config.paths.run_dir + "/containers";
+  const bool machine_ran_on = ::access(containers.c_str(), F_OK) == 0;  // run_dir goes with its power
+  CO_CHECK_OK(make_directories(containers));
   CO_CHECK_OK(make_directories(config.paths.state_dir + "/jobs"));
   CO_CHECK_OK(node_.health().open(config.paths.state_dir + "/node-states.jsonl"));
   CO_CHECK_OK(co_await open_registry_and_journal());
@@ -44,6 +46,7 @@ awaitable<Status> Agent::start() {
               {{"reason", node_.facts().criu_problem}});
   }
   co_await node_.adopt_all();
+  if (machine_ran_on) node_.settle_outcomes();
   resume_migrations();
   for (const auto& [id, container] : node_.containers()) {
     asio::co_spawn(node_.executor(), adopt_pager(node_, container), asio::detached);

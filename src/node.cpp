@@ -287,15 +287,31 @@ Outcome Node::outcome_of(const std::string& migration, bool renounce) {
       return Outcome::kRunning;
     }
   }
-  if (committed_here(migration)) return Outcome::kCommitted;
+  const std::optional<Outcome> recorded = recorded_outcome(migration);
+  // Begun, and no more is known: this machine has lost its power since. Only the registry can tell.
+  if (recorded == Outcome::kCommitted || recorded == Outcome::kRunning) return *recorded;
   (void)record_outcome(migration, Outcome::kAborted);
   return Outcome::kAborted;
 }
 
-bool Node::committed_here(const std::string& migration) const {
-  if (!is_migration_id(migration)) return false;
+std::optional<Outcome> Node::recorded_outcome(const std::string& migration) const {
+  if (!is_migration_id(migration)) return std::nullopt;
   auto text = read_file(config_.paths.state_dir + "/outcomes/" + migration, 64);
-  return text && *text == to_string(Outcome::kCommitted);
+  for (const Outcome known : {Outcome::kRunning, Outcome::kCommitted, Outcome::kAborted}) {
+    if (text && *text == to_string(known)) return known;
+  }
+  return std::nullopt;
+}
+
+void Node::settle_outcomes() {
+  std::set<std::string> held;
+  for (const auto& [id, container] : containers_) held.insert(container->migration());
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(config_.paths.state_dir + "/outcomes", error)) {
+    const std::string migration = entry.path().filename();
+    if (recorded_outcome(migration) != Outcome::kRunning || held.contains(migration)) continue;
+    (void)record_outcome(migration, Outcome::kAborted);
+  }
 }
 
 void Node::adopt_one(const std::string& directory) {

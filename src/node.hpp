@@ -106,7 +106,10 @@ class Node {
   // state_dir, so that neither a restarted daemon nor a restarted machine forgets. Asking for one that is
   // neither recorded nor going on records it as aborted: it can never be committed after that. `renounce`:
   // one that is going on is given up, too, if that is still possible (registry/decision.hpp).
+  // One that has begun is recorded as running: a machine that has lost its power then has no answer.
   Status record_outcome(const std::string& migration, Outcome outcome);
+  // After a restart of the daemon alone: of what it has no container, nothing was committed.
+  void settle_outcomes();
   [[nodiscard]] Outcome outcome_of(const std::string& migration, bool renounce);
 
   // Who owns what. Set once, before anything else is done with it.
@@ -148,7 +151,7 @@ class Node {
   awaitable<void> adopt_all();
 
  private:
-  [[nodiscard]] bool committed_here(const std::string& migration) const;
+  [[nodiscard]] std::optional<Outcome> recorded_outcome(const std::string& migration) const;
   awaitable<void> watch_exit(std::weak_ptr<Container> weak, std::string id);
   void adopt_one(const std::string& directory);
   awaitable<Status> compare_with_registry();

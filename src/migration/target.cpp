@@ -436,6 +436,9 @@ awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& b
   if (!prepared) co_return tl::unexpected<StepError>(prepared.error());
   const std::string migration = prepared->migration;
   const std::string source = prepared->source;
+  if (auto noted = node.record_outcome(migration, Outcome::kRunning); !noted) {
+    co_return failed_at("preflight", noted.error());
+  }
   if (pages) {
     auto started = co_await start_pager(node, *prepared);
     if (!started) co_return failed_at("preflight", started.error());

@@ -43,7 +43,12 @@ void World::drop(std::size_t node, const std::string& container, bool died) {
   if (at == nodes_[node].copies.end()) return;
   if (died) {
     hit_.insert(container);
-    if (at->second.state == Copy::State::kRunning) died_.insert(container);
+    // Also when it was not told yet that it had become the owner: nobody else may run it after that.
+    const auto entry = server_.get(ownership_key(container));
+    const auto record = entry ? ownership_from(entry->value) : Result<Ownership>(fail(Errc::kNotFound, ""));
+    const bool owner = record && record->owner == nodes_[node].name;
+    const bool held = at->second.state == Copy::State::kHeld;
+    if (at->second.state == Copy::State::kRunning || (held && owner)) died_.insert(container);
   }
   tell(container, nodes_[node].name + (died ? ": gone with the node" : ": removed"));
   nodes_[node].copies.erase(at);
@@ -229,6 +234,7 @@ awaitable<void> World::arrive(std::size_t at, DaemonPtr daemon, std::string cont
   if (daemon->ended) co_return;
   auto machine = std::make_shared<decision::Target>();
   daemon->deciding[id] = machine;
+  here.outcomes[id] = decision::Word::kUndecided;
   send(link, 1, Message{Kind::kAccepted, {}, false});
   const std::string source = nodes_[link->ends[0]].name;
   auto images = co_await receive(link, 1, 120 * kSecond);
@@ -237,6 +243,7 @@ awaitable<void> World::arrive(std::size_t at, DaemonPtr daemon, std::string cont
   // A container can be here again meanwhile, by another way.
   bool fails = !whole || here.copies.contains(container) || machine->state() == decision::Target::State::kAborted;
   Copy copy;
+  bool useless = false;
   if (!fails) {
     copy.state = Copy::State::kHeld;
     copy.migration = id;
@@ -270,7 +277,10 @@ awaitable<void> World::arrive(std::size_t at, DaemonPtr daemon, std::string cont
       }
       co_await step_at_target(*daemon->owners, decision, *machine);
       if (daemon->ended) co_return;
-      if (events_.happens(kFails / 20)) (void)machine->renounce();  // its pager has died
+      if (events_.happens(kFails / 20)) {  // its pager dies
+        useless = true;
+        (void)machine->renounce();
+      }
     }
     if (machine->state() == decision::Target::State::kCommitted) {
       if (alone && !nodes_[number_of(source)].power) ++counts_.saved_alone;
@@ -280,9 +290,8 @@ awaitable<void> World::arrive(std::size_t at, DaemonPtr daemon, std::string cont
       co_await events_.sleep(events_.between(300, 5 * kMs));  // CRIU lets go of the tasks
       if (daemon->ended) co_return;
       here.outcomes[id] = decision::Word::kCommitted;
-      copy.migration.clear();
-      copy.peer.clear();
-      if (here.copies.contains(container)) set(at, container, copy);
+      const auto mine = here.copies.find(container);
+      if (mine != here.copies.end()) mine->second.migration.clear();
       daemon->deciding.erase(id);
       send(link, 1, Message{Kind::kRunning, {}, false});
       close(link, 1);
@@ -293,7 +302,7 @@ awaitable<void> World::arrive(std::size_t at, DaemonPtr daemon, std::string cont
   daemon->deciding.erase(id);
   here.outcomes[id] = decision::Word::kRenounced;
   const auto held = here.copies.find(container);
-  if (held != here.copies.end() && held->second.migration == id) drop(at, container, false);
+  if (held != here.copies.end() && held->second.migration == id) drop(at, container, useless);
   send(link, 1, Message{Kind::kFailed, {}, true});
   close(link, 1);
 }

@@ -19,7 +19,7 @@ World::World(const Settings& settings) : settings_(settings), events_(settings.s
   for (std::size_t n = 0; n < nodes_.size(); ++n) {
     nodes_[n].name = "n" + std::to_string(n);
     numbers_[nodes_[n].name] = n;
-    start_daemon(n);
+    start_daemon(n, false);
   }
 }
 
@@ -38,7 +38,7 @@ bool World::registry_answers(std::size_t node) const {
   return nodes_[0].daemon && connected(node, 0);
 }
 
-void World::start_daemon(std::size_t n) {
+void World::start_daemon(std::size_t n, bool machine_ran_on) {
   Node& node = nodes_[n];
   if (!node.power || node.daemon) return;
   auto daemon = std::make_shared<Daemon>();
@@ -66,6 +66,13 @@ void World::start_daemon(std::size_t n) {
     } else if (!copy.migration.empty()) {  // it runs here since a commit that was not written down
       node.outcomes[copy.migration] = decision::Word::kCommitted;
       copy.migration.clear();
+    }
+  }
+  if (machine_ran_on) {  // as Node::settle_outcomes()
+    for (auto& [id, word] : node.outcomes) {
+      const bool held = std::any_of(node.copies.begin(), node.copies.end(),
+                                    [&](const auto& item) { return item.second.migration == id; });
+      if (word == decision::Word::kUndecided && !held) word = decision::Word::kRenounced;
     }
   }
   for (const std::string& container : half) {
@@ -97,9 +104,9 @@ void World::cut_power(std::size_t n) {
 }
 
 void World::boot(std::size_t n) {
-  nodes_[n].power = true;
+  const bool ran_on = std::exchange(nodes_[n].power, true);
   nodes_[n].degraded = false;
-  start_daemon(n);
+  start_daemon(n, ran_on);
 }
 
 World::LinkPtr World::open_link(std::size_t from, std::size_t to) {
@@ -368,7 +375,7 @@ awaitable<void> World::faults() {
         if (!nodes_[node].daemon) break;
         ++counts_.crashes;
         end_daemon(node);
-        events_.after(events_.between(50 * kMs, 10 * kSecond), [this, node] { start_daemon(node); });
+        events_.after(events_.between(50 * kMs, 10 * kSecond), [this, node] { start_daemon(node, true); });
         break;
       case 2:
         cut_power(node);

@@ -103,7 +103,7 @@ class World {
   [[nodiscard]] bool connected(std::size_t a, std::size_t b) const;
   [[nodiscard]] bool registry_answers(std::size_t node) const;
   [[nodiscard]] std::size_t number_of(const std::string& node) const;
-  void start_daemon(std::size_t node);
+  void start_daemon(std::size_t node, bool machine_ran_on);
   void end_daemon(std::size_t node);
   void cut_power(std::size_t node);
   void boot(std::size_t node);

@@ -16,7 +16,7 @@ void add(Counts& sum, const Counts& one) {
       &Counts::begun,       &Counts::committed, &Counts::aborted,          &Counts::plans,
       &Counts::steps,       &Counts::crashes,   &Counts::power_cuts,       &Counts::partitions,
       &Counts::saved_alone, &Counts::doubts,    &Counts::registry_outages, &Counts::lost,
-      &Counts::fenced,      &Counts::events,    &Counts::registry_requests, &Counts::registry_swaps};
+      &Counts::fenced,      &Counts::given_up,      &Counts::events,    &Counts::registry_requests, &Counts::registry_swaps};
   for (const auto member : members) sum.*member += one.*member;
   sum.doubt_longest = std::max(sum.doubt_longest, one.doubt_longest);
   sum.plan_ms_longest = std::max(sum.plan_ms_longest, one.plan_ms_longest);
@@ -81,9 +81,9 @@ int main(int argc, char** argv) {
   std::printf("faults: %llu daemons killed, %llu nodes without power, %llu partitions, %llu outages of the registry\n",
               n(sum.crashes), n(sum.power_cuts), n(sum.partitions), n(sum.registry_outages));
   std::printf("in doubt: %llu, the longest %.1f s; committed by the target alone, the source dead: %llu; containers "
-              "lost with a node: %llu; fenced: %llu\n",
+              "lost with a node: %llu, given up: %llu; copies fenced: %llu\n",
               n(sum.doubts), static_cast<double>(sum.doubt_longest) / static_cast<double>(kSecond),
-              n(sum.saved_alone), n(sum.lost), n(sum.fenced));
+              n(sum.saved_alone), n(sum.lost), n(sum.given_up), n(sum.fenced));
   std::printf("%llu events, %.1f registry requests and %.1f swaps per migration, longest plan %.1f ms; %.1f s\n",
               n(sum.events), static_cast<double>(sum.registry_requests) / static_cast<double>(std::max<std::uint64_t>(1, sum.begun)),
               static_cast<double>(sum.registry_swaps) / static_cast<double>(std::max<std::uint64_t>(1, sum.begun)),

@@ -42,7 +42,6 @@ void World::drop(std::size_t node, const std::string& container, bool died) {
   const auto at = nodes_[node].copies.find(container);
   if (at == nodes_[node].copies.end()) return;
   if (died) {
-    hit_.insert(container);
     // Also when it was not told yet that it had become the owner: nobody else may run it after that.
     const auto entry = server_.get(ownership_key(container));
     const auto record = entry ? ownership_from(entry->value) : Result<Ownership>(fail(Errc::kNotFound, ""));
@@ -58,7 +57,7 @@ void World::drop(std::size_t node, const std::string& container, bool died) {
   where_.erase(container);
   if (died) {
     ++counts_.lost;
-  } else if (!died_.contains(container)) {
+  } else if (!died_.contains(container) && !given_up_.contains(container)) {
     wrong_ = nodes_[node].name + " has removed the last copy of " + container;
   }
 }

@@ -298,6 +298,22 @@ awaitable<void> World::leave_to_target(std::size_t n, DaemonPtr daemon, Ownershi
   daemon->left_to_target.erase(owned.container);
 }
 
+// A job's head ends what is on a node that it does not hear of.
+awaitable<void> World::give_up_silent(std::size_t n) {
+  const DaemonPtr head = nodes_[0].daemon;
+  const auto copies = nodes_[n].copies;
+  for (const auto& [container, copy] : copies) {
+    given_up_.insert(container);
+    ++counts_.given_up;
+    for (;;) {
+      const Status ended = co_await head->owners->end_anywhere(container);
+      if (head->ended || ended || ended.error().code == Errc::kNotFound) break;
+      co_await events_.sleep(kSecond);
+    }
+    if (head->ended) co_return;
+  }
+}
+
 // A node is going bad: the plan, and its steps in order.
 void World::evacuate(std::size_t n) {
   nodes_[n].degraded = true;
@@ -369,7 +385,7 @@ awaitable<void> World::faults() {
     co_await events_.sleep(events_.between(0, 2 * pause));
     if (calm_) break;
     const std::size_t node = events_.below(nodes_.size());
-    switch (events_.below(6)) {
+    switch (events_.below(7)) {
       case 0:
       case 1:
         if (!nodes_[node].daemon) break;
@@ -396,6 +412,9 @@ awaitable<void> World::faults() {
         events_.after(events_.between(100 * kMs, 30 * kSecond), [this] { heal(); });
         break;
       }
+      case 5:
+        if (nodes_[0].daemon && !connected(0, node)) events_.spawn(give_up_silent(node));
+        break;
       default:
         if (!registry_up_) break;
         ++counts_.registry_outages;

@@ -4,7 +4,7 @@
 //
 //   a container runs at most once; no decision takes the last copy of one that could run; once a running
 //   copy has died with its node no other comes to life; and when all faults are over, every container
-//   that has a copy left runs exactly once, where the registry says.
+//   that has a copy left and was not given up runs exactly once, where the registry says.
 #pragma once
 
 #include <deque>
@@ -35,7 +35,8 @@ struct Counts {
   std::uint64_t saved_alone = 0;  // committed by the target, its source dead
   std::uint64_t doubts = 0;       // decided without a direct answer
   std::uint64_t lost = 0;         // containers, with their node
-  std::uint64_t fenced = 0;       // copies ended because the registry gave them to another
+  std::uint64_t given_up = 0;     // containers, by the job's head
+  std::uint64_t fenced = 0;       // copies ended because they were, or because of another owner
   std::uint64_t events = 0, registry_requests = 0, registry_swaps = 0;
   Micros doubt_longest = 0;
   double plan_ms_longest = 0;     // real time
@@ -119,6 +120,7 @@ class World {
   awaitable<void> faults();
   awaitable<void> load();
   void evacuate(std::size_t node);
+  awaitable<void> give_up_silent(std::size_t node);
   void heal();
 
   // ---- migration.cpp: containers
@@ -149,7 +151,7 @@ class World {
   std::vector<DaemonPtr> daemons_;              // all there ever were: coroutines may be in them
   std::map<std::string, std::set<std::size_t>> where_;  // nodes with a copy, by container
   std::set<std::string> died_;   // a running copy went with its node
-  std::set<std::string> hit_;    // some copy did
+  std::set<std::string> given_up_;  // by the job's head, or nearly: they may end without a node's death
   std::uint64_t last_id_ = 0, last_link_ = 0;
   std::string wrong_;
 };

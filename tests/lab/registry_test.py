@@ -61,7 +61,7 @@ class Registry(Group):
     moments = [once('when the target gets the right to commit', record_says('source', 'in-doubt')),
                once('when the target\'s place is made', record_says('target', 'arriving')),
                *(after(random.uniform(0, 0.6)) for _ in range(6))]
-    with self.job('reg', tests=20) as job:
+    with self.job('reg', tests=12) as job:
       for what, wait in moments:
         with self.subTest(f'the registry\'s daemon is killed {what}'):
           source = self.lab.settled('reg-1', job.ranks)
@@ -96,7 +96,7 @@ class Registry(Group):
   def test_cut(self):
     moments = [once('when the target gets the right to commit', record_says('source', 'in-doubt')),
                *(after(random.uniform(0.1, 0.6)) for _ in range(3))]
-    with self.job('cut', tests=30) as job:
+    with self.job('cut', tests=20) as job:
       for end in ('source', 'target'):
         for what, wait in moments:
           with self.subTest(f'the {end} is cut off {what}'):

@@ -22,23 +22,32 @@ awaitable<Status> Presence::grant() {
 
 awaitable<void> Presence::keep() {
   const Milliseconds pause = term_ / 4;
+  std::optional<SteadyClock::time_point> failing_since;
   bool told = false;
   for (;;) {
     Status kept;
+    bool granted = false;
     if (lease_ != kNoLease) kept = co_await owners_.registry().keep_alive(lease_);
     if (lease_ == kNoLease || (!kept && kept.error().code == Errc::kNotFound)) {
       lease_ = kNoLease;
       kept = co_await grant();
-      if (kept && !told) co_await on_answer_();
+      granted = kept.has_value();
     }
-    if (!kept && !told) {
-      log::error("the registry does not answer: containers run on, but no migration can begin",
-                 {{"reason", kept.error().message}});
-    } else if (kept && told) {
-      log::info("the registry answers again");
-      co_await on_answer_();
+    const auto now = SteadyClock::now();
+    if (!kept) {
+      if (!failing_since) failing_since = now;
+      // A cluster whose daemons all start at once need not be told so.
+      if (!told && now - *failing_since >= term_) {
+        told = true;
+        log::error("the registry does not answer: containers run on, but no migration can begin",
+                   {{"reason", kept.error().message}});
+      }
+    } else {
+      if (told) log::info("the registry answers again");
+      if (granted || failing_since) co_await on_answer_();
+      failing_since.reset();
+      told = false;
     }
-    told = !kept;
     co_await sleep_for(pause);
   }
 }

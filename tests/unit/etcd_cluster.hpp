@@ -125,6 +125,7 @@ class EtcdCluster {
     return "https://" + address(member) + ":" + std::to_string(port_ + 1);
   }
 
+  // Members call each other from 127.0.0.1, and etcd compares that with their certificates.
   void make_certificates() const {
     const std::string script = R"(
       set -e
@@ -133,7 +134,7 @@ class EtcdCluster {
       openssl req -x509 $key -subj /CN=ca -days 2 -keyout ca.key -out ca.crt
       make() {
         openssl req $key -subj "/CN=$1" -keyout $1.key -out $1.csr
-        printf "subjectAltName=IP:$2\nextendedKeyUsage=serverAuth,clientAuth\n" > $1.ext
+        printf "subjectAltName=IP:$2,IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n" > $1.ext
         openssl x509 -req -in $1.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile $1.ext -out $1.crt
       }
       make e0 127.0.0.11; make e1 127.0.0.12; make e2 127.0.0.13; make client 127.0.0.1)";

@@ -341,11 +341,17 @@ TEST_P(RegistryTest, NobodyThereMeansNothingWritten) {
   EXPECT_EQ(wait(nobody->swap(std::move(request), Milliseconds(300))).error().code, Errc::kUnavailable);
 }
 
+std::string name_of(const ::testing::TestParamInfo<Kind>& kind) {
+  switch (kind.param) {
+    case Kind::kEmbedded: return "embedded";
+    case Kind::kRemote: return "remote";
+    case Kind::kEtcd: return "etcd";
+  }
+  return "unknown";
+}
+
 INSTANTIATE_TEST_SUITE_P(All, RegistryTest, ::testing::Values(Kind::kEmbedded, Kind::kRemote, Kind::kEtcd),
-                         [](const ::testing::TestParamInfo<Kind>& kind) {
-                           constexpr const char* kNames[] = {"embedded", "remote", "etcd"};
-                           return kNames[static_cast<int>(kind.param)];
-                         });
+                         name_of);
 
 }  // namespace
 }  // namespace lifeboat

@@ -4,10 +4,14 @@
 
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "migration/decide.hpp"
 #include "migration/drain.hpp"
 #include "migration/outcome.hpp"
 #include "migration/source.hpp"
 #include "migration/target.hpp"
+#include "registry/embedded.hpp"
+#include "registry/open.hpp"
+#include "registry/remote.hpp"
 
 namespace lifeboat {
 
@@ -30,30 +34,29 @@ Agent::Agent(asio::any_io_executor executor, Config config, std::string name)
 
 awaitable<Status> Agent::start() {
   const Config& config = node_.config();
-  CO_CHECK_OK(make_directories(config.paths.run_dir + "/containers"));
+  const std::string containers = config.paths.run_dir + "/containers";
+  const bool machine_ran_on = ::access(containers.c_str(), F_OK) == 0;  // run_dir goes with its power
+  CO_CHECK_OK(make_directories(containers));
   CO_CHECK_OK(make_directories(config.paths.state_dir + "/jobs"));
   CO_CHECK_OK(node_.health().open(config.paths.state_dir + "/node-states.jsonl"));
+  CO_CHECK_OK(co_await open_registry_and_journal());
   node_.set_facts(co_await gather_facts(config));
   if (node_.facts().criu_version == 0) {
     log::warn("no container can be moved from or to this node",
               {{"reason", node_.facts().criu_problem}});
   }
   co_await node_.adopt_all();
-  for (const auto& [id, container] : node_.containers()) {
-    if (container->state() == ContainerState::kInDoubt) {
-      asio::co_spawn(node_.executor(), resolve(node_, container), asio::detached);
-    } else if (container->state() == ContainerState::kDraining) {
-      asio::co_spawn(node_.executor(), finish_draining(node_, container), asio::detached);
-    } else if (container->state() == ContainerState::kLeaving ||
-               container->state() == ContainerState::kArriving) {
-      asio::co_spawn(node_.executor(), resume_left_over(container), asio::detached);
-    }
-  }
+  if (machine_ran_on) node_.settle_outcomes();
+  resume_migrations();
   for (const auto& [id, container] : node_.containers()) {
     asio::co_spawn(node_.executor(), adopt_pager(node_, container), asio::detached);
   }
   jobs_.adopt_all();
   CO_CHECK_OK(co_await listen());
+  // What is compared with the registry once the others can reach this node.
+  presence_.emplace(node_.owners(), node_.name(), config.registry.lease,
+                    [this] { return node_.reconcile(); });
+  asio::co_spawn(node_.executor(), presence_->keep(), asio::detached);
   keep_time();
   heartbeat_.start();
   evacuation_.start();
@@ -61,11 +64,54 @@ awaitable<Status> Agent::start() {
   co_return Status{};
 }
 
+awaitable<Status> Agent::open_registry_and_journal() {
+  const Config& config = node_.config();
+  auto registry = open_registry(node_.executor(), config, node_.name());
+  if (!registry) co_return tl::unexpected<Error>(registry.error());
+  if (keeps_registry(config, node_.name())) served_ = static_cast<EmbeddedRegistry*>(registry->get());
+  node_.set_registry(std::move(*registry));
+  co_return node_.journal().open(config.paths.state_dir + "/migrations.jsonl");
+}
+
+// What an earlier daemon had begun.
+void Agent::resume_migrations() {
+  for (const auto& [id, container] : node_.containers()) {
+    switch (container->state()) {
+      case ContainerState::kInDoubt:
+        asio::co_spawn(node_.executor(), resolve(node_, container), asio::detached);
+        break;
+      case ContainerState::kDraining:
+        asio::co_spawn(node_.executor(), finish_draining(node_, container), asio::detached);
+        break;
+      case ContainerState::kLeaving:  // before anybody else could have it
+        asio::co_spawn(node_.executor(), resume_left_over(container), asio::detached);
+        break;
+      case ContainerState::kArriving:
+        asio::co_spawn(node_.executor(), resolve_arrival(node_, container), asio::detached);
+        break;
+      case ContainerState::kStarting:
+      case ContainerState::kRunning:
+      case ContainerState::kExited: break;
+    }
+  }
+  for (JournalEntry entry : node_.journal().unfinished()) {
+    const auto container = node_.find(entry.container);
+    const bool decided_later = container && container->migration() == entry.id &&
+                               container->state() != ContainerState::kLeaving;
+    if (decided_later) continue;
+    entry.reason = "lifeboatd ended in phase " + entry.phase +
+                   (container ? "; the container runs on here" : "; the container is not here any more");
+    entry.phase = to_string(Outcome::kAborted);
+    node_.journal().add(entry);
+  }
+}
+
 void Agent::end() {
   // What has not fully arrived is removed by its own migration (Arrival); one that is committed but
   // not yet marked as running must live.
   for (const auto& [id, container] : node_.containers()) container->release();
   watch_.end();
+  if (served_ != nullptr) served_->stop();
 }
 
 awaitable<Status> Agent::listen() {
@@ -272,6 +318,20 @@ awaitable<Result<json::object>> Agent::handle(std::string method, json::object p
   if (method == "migration.list") co_return co_await migration_list();
   if (method == "migration.plan") co_return co_await migration_plan(std::move(params));
   if (method == "migration.outcome") co_return co_await migration_outcome(std::move(params));
+  if (method == "migration.resolve") co_return co_await migration_resolve(std::move(params));
+  if (caller == Caller::kPeer && method == "migration.decide") {
+    co_return co_await migration_decide(std::move(params));
+  }
+  if (caller == Caller::kPeer && method == "migration.end") {
+    CO_TRY(const std::string id, get_string(params, "id"));
+    co_return migration_end(id);
+  }
+  if (caller == Caller::kPeer && method.rfind("registry.", 0) == 0) {
+    if (served_ == nullptr) {
+      co_return fail(Errc::kUnavailable, "node " + node_.name() + " does not keep the registry");
+    }
+    co_return co_await serve_registry(*served_, std::move(method), std::move(params));
+  }
   if (method.rfind("job.", 0) == 0) {
     co_return co_await job_method(std::move(method), std::move(params), caller);
   }

@@ -17,8 +17,11 @@
 #include "jobs.hpp"
 #include "node.hpp"
 #include "node_watch.hpp"
+#include "registry/presence.hpp"
 
 namespace lifeboat {
+
+class EmbeddedRegistry;
 
 enum class Caller { kOperator, kPeer };
 
@@ -89,9 +92,17 @@ class Agent {
   awaitable<Result<json::object>> ask_owner(std::string method, json::object params,
                                             std::string id, Caller caller);
   awaitable<Result<json::object>> migration_outcome(json::object params);
+  // agent_resolve.cpp
+  awaitable<Result<json::object>> migration_resolve(json::object params);
+  awaitable<Result<json::object>> migration_decide(json::object params);
+  awaitable<Status> write_decision(std::string container, std::string id, std::string side);
+  awaitable<json::object> registry_record(std::string container);
+  json::object migration_end(const std::string& id);
   awaitable<Result<json::object>> job_method(std::string method, json::object params,
                                              Caller caller);
 
+  awaitable<Status> open_registry_and_journal();
+  void resume_migrations();
   awaitable<Status> listen();
   awaitable<void> accept_peers(asio::ip::tcp::acceptor acceptor);
   awaitable<void> serve_peer(asio::ip::tcp::socket socket);
@@ -101,6 +112,8 @@ class Agent {
   Heartbeat heartbeat_;
   Evacuation evacuation_;
   NodeWatch watch_;
+  EmbeddedRegistry* served_ = nullptr;  // if it is here
+  std::optional<Presence> presence_;
   std::string started_at_;
   unsigned peers_connected_ = 0;
 };

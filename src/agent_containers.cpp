@@ -12,6 +12,19 @@ json::object addresses_json(const ContainerSpec& spec) {
   return out;
 }
 
+// Claimed, but not among the node's containers yet.
+class Starting {
+ public:
+  Starting(Node& node, std::string id) : node_(node), id_(std::move(id)) { node_.set_starting(id_, true); }
+  Starting(const Starting&) = delete;
+  Starting& operator=(const Starting&) = delete;
+  ~Starting() { node_.set_starting(id_, false); }
+
+ private:
+  Node& node_;
+  std::string id_;
+};
+
 }  // namespace
 
 json::object describe(const Container& container, const std::string& node) {
@@ -51,10 +64,20 @@ awaitable<Result<json::object>> Agent::container_create(json::object params) {
   CO_CHECK_OK(node_.health().check_arrival());
   CO_CHECK_OK(node_.check_room(spec, Incoming::kNew));
   const std::string id = spec.id;
-  CO_TRY(std::unique_ptr<Container> started,
-         co_await Container::start(std::move(spec), node_.config()));
-  std::shared_ptr<Container> container = std::move(started);
-  if (node_.find(id)) co_return fail(Errc::kConflict, "container " + id + " came up twice");
+  const Starting starting(node_, id);
+  auto claimed = co_await node_.owners().claim(id, spec.job, node_.name());
+  if (!claimed) {
+    co_return tl::unexpected<Error>(claimed.error().context("container " + id + " cannot be started"));
+  }
+  auto started = co_await Container::start(std::move(spec), node_.config());
+  if (started && node_.find(id)) started = fail(Errc::kConflict, "container " + id + " came up twice");
+  if (!started) {
+    (void)co_await node_.owners().end(id, node_.name());
+    co_return tl::unexpected<Error>(started.error());
+  }
+  std::shared_ptr<Container> container = std::move(*started);
+  container->set_epoch(claimed->ownership.epoch);
+  (void)container->set_state(ContainerState::kRunning);  // with the epoch
   node_.add(container);
   node_.watch(container);
   log::info("container started", {{"container", id}});
@@ -65,6 +88,7 @@ awaitable<Result<json::object>> Agent::container_remove(json::object params) {
   CO_TRY(const std::string id, get_string(params, "id"));
   auto container = node_.find(id);
   if (!container) co_return fail(Errc::kNotFound, "no container '" + id + "' on " + node_.name());
+  if (std::string lost = string_or(params, "lost"); !lost.empty()) container->set_lost(std::move(lost));
   // Killing its tasks is enough; whoever owns it now (watch or migration) cleans up.
   CO_CHECK_OK(container->cgroup().kill());
   constexpr int kTries = 250;  // of 20 ms

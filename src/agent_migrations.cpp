@@ -150,19 +150,34 @@ awaitable<Result<json::object>> Agent::ask_owner(std::string method, json::objec
 awaitable<Result<json::object>> Agent::migration_get(json::object params, Caller caller) {
   CO_TRY(const std::string id, get_string(params, "id"));
   const auto at = node_.migrations().find(id);
-  if (at != node_.migrations().end()) co_return to_json(*at->second);
-  co_return co_await ask_owner("migration.get", std::move(params), id, caller);
+  if (at != node_.migrations().end()) {
+    json::object report = to_json(*at->second);
+    report["history"] = node_.journal().history(id);
+    co_return report;
+  }
+  auto kept = node_.journal().report(id);
+  const bool ours = id.substr(0, id.rfind('-')) == node_.name();
+  if (kept && ours) co_return std::move(*kept);
+  auto answer = co_await ask_owner("migration.get", std::move(params), id, caller);
+  // Its source does not say: then what this end of it has seen.
+  if (!answer && kept) co_return std::move(*kept);
+  co_return answer;
 }
 
 awaitable<Result<json::object>> Agent::migration_list() {
   json::array list;
+  for (json::object& report : node_.journal().reports()) {
+    if (!node_.migrations().contains(string_or(report, "id"))) list.push_back(std::move(report));
+  }
   for (const auto& [id, report] : node_.migrations()) list.push_back(to_json(*report));
   co_return json::object{{"migrations", std::move(list)}};
 }
 
 awaitable<Result<json::object>> Agent::migration_outcome(json::object params) {
   CO_TRY(const std::string id, get_string(params, "id"));
-  co_return json::object{{"id", id}, {"outcome", to_string(node_.outcome_of(id))}};
+  const json::value* value = params.if_contains("renounce");
+  const bool renounce = value != nullptr && value->is_bool() && value->get_bool();
+  co_return json::object{{"id", id}, {"outcome", to_string(node_.outcome_of(id, renounce))}};
 }
 
 awaitable<Result<json::object>> Agent::migration_cancel(json::object params, Caller caller) {

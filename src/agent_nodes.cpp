@@ -61,6 +61,11 @@ awaitable<Result<json::object>> Agent::node_info() {
     }
   }
   out["migrations"] = std::move(migrations);
+  json::array lost;
+  for (const ExitedContainer& ended : node_.exited()) {
+    if (!ended.lost.empty()) lost.push_back(json::object{{"id", ended.id}, {"reason", ended.lost}, {"at", ended.at}});
+  }
+  out["lost"] = std::move(lost);
   add_all(out, to_json(node_.health().own()));
   out["evacuation"] = evacuation_.describe(false);
   co_return out;

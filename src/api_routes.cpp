@@ -22,6 +22,7 @@ constexpr Route kRoutes[] = {
     {http::verb::post, "/v1/migrations/plan", "migration.plan"},
     {http::verb::get, "/v1/migrations/{id}", "migration.get"},
     {http::verb::post, "/v1/migrations/{id}/cancel", "migration.cancel"},
+    {http::verb::post, "/v1/migrations/{id}/resolve", "migration.resolve"},
     {http::verb::get, "/v1/jobs", "job.list"},
     {http::verb::post, "/v1/jobs", "job.run"},
     {http::verb::get, "/v1/jobs/{name}", "job.get"},

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/yaml_reader.hpp"
+#include "registry/endpoint.hpp"
 
 namespace lifeboat {
 
@@ -201,6 +202,53 @@ void read_timeouts(yaml::Reader& m, Timeouts& out) {
   m.optional("restore", out.restore, yaml::Duration{1s, 24h});
   m.optional("commit", out.commit, yaml::Duration{100ms, 10min});
   m.optional("queue", out.queue, yaml::Duration{1s, 24h});
+  m.optional("total", out.total, yaml::Duration{1s, 24h * 7});
+}
+
+struct EndpointUrl {
+  [[nodiscard]] std::string expected() const { return "a URL such as https://10.1.0.1:2379"; }
+  [[nodiscard]] std::optional<std::string> parse(const std::string& text) const {
+    return etcd_endpoint_from(text) ? std::optional(text) : std::nullopt;
+  }
+};
+
+// A head runs no containers: it is the last to be emptied or to be worn out by them.
+std::string default_registry_node(const Config& config) {
+  for (const NodeConfig& node : config.nodes) {
+    if (node.role == NodeRole::kHead) return node.name;
+  }
+  return config.nodes.empty() ? "" : config.nodes.front().name;
+}
+
+void read_etcd(yaml::Reader& r, RegistryConfig& out) {
+  constexpr std::size_t kEndpointsMax = 16;
+  r.list("endpoints", out.endpoints, {1, kEndpointsMax}, EndpointUrl{});
+  r.optional("ca", out.ca, yaml::Path{});
+  const bool cert = r.optional("cert", out.cert, yaml::Path{});
+  const bool key = r.optional("key", out.key, yaml::Path{});
+  if (cert != key) r.mistake(cert ? "cert" : "key", "cert and key belong together");
+  r.optional("prefix", out.prefix, yaml::Path{});
+  const bool tls = std::any_of(out.endpoints.begin(), out.endpoints.end(),
+                               [](const std::string& url) { return url.rfind("https", 0) == 0; });
+  if (tls && out.ca.empty()) r.mistake("ca", "https endpoints need the file of the CA that signed theirs");
+}
+
+void read_registry(yaml::Reader& r, const Config& config, RegistryConfig& out) {
+  const yaml::Choice<RegistryKind> kind{{{"embedded", RegistryKind::kEmbedded}, {"etcd", RegistryKind::kEtcd}}};
+  r.optional("kind", out.kind, kind);
+  r.optional("timeout", out.timeout, yaml::Duration{100ms, 1min});
+  r.optional("lease", out.lease, yaml::Duration{2s, 10min});
+  if (out.kind == RegistryKind::kEtcd) {
+    out.prefix = "/lifeboat/" + config.cluster;
+    read_etcd(r, out);
+    out.prefix += "/";
+    return;
+  }
+  out.node = default_registry_node(config);
+  if (r.optional("node", out.node, kNodeName) && all_named(config.nodes) &&
+      config.find_node(out.node) == nullptr) {
+    r.mistake("node", "no node is called '" + out.node + "'");
+  }
 }
 
 void read_engine(yaml::Reader& m, EngineConfig& out) {
@@ -261,6 +309,7 @@ void read_config(yaml::Reader& m, Config& out) {
     e.optional("bring_back", out.evacuation.bring_back, yaml::Boolean{});
     e.optional("facility_nodes", out.evacuation.facility_nodes, yaml::Integer{1, 1024});
   });
+  m.map("registry", [&](yaml::Reader& r) { read_registry(r, out, out.registry); });
   m.map("predictor", [&](yaml::Reader& s) { predictor::read_predictor(s, out.predictor); });
   m.map("sources", [&](yaml::Reader& s) { predictor::read_sources(s, out.sources); });
 }

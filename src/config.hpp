@@ -61,6 +61,22 @@ struct Timeouts {
   std::chrono::milliseconds restore{600'000};       // CRIU, until the tree is held stopped
   std::chrono::milliseconds commit{10'000};         // from commit until the target says running
   std::chrono::milliseconds queue{600'000};         // the target has no place for it
+  std::chrono::milliseconds total{7'200'000};       // a whole migration, once its turn has come
+};
+
+enum class RegistryKind { kEmbedded, kEtcd };
+
+// Where it is written who owns which container; src/registry/README.md.
+struct RegistryConfig {
+  RegistryKind kind = RegistryKind::kEmbedded;
+  std::string node;                     // embedded: whose daemon keeps it; default: the first head, or node
+  std::vector<std::string> endpoints;   // etcd: "https://10.1.0.1:2379", ...
+  std::string ca;                       // etcd: PEM files
+  std::string cert;
+  std::string key;
+  std::string prefix;                   // etcd: of all keys; default: /lifeboat/CLUSTER/
+  std::chrono::milliseconds timeout{5'000};  // of one request
+  std::chrono::milliseconds lease{5'000};    // a node that has not renewed it for so long counts as gone
 };
 
 // TCP in the containers' network namespaces: how their peers live through a freeze.
@@ -117,6 +133,7 @@ struct Config {
   Limits limits;
   HealthConfig health;
   EvacuationConfig evacuation;
+  RegistryConfig registry;
   predictor::PredictorConfig predictor;
   predictor::SourcesConfig sources;  // its node is the caller's to set
 

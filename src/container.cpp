@@ -178,6 +178,7 @@ Result<std::unique_ptr<Container>> Container::adopt(const std::string& directory
   }
   container->migration_ = string_or(record, "migration");
   container->migration_peer_ = string_or(record, "migration_peer");
+  container->epoch_ = get_u64(record, "epoch").value_or(0);
   container->origin_ = {string_or(record, "came_from"),
                         std::chrono::system_clock::from_time_t(
                             static_cast<std::time_t>(number_or(record, "came_at")))};
@@ -217,6 +218,7 @@ Status Container::set_state(ContainerState state, const std::string& migration,
                             {"state", to_string(state)},
                             {"migration", migration},
                             {"migration_peer", peer},
+                            {"epoch", epoch_},
                             {"came_from", origin_.node},
                             {"came_at", std::chrono::system_clock::to_time_t(origin_.at)}};
   return replace_file(directory_ + "/record.json", json::serialize(record));

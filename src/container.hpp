@@ -24,7 +24,7 @@ enum class ContainerState {
   kRunning,
   kLeaving,   // being migrated away; frozen for part of it
   kArriving,  // restored here but not yet committed
-  kInDoubt,   // commit sent, answer lost: frozen until the target has said what happened
+  kInDoubt,   // the target may have committed: frozen until the outcome is known
   kDraining,  // runs at the target, which may still need pages from here: frozen for ever
   kExited,
 };
@@ -64,12 +64,19 @@ class Container {
   [[nodiscard]] const std::string& migration_peer() const { return migration_peer_; }
 
   [[nodiscard]] const Origin& origin() const { return origin_; }
+  // Of its ownership record; 0: not known. Written with the next set_state().
+  [[nodiscard]] std::uint64_t epoch() const { return epoch_; }
+  void set_epoch(std::uint64_t epoch) { epoch_ = epoch; }
 
   // Changes state and writes the record. From arriving to running, it has come from the peer.
   Status set_state(ContainerState state, const std::string& migration = "",
                    const std::string& peer = "");
   // The restored processes, before they run.
   void set_init(Process init);
+
+  // It is about to end, or has, not by itself: why, for its job's owner.
+  [[nodiscard]] const std::string& lost() const { return lost_; }
+  void set_lost(std::string reason) { lost_ = std::move(reason); }
 
   // Its memory is still being put in place by its pager: it runs, but cannot be moved yet.
   [[nodiscard]] bool filling() const { return filling_; }
@@ -104,6 +111,8 @@ class Container {
   std::string migration_;
   std::string migration_peer_;
   Origin origin_;
+  std::uint64_t epoch_ = 0;
+  std::string lost_;
   bool released_ = false;
   bool filling_ = false;
 };

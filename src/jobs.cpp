@@ -35,6 +35,17 @@ json::object describe(const Job& job) {
   return out;
 }
 
+// Containers that did not end by themselves on a node, since the job began, and why.
+void collect_lost(const json::object& info, const std::string& node, const Job& job,
+                  std::map<std::string, std::string>& reasons) {
+  auto lost = get_array(info, "lost");
+  if (!lost) return;
+  for (const json::value& item : **lost) {
+    if (!item.is_object() || string_or(item.get_object(), "at") < job.started_at) continue;
+    reasons[string_or(item.get_object(), "id")] = string_or(item.get_object(), "reason") + " (node " + node + ")";
+  }
+}
+
 unsigned prefix_of(const std::string& subnet) {
   return static_cast<unsigned>(std::stoul(subnet.substr(subnet.find('/') + 1)));
 }
@@ -190,9 +201,11 @@ awaitable<std::string> Jobs::find_lost(const Job& job, std::map<std::string, int
   std::vector<std::string> compute = compute_nodes();
   const auto answers = co_await agent_.call_all(compute, "node.info", json::object{});
   std::set<std::string> present;
+  std::map<std::string, std::string> reasons;
   std::string silent;
   for (std::size_t i = 0; i < compute.size(); ++i) {
     if (!answers[i]) silent += " " + compute[i];
+    if (answers[i]) collect_lost(*answers[i], compute[i], job, reasons);
     auto list = answers[i] ? get_array(*answers[i], "containers")
                            : Result<const json::array*>(tl::unexpected<Error>(answers[i].error()));
     if (!list) continue;
@@ -203,9 +216,31 @@ awaitable<std::string> Jobs::find_lost(const Job& job, std::map<std::string, int
   for (const std::string& id : job.containers) {
     int& looks = missed[id];
     looks = present.contains(id) ? 0 : looks + 1;
+    if (looks == 0) continue;
+    const auto reason = reasons.find(id);
+    if (reason != reasons.end() && looks > 1) co_return "container " + id + " is lost: " + reason->second;
     if (looks < (silent.empty() ? kLooksUntilLost : kLooksUntilLostSilent)) continue;
+    auto record = co_await node_.owners().find(id);
+    std::string last;
+    if (record && *record) last = "; it was last on node " + (*record)->ownership.owner;
     co_return "container " + id + " is on no node" +
-        (silent.empty() ? "" : " that answers; silent:" + silent);
+        (silent.empty() ? "" : " that answers; silent:" + silent) + last;
+  }
+  co_return "";
+}
+
+// A job that fails may have heard of the end of a container before we looked; empty: none was lost.
+awaitable<std::string> Jobs::why_lost(const Job& job) {
+  const std::vector<std::string> compute = compute_nodes();
+  const auto answers = co_await agent_.call_all(compute, "node.info", json::object{});
+  std::map<std::string, std::string> reasons;
+  for (std::size_t i = 0; i < compute.size(); ++i) {
+    if (answers[i]) collect_lost(*answers[i], compute[i], job, reasons);
+  }
+  for (const std::string& id : job.containers) {
+    if (const auto at = reasons.find(id); at != reasons.end()) {
+      co_return "container " + id + " was lost: " + at->second;
+    }
   }
   co_return "";
 }
@@ -231,6 +266,7 @@ awaitable<void> Jobs::follow(std::shared_ptr<Job> job) {
   }
   auto code = read_file(job->directory + "/exit", 16);
   if (code) job->exit_code = static_cast<int>(std::strtol(code->c_str(), nullptr, 10));
+  if (job->error.empty() && job->exit_code.value_or(1) != 0) job->error = co_await why_lost(*job);
   // mpiexec may call its own end by a signal a success.
   if (!job->error.empty() && job->exit_code.value_or(0) == 0) job->exit_code = 128 + SIGTERM;
   co_await remove_containers(job->containers);
@@ -245,6 +281,9 @@ awaitable<void> Jobs::remove_containers(std::vector<std::string> ids) {
   for (const std::string& id : ids) {
     json::object params{{"id", id}};
     (void)co_await agent_.call_all(compute, "container.remove", std::move(params));
+    // Where a node did not answer: if it comes back with one, it ends it.
+    auto ended = co_await node_.owners().end_anywhere(id);
+    if (!ended) log::warn("a container is not ended in the registry", {{"reason", ended.error().message}});
   }
 }
 
@@ -273,7 +312,8 @@ Result<json::object> Jobs::logs(const json::object& params) const {
   if (job->running) text.resize(text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1);
   return json::object{{"text", without_launch_lines(text)},
                       {"offset", offset + text.size()},
-                      {"running", job->running}};
+                      {"running", job->running},
+                      {"error", job->error}};
 }
 
 awaitable<Result<json::object>> Jobs::kill(json::object params) {
@@ -309,6 +349,7 @@ void Jobs::adopt_all() {
     job->spec = std::move(*spec);
     job->directory = directory;
     job->started_at = string_or(*record, "started_at");
+    job->error = string_or(*record, "error");
     if (auto list = get_array(*record, "containers")) {
       for (const json::value& id : **list) {
         if (id.is_string()) job->containers.emplace_back(id.get_string());

@@ -53,6 +53,7 @@ class Jobs {
   awaitable<Result<std::vector<ContainerSpec>>> plan_containers(const Job& job,
                                                                 std::vector<std::string>& nodes);
   awaitable<void> follow(std::shared_ptr<Job> job);
+  awaitable<std::string> why_lost(const Job& job);
   awaitable<std::string> find_lost(const Job& job, std::map<std::string, int>& missed);
   [[nodiscard]] std::vector<std::string> compute_nodes() const;
   awaitable<void> remove_containers(std::vector<std::string> ids);

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <csignal>
+#include <cstdlib>
 #include <iostream>
 
 #include "agent.hpp"
@@ -39,6 +40,13 @@ awaitable<void> run(Agent& agent, std::string socket, int& exit_code) {
   asio::signal_set signals(executor, SIGTERM, SIGINT);
   auto [error, number] = co_await signals.async_wait(use_tuple);
   log::info("stopping; containers and jobs run on", {{"signal", std::to_string(number)}});
+  // What waits for the word of the registry must not be undone. If that takes long, this ends as by
+  // SIGKILL: the next daemon finds everything as it is.
+  constexpr int kTries = 500;  // of 10 ms
+  for (int i = 0; agent.node().undecided(); ++i) {
+    if (i == kTries) std::_Exit(1);
+    co_await sleep_for(Milliseconds(10));
+  }
   context.stop();
 }
 

@@ -42,18 +42,22 @@ bool is_migration_id(const std::string& id) {
 namespace {
 
 // Aborted is also the answer for a migration without a record, so old records of that kind can go.
-// Committed ones stay until the node restarts: without its record, a source that asks after days
-// would be told to run its copy again.
+// Committed ones stay much longer: without its record, a source that asks after days and cannot reach the
+// registry would be told to run its copy again.
 void forget_old(const std::string& directory) {
   static unsigned calls = 0;
   if (calls++ % 256 != 0) return;
-  const auto oldest = fs::file_time_type::clock::now() - std::chrono::hours(24);
+  const auto now = fs::file_time_type::clock::now();
+  constexpr std::chrono::hours kAborted{24};
+  constexpr std::chrono::hours kCommitted{24 * 90};
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(directory, error)) {
     std::error_code gone;
-    if (entry.last_write_time(gone) >= oldest || gone) continue;
+    const auto age = now - entry.last_write_time(gone);
+    if (gone || age < kAborted) continue;
     auto text = read_file(entry.path(), 64);
-    if (text && *text == to_string(Outcome::kAborted)) fs::remove(entry.path(), gone);
+    const bool aborted = text && *text == to_string(Outcome::kAborted);
+    if (aborted || age > kCommitted) fs::remove(entry.path(), gone);
   }
 }
 
@@ -83,8 +87,9 @@ std::uint64_t Node::memory_reserved_bytes() const {
 bool Node::is_leaving(const Container& container) const {
   if (container.state() == ContainerState::kDraining) return true;
   const auto at = migrations_.find(container.migration());
-  return container.state() == ContainerState::kLeaving && at != migrations_.end() &&
-         at->second->outcome == Outcome::kRunning;
+  const bool on_its_way =
+      container.state() == ContainerState::kLeaving || container.state() == ContainerState::kInDoubt;
+  return on_its_way && at != migrations_.end() && at->second->outcome == Outcome::kRunning;
 }
 
 Status Node::check_fits(const ContainerSpec& spec, bool without_leaving) const {
@@ -186,13 +191,21 @@ awaitable<void> Node::watch_exit(std::weak_ptr<Container> weak, std::string id) 
   }
   auto container = weak.lock();
   if (!container) co_return;
-  ExitedContainer ended{id, container->spec().job, status, container->output(0).value_or("")};
+  ExitedContainer ended{id, container->spec().job, status, container->output(0).value_or(""),
+                        container->lost()};
   log::info("container ended", {{"container", id},
                                 {"status", status ? std::to_string(status->code) : "unknown"}});
-  exited_.push_back(std::move(ended));
-  if (exited_.size() > kExitedKept) exited_.pop_front();
+  remember_exit(std::move(ended));
   remove(id);
   container->destroy();
+  container.reset();
+  (void)co_await owners_->end(id, name_);  // if it cannot be reached, reconcile() does it later
+}
+
+void Node::remember_exit(ExitedContainer ended) {
+  ended.at = timestamp_now();
+  exited_.push_back(std::move(ended));
+  if (exited_.size() > kExitedKept) exited_.pop_front();
 }
 
 std::string Node::new_migration_id() {
@@ -212,6 +225,8 @@ std::shared_ptr<MigrationReport> Node::new_migration(const Container& container,
   report->fabric = fabric;
   report->phase = "queued";
   report->started_at = timestamp_now();
+  report->on_phase = [this](const MigrationReport& changed) { journal_.add(journal_entry(changed)); };
+  journal_.add(journal_entry(*report));
   report->resident_bytes = container.resident_bytes();
   report->nominal_bytes_per_s = static_cast<double>(config_.find_fabric(fabric)->rate_bits_per_s) / 8;
   migrations_[report->id] = report;
@@ -225,7 +240,8 @@ std::shared_ptr<MigrationReport> Node::new_migration(const Container& container,
 std::size_t Node::leaving() const {
   return static_cast<std::size_t>(
       std::count_if(containers_.begin(), containers_.end(), [](const auto& item) {
-        return item.second->state() == ContainerState::kLeaving;
+        return item.second->state() == ContainerState::kLeaving ||
+               item.second->state() == ContainerState::kInDoubt;
       }));
 }
 
@@ -251,27 +267,51 @@ Status Node::record_outcome(const std::string& migration, Outcome outcome) {
   if (!is_migration_id(migration)) {
     return fail(Errc::kProtocol, "'" + migration + "' is no migration id");
   }
-  const std::string directory = config_.paths.run_dir + "/outcomes";
+  const std::string directory = config_.paths.state_dir + "/outcomes";
   CHECK_OK(make_directories(directory));
   forget_old(directory);
   return replace_file(directory + "/" + migration, to_string(outcome));
 }
 
-Outcome Node::outcome_of(const std::string& migration) {
+Outcome Node::outcome_of(const std::string& migration, bool renounce) {
+  if (const Deciding* machines = deciding(migration); machines != nullptr && machines->target) {
+    decision::Target& machine = *machines->target;
+    if (renounce) (void)machine.renounce();
+    if (machine.state() == decision::Target::State::kCommitted) return Outcome::kCommitted;
+    if (machine.state() != decision::Target::State::kAborted) return Outcome::kRunning;
+    (void)record_outcome(migration, Outcome::kAborted);
+    return Outcome::kAborted;
+  }
   for (const auto& [id, container] : containers_) {
     if (container->migration() == migration && container->state() == ContainerState::kArriving) {
       return Outcome::kRunning;
     }
   }
-  if (committed_here(migration)) return Outcome::kCommitted;
+  const std::optional<Outcome> recorded = recorded_outcome(migration);
+  // Begun, and no more is known: this machine has lost its power since. Only the registry can tell.
+  if (recorded == Outcome::kCommitted || recorded == Outcome::kRunning) return *recorded;
   (void)record_outcome(migration, Outcome::kAborted);
   return Outcome::kAborted;
 }
 
-bool Node::committed_here(const std::string& migration) const {
-  if (!is_migration_id(migration)) return false;
-  auto text = read_file(config_.paths.run_dir + "/outcomes/" + migration, 64);
-  return text && *text == to_string(Outcome::kCommitted);
+std::optional<Outcome> Node::recorded_outcome(const std::string& migration) const {
+  if (!is_migration_id(migration)) return std::nullopt;
+  auto text = read_file(config_.paths.state_dir + "/outcomes/" + migration, 64);
+  for (const Outcome known : {Outcome::kRunning, Outcome::kCommitted, Outcome::kAborted}) {
+    if (text && *text == to_string(known)) return known;
+  }
+  return std::nullopt;
+}
+
+void Node::settle_outcomes() {
+  std::set<std::string> held;
+  for (const auto& [id, container] : containers_) held.insert(container->migration());
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(config_.paths.state_dir + "/outcomes", error)) {
+    const std::string migration = entry.path().filename();
+    if (recorded_outcome(migration) != Outcome::kRunning || held.contains(migration)) continue;
+    (void)record_outcome(migration, Outcome::kAborted);
+  }
 }
 
 void Node::adopt_one(const std::string& directory) {
@@ -284,21 +324,8 @@ void Node::adopt_one(const std::string& directory) {
   }
   std::shared_ptr<Container> container = std::move(*adopted);
   const std::string& id = container->spec().id;
-  switch (container->state()) {
-    case ContainerState::kArriving:
-      if (committed_here(container->migration())) break;  // see resume_left_over()
-      // Never committed: the source still has it.
-      (void)record_outcome(container->migration(), Outcome::kAborted);
-      log::info("removed a container that had not fully arrived", {{"container", id}});
-      container->destroy();
-      return;
-    case ContainerState::kLeaving:  // see resume_left_over() and resolve()
-    case ContainerState::kInDoubt:
-    case ContainerState::kDraining:  // see finish_draining()
-    case ContainerState::kStarting:
-    case ContainerState::kRunning:
-    case ContainerState::kExited: break;
-  }
+  // Arriving, it is restored, or it would have no process; see resolve_arrival(), resume_left_over(),
+  // resolve() and finish_draining().
   add(container);
   watch(container);
   if (container->state() == ContainerState::kRunning) {

@@ -6,18 +6,22 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 
 #include "base/asio.hpp"
 #include "config.hpp"
 #include "container.hpp"
 #include "criu_glue/pager.hpp"
 #include "health.hpp"
+#include "journal.hpp"
 #include "memory_account.hpp"
 #include "migration/link.hpp"
 #include "migration/wire.hpp"
 #include "migration_queue.hpp"
 #include "preflight.hpp"
+#include "registry/owners.hpp"
 #include "report.hpp"
 
 namespace lifeboat {
@@ -28,6 +32,8 @@ struct ExitedContainer {
   std::string job;
   std::optional<ExitStatus> status;  // empty: not known (it was adopted after a restart)
   std::string output;
+  std::string lost;   // why it did not end by itself; empty: it did, for all that is known
+  std::string at = {};  // when, as in reports
 };
 
 // What asks for room: one that arrives may have what those that are leaving will give back.
@@ -96,19 +102,63 @@ class Node {
   // Directory of lifeboat-pager and liblifeboat-criu.so.
   [[nodiscard]] std::string libexec() const;
 
-  // How a migration to this node ended, for a source that lost the answer. Written to run_dir, so
-  // a restarted daemon still knows. Asking for one that is neither recorded nor going on records
-  // it as aborted: it can never be committed after that.
+  // How a migration to this node ended, for a source that cannot reach the registry. Written to
+  // state_dir, so that neither a restarted daemon nor a restarted machine forgets. Asking for one that is
+  // neither recorded nor going on records it as aborted: it can never be committed after that. `renounce`:
+  // one that is going on is given up, too, if that is still possible (registry/decision.hpp).
+  // One that has begun is recorded as running: a machine that has lost its power then has no answer.
   Status record_outcome(const std::string& migration, Outcome outcome);
-  [[nodiscard]] Outcome outcome_of(const std::string& migration);
+  // After a restart of the daemon alone: of what it has no container, nothing was committed.
+  void settle_outcomes();
+  [[nodiscard]] Outcome outcome_of(const std::string& migration, bool renounce);
+
+  // Who owns what. Set once, before anything else is done with it.
+  void set_registry(std::unique_ptr<Registry> registry);
+  [[nodiscard]] Owners& owners() { return *owners_; }
+  [[nodiscard]] MigrationJournal& journal() { return journal_; }
+
+  // The machines that decide migrations of this node, while they do.
+  struct Deciding {
+    std::shared_ptr<decision::Source> source;
+    std::shared_ptr<decision::Target> target;
+  };
+  class DecisionHold {
+   public:
+    DecisionHold(Node* node, std::string migration) : node_(node), migration_(std::move(migration)) {}
+    DecisionHold(DecisionHold&& other) noexcept
+        : node_(std::exchange(other.node_, nullptr)), migration_(std::move(other.migration_)) {}
+    DecisionHold& operator=(DecisionHold&&) = delete;
+    ~DecisionHold() {
+      if (node_ != nullptr) node_->deciding_.erase(migration_);
+    }
+
+   private:
+    Node* node_;
+    std::string migration_;
+  };
+  [[nodiscard]] DecisionHold hold_decision(const std::string& migration, Deciding machines);
+  [[nodiscard]] const Deciding* deciding(const std::string& migration) const;
+  // Whether a commit may have been written whose end is not known.
+  [[nodiscard]] bool undecided() const;
+
+  // A container that is being started: claimed, and not yet among containers().
+  void set_starting(const std::string& id, bool starting);
+  // Compares what lives here with the registry. What belongs to another node is ended, never let go on;
+  // what has no record is claimed; a record of this node's without a container is ended.
+  awaitable<void> reconcile();
 
   // Takes over the containers of an earlier daemon and removes what it left half-done.
   awaitable<void> adopt_all();
 
  private:
-  [[nodiscard]] bool committed_here(const std::string& migration) const;
+  [[nodiscard]] std::optional<Outcome> recorded_outcome(const std::string& migration) const;
   awaitable<void> watch_exit(std::weak_ptr<Container> weak, std::string id);
   void adopt_one(const std::string& directory);
+  awaitable<Status> compare_with_registry();
+  awaitable<void> leave_to_target(Ownership owned);
+  void tell_lost(const Ownership& owned);
+  awaitable<void> reconcile_here(std::shared_ptr<Container> container, const OwnerRecord* record);
+  void remember_exit(ExitedContainer ended);
   void sweep();
   [[nodiscard]] bool is_leaving(const Container& container) const;
   [[nodiscard]] Status check_fits(const ContainerSpec& spec, bool without_leaving) const;
@@ -126,6 +176,12 @@ class Node {
   std::map<std::string, std::weak_ptr<PagerClient>> pagers_;
   MemoryAccount arriving_memory_;
   std::deque<ExitedContainer> exited_;
+  std::unique_ptr<Registry> registry_;
+  std::optional<Owners> owners_;
+  MigrationJournal journal_;
+  std::map<std::string, Deciding> deciding_;
+  std::set<std::string> starting_;
+  std::set<std::string> left_to_target_;  // containers; see give_up()
   std::uint64_t last_migration_number_ = 0;
 };
 

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -122,6 +123,7 @@ struct MigrationReport {
   std::string fabric;
   MigrationMode mode = MigrationMode::kPreCopy;
   std::string phase = "connect";  // the step it is in, or was in when it failed; first "queued"
+  std::function<void(const MigrationReport&)> on_phase;  // called by enter()
   Outcome outcome = Outcome::kRunning;
   std::string error;  // why it was aborted
   std::string started_at;
@@ -144,6 +146,13 @@ struct MigrationReport {
   double stopped_ms = 0;
   std::vector<std::string> warnings;
   MigrationTimes times;
+
+  // The next step begins.
+  void enter(const char* next) {
+    if (phase == next) return;
+    phase = next;
+    if (on_phase) on_phase(*this);
+  }
 };
 
 json::object to_json(const MigrationReport& report);

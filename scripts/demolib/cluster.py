@@ -19,13 +19,13 @@ PROGRAM = os.path.join(ROOT, 'scripts', 'lab')
 LOGS = os.path.join(ROOT, 'build', 'demo-logs')
 HEAD = 'head'
 
-# What the daemons keep on purpose: a job's record and output, how migrations ended, the states of nodes
-# and what their predictors learned, and the empty directories and groups that containers were in. `host` is the machine outside of the lab, where
-# others work too.
+# What the daemons keep on purpose: a job's record and output, how migrations ended, who owned what, the
+# states of nodes and what their predictors learned, and the empty directories and groups that containers
+# were in. `host` is the machine outside of the lab, where others work too.
 KEPT = (
   r'nodes\.\w+\.files: \+ /var/lib/lifeboat/(jobs(/.*)?|node-states\.jsonl|predictor\.json)$',
   r'nodes\.\w+\.files: \+ /run/lifeboat/(crun|images|containers)$',
-  r'nodes\.\w+\.files: \+ /run/lifeboat/outcomes(/[^/]+)?$',
+  r'nodes\.\w+\.files: \+ /var/lib/lifeboat/(registry\.db(-wal)?|migrations\.jsonl|outcomes(/[^/]+)?)$',
   r'nodes\.\w+\.cgroups: \+ \w*:containers$',
   r'host\.',
 )

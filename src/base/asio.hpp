@@ -26,15 +26,25 @@ namespace http = boost::beast::http;
 
 using asio::awaitable;
 using Milliseconds = std::chrono::milliseconds;
+#ifdef LIFEBOAT_SIMULATED_TIME
+}  // namespace lifeboat
+#include "sim/clock.hpp"  // tests/sim: the same code, in simulated time
+namespace lifeboat {
+#else
 using SteadyClock = std::chrono::steady_clock;
+#endif
 
 // Completion token: `auto [error, n] = co_await op(..., use_tuple);`
 inline constexpr auto use_tuple = asio::as_tuple(asio::use_awaitable);
 
+#ifdef LIFEBOAT_SIMULATED_TIME
+awaitable<void> sleep_for(Milliseconds duration);
+#else
 inline awaitable<void> sleep_for(Milliseconds duration) {
   asio::steady_timer timer(co_await asio::this_coro::executor, duration);
   co_await timer.async_wait(use_tuple);
 }
+#endif
 
 // Calls `on_expiry` (in the event loop) once `limit` has passed, unless destroyed before.
 class Deadline {

@@ -27,6 +27,9 @@ struct Options {
   bool dry_run = false;
   bool once = false;
   bool verbose = false;
+  bool at_source = false;
+  bool at_target = false;
+  bool yes = false;
   std::string reason;
   std::string by;      // a time of day
   std::string within;  // a duration
@@ -53,5 +56,6 @@ int migrate(ApiClient& api, const Options& options);
 int cancel(ApiClient& api, const Options& options);
 int top(ApiClient& api, const Options& options);
 int migrations(ApiClient& api, const Options& options);
+int resolve(ApiClient& api, const Options& options);
 
 }  // namespace lifeboat

@@ -60,6 +60,9 @@ int follow_logs(ApiClient& api, const Options& options, const std::string& path,
     offset = next;
     if (interrupted != 0) return kOk;
     if (advanced) continue;
+    if (!more && !options.as_json && !string_or(*answer, "error").empty()) {
+      std::cerr << "lifeboat: " << string_or(*answer, "error") << "\n";
+    }
     if (!follow || !more) return kOk;
     std::this_thread::sleep_for(Milliseconds(100));
   }
@@ -145,6 +148,7 @@ constexpr Verb kVerbs[] = {
     {"cancel", "stop a migration; the container runs on where it was", cancel},
     {"top", "migrations going on now, on all nodes, as they proceed", top},
     {"migrations", "migrations that started on this node, or one of any node by its id", migrations},
+    {"resolve", "what is known of a migration in doubt, and a person's decision on it", resolve},
 };
 
 // `lifeboat node VERB`.
@@ -194,6 +198,12 @@ void add_arguments(CLI::App& verb, Options& options) {
     verb.add_option("NAME", options.name, "job or container")->required();
   } else if (name == "migrations") {
     verb.add_option("ID", options.name, "one migration, whole");
+  } else if (name == "resolve") {
+    verb.add_option("ID", options.name, "the migration")->required();
+    auto* source = verb.add_flag("--source", options.at_source, "decide: the container runs at its source");
+    verb.add_flag("--target", options.at_target, "decide: it runs at its target")->excludes(source);
+    verb.add_option("--on", options.to, "its target, when its source does not answer");
+    verb.add_flag("--yes", options.yes, "do not ask for confirmation");
   }
 }
 

@@ -77,7 +77,7 @@ double predicted_downtime_ms(const Move& move, const Node& node) {
 }
 
 awaitable<Result<Connected>> connect(Node& node, Move move) {
-  move.report->phase = "connect";
+  move.report->enter("connect");
   CO_CHECK_OK(co_await wait_until_filled(move, node.config().timeouts.idle));
   CO_CHECK_OK(check_compatible(node.facts(), node.facts()));  // is there a working CRIU here?
   CO_CHECK_OK(check_user(move.container->init_uid()));

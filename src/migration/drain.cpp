@@ -58,7 +58,7 @@ awaitable<void> end_copy(Node& node, std::shared_ptr<Container> container,
   report->error = reason + "; the container was ended";
   log::error("pages of a container are lost, it is ended",
              {{"container", container->spec().id}, {"node", report->target}, {"reason", reason}});
-  json::object params{{"id", container->spec().id}};
+  json::object params{{"id", container->spec().id}, {"lost", reason}};
   auto ended = co_await ask_node(node, report->target, "container.remove", std::move(params));
   if (!ended) {
     log::error("it could not be ended", {{"node", report->target}, {"reason", ended.error().message}});
@@ -70,7 +70,7 @@ awaitable<void> end_copy(Node& node, std::shared_ptr<Container> container,
 awaitable<void> drain(Node& node, std::shared_ptr<Container> container,
                       std::shared_ptr<MigrationReport> report, std::unique_ptr<PageServer> server) {
   for (;;) {
-    report->phase = server ? "draining" : "paused";
+    report->enter(server ? "draining" : "paused");
     if (!server) {
       server = co_await reconnect(node, container, report);
       if (!server) co_return;
@@ -106,6 +106,9 @@ awaitable<void> finish_draining(Node& node, std::shared_ptr<Container> container
   report->container = container->spec().id;
   report->target = container->migration_peer();
   co_await drain(node, container, report, nullptr);
+  report->source = node.name();
+  report->enter(to_string(Outcome::kCommitted));
+  node.journal().add(journal_entry(*report));
   node.remove(container->spec().id);
   container->destroy();
 }

@@ -2,7 +2,6 @@
 
 #include "base/file.hpp"
 #include "base/log.hpp"
-#include "migration/drain.hpp"
 #include "criu_glue/repair.hpp"
 
 namespace lifeboat {
@@ -35,21 +34,25 @@ awaitable<Result<json::object>> ask_node(Node& node, std::string name, std::stri
   co_return tl::unexpected<Error>(last);
 }
 
+awaitable<decision::Word> ask_target(Node& node, std::string target, std::string migration, bool renounce) {
+  json::object params{{"id", migration}, {"renounce", renounce}};
+  auto answer = co_await ask_node(node, target, "migration.outcome", std::move(params));
+  if (!answer) co_return decision::Word::kSilent;
+  const std::string outcome = string_or(*answer, "outcome");
+  if (outcome == to_string(Outcome::kCommitted)) co_return decision::Word::kCommitted;
+  if (outcome == to_string(Outcome::kAborted)) co_return decision::Word::kRenounced;
+  co_return decision::Word::kUndecided;
+}
+
 awaitable<Outcome> ask_outcome(Node& node, const std::string& target, const std::string& migration,
                                std::size_t attempts_max) {
-  // A node that is no longer configured may still run the container: then only a person, or a
-  // configuration that names it again, ends the doubt.
   for (std::size_t attempt = 0; attempt < attempts_max; ++attempt) {
     json::object params{{"id", migration}};
     auto answer = co_await ask_node(node, target, "migration.outcome", std::move(params));
     const std::string outcome = answer ? string_or(*answer, "outcome") : "";
     if (outcome == to_string(Outcome::kCommitted)) co_return Outcome::kCommitted;
     if (outcome == to_string(Outcome::kAborted)) co_return Outcome::kAborted;
-    if (attempt == 0) {
-      log::warn("the target has not said how the migration ended; asking on",
-                {{"migration", migration}, {"target", target}});
-    }
-    co_await sleep_for(Milliseconds(attempt < 10 ? 200 : 2000));
+    co_await sleep_for(Milliseconds(200));
   }
   co_return Outcome::kInDoubt;
 }
@@ -93,22 +96,6 @@ awaitable<void> resume_left_over(std::shared_ptr<Container> container) {
   log::info("container goes on after an interrupted migration",
             {{"container", container->spec().id}});
   co_await undo_late_freeze(std::move(container));
-}
-
-awaitable<void> resolve(Node& node, std::shared_ptr<Container> container) {
-  const Outcome outcome =
-      co_await ask_outcome(node, container->migration_peer(), container->migration());
-  log::info("in-doubt migration resolved", {{"migration", container->migration()},
-                                            {"container", container->spec().id},
-                                            {"outcome", to_string(outcome)}});
-  if (outcome == Outcome::kCommitted) {
-    // In post-copy it still needs pages.
-    (void)container->set_state(ContainerState::kDraining, container->migration(),
-                               container->migration_peer());
-    co_await finish_draining(node, container);
-    co_return;
-  }
-  co_await resume_left_over(container);
 }
 
 }  // namespace lifeboat

@@ -1,5 +1,4 @@
-// outcome.hpp - migrations whose end is not known here: after a lost answer, or a restart of the
-// daemon.
+// outcome.hpp - what another node knows of a migration, and what a restart of the daemon has left of one.
 #pragma once
 
 #include "node.hpp"
@@ -10,18 +9,16 @@ namespace lifeboat {
 awaitable<Result<json::object>> ask_node(Node& node, std::string name, std::string method,
                                          json::object params);
 
+// One question to the target: how has it ended, for it? With `renounce` it is to give it up if it can.
+awaitable<decision::Word> ask_target(Node& node, std::string target, std::string migration, bool renounce);
+
 // Asks the target how the migration ended until it answers, over every fabric in turn; kInDoubt when
-// it has not after `attempts_max` times, 200 ms apart (after ten, 2 s).
-inline constexpr std::size_t kUntilItAnswers = ~std::size_t{0};
+// it has not after `attempts_max` times, 200 ms apart.
 awaitable<Outcome> ask_outcome(Node& node, const std::string& target, const std::string& migration,
-                               std::size_t attempts_max = kUntilItAnswers);
+                               std::size_t attempts_max);
 
-// For a container whose migration the daemon did not survive and which lives here: at the source
-// before its commit was sent, at the target after the commit was recorded. Waits until CRIU, which
-// ends by itself without its daemon, has let go, and thaws it.
+// For a container whose migration the daemon did not survive and which is known to live here. Waits until
+// CRIU, which ends by itself without its daemon, has let go, and thaws it.
 awaitable<void> resume_left_over(std::shared_ptr<Container> container);
-
-// For a container found in doubt after a restart of the daemon: asks the target and acts.
-awaitable<void> resolve(Node& node, std::shared_ptr<Container> container);
 
 }  // namespace lifeboat

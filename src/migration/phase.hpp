@@ -8,9 +8,13 @@
 //                         runs; CRIU waits
 //   freeze    Frozen      tasks stopped,   --->  last pages; images written to memory, hashes
 //                         unplugged, dumped      checked
-//   stage     Staged      images complete  --->  restored, held twice (CRIU, frozen cgroup)
-//   commit    Committed   decision written --->  plugged in, announced, thawed
-//                         ^ point of no return
+//   stage     Staged      images complete, --->  restored, held twice (CRIU, frozen cgroup)
+//                         right to commit
+//   commit    Committed   "commit"         --->  one swap in the registry: now it is the target's;
+//                                                plugged in, announced, thawed
+//
+// Once the right to commit is given (with the end of the images), dropping a phase does not let the
+// container go on: that takes knowledge of the outcome, see registry/decision.hpp.
 //   [post-copy: drain, see drain.hpp]
 //
 // Destructors run in reverse order of the members: CRIU gives its tasks back into the frozen
@@ -98,6 +102,7 @@ struct Frozen {
   std::unique_ptr<ImageReader> reader;
   FrozenContainer container;
   HeldDump dump;
+  OwnerRecord right;  // the record from which the target may commit
   SteadyClock::time_point frozen_at;
   SteadyClock::time_point dumped_at;
 };
@@ -105,6 +110,7 @@ struct Frozen {
 struct Staged {
   Frozen source;
   SteadyClock::time_point staged_at;
+  std::shared_ptr<decision::Source> machine;
 };
 
 struct Committed {

@@ -58,7 +58,7 @@ awaitable<Status> send_rounds(Node& node, Connected& peer) {
   bool hold_back = false;
   for (;;) {
     CO_CHECK_OK(report.cancellation.check());
-    report.phase = "pre-copy";
+    report.enter("pre-copy");
     const bool last = peer.stream.has_turn();  // it came after waiting
     peer.stream.set_sending(true);
     auto sent = co_await peer.memory->round(hold_back);
@@ -92,14 +92,14 @@ awaitable<Status> send_rounds(Node& node, Connected& peer) {
 awaitable<Status> send_while_running(Node& node, Connected& peer) {
   MigrationReport& report = *peer.move.report;
   const Milliseconds idle = node.config().timeouts.idle;
-  report.phase = "layer";
+  report.enter("layer");
   report.layer = LayerReport();
   CO_CHECK_OK(co_await peer.layers->send_running(peer.link, report.layer, idle));
   if (report.mode == MigrationMode::kPreCopy || report.mode == MigrationMode::kHybrid) {
     CO_CHECK_OK(co_await send_rounds(node, peer));
     report.memory.untracked_reason = peer.memory->untracked_reason();
   }
-  report.phase = "layer";
+  report.enter("layer");
   co_return co_await peer.layers->send_running(peer.link, report.layer, idle);
 }
 
@@ -123,7 +123,7 @@ awaitable<Result<PreCopied>> pre_copy(Node& node, Connected peer) {
   auto [dump, sent] =
       co_await (PreparedDump::prepare(std::move(request)) && send_while_running(node, peer));
   CO_CHECK_OK(sent);
-  report.phase = "prepare";  // until its turn to freeze has come
+  report.enter("prepare");  // until its turn to freeze has come
   if (!dump) co_return tl::unexpected<Error>(dump.error());
   PreCopied result{std::move(peer), std::make_unique<ImageDirectory>(std::move(images)),
                    std::move(*dump)};

@@ -22,17 +22,18 @@
 //     MemoryEnd {pages, hash}           ->   the pager checks that it has them all
 //   ImageOpen, ImageData ...            ->   written to memory; hashes checked
 //   HeldFrames ...                      ->   kept, for the container (hold.hpp)
-//   ImageEnd {files, sizes}             ->   restored, held before its first instruction
-//                                       <-   Staged {timings} | Failed {step}
+//   ImageEnd {files, sizes, right}      ->   restored, held before its first instruction
+//                                       <-   Staged {timings} | Failed {step, renounced}
 //   HeldFrames ...                      ->   kept as well
-//   Commit                              ->   plugged in, announced, resumed  [point of no return]
-//                                       <-   Running {timings}
+//   Commit                              ->   the owner's record is swapped: the target's from here on;
+//                                            plugged in, announced, resumed
+//                                       <-   Running {timings} | Failed {step, renounced}
 //   HeldFrames ... HeldEnd              ->   delivered
 //                                       <-   Response {delivered}
 //
-// Before it sends Commit the source may break off at any time by closing the connection: the
-// target then removes all it built. A source that has sent Commit and got no answer asks again
-// with the request `migration.outcome` and stays frozen until it knows; see source.hpp.
+// Before it sends ImageEnd the source may break off at any time by closing the connection: the target
+// then removes all it built. With ImageEnd it gives away the right to commit, and stays frozen until it
+// knows the outcome, from the registry or by the request `migration.outcome`; see registry/decision.hpp.
 //
 // A frame is a header of 12 bytes (little endian: magic, kind, reserved 0, length) and a payload:
 // JSON text, for ImageData a DataHeader and bytes, for HeldFrames as HeldFrames::encode() makes it, for
@@ -48,7 +49,7 @@
 namespace lifeboat::protocol {
 
 inline constexpr std::uint32_t kMagic = 0x3154424c;  // "LBT1"
-inline constexpr unsigned kVersion = 4;
+inline constexpr unsigned kVersion = 5;
 
 enum class Kind : std::uint16_t {
   kInvalid = 0,

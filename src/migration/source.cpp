@@ -8,10 +8,12 @@
 #include "base/log.hpp"
 #include "criu_glue/pagemap_image.hpp"
 #include "criu_glue/repair.hpp"
+#include "migration/decide.hpp"
 #include "migration/drain.hpp"
 #include "migration/hold_link.hpp"
 #include "migration/outcome.hpp"
 #include "migration/turn.hpp"
+#include "registry/presence.hpp"
 
 namespace lifeboat {
 
@@ -157,6 +159,82 @@ Status hide_owned(Connected& peer, PreparedDump& dump) {
   return dump.hidden()->set(std::move(hidden));
 }
 
+// The record says from here on that the target may have it; the target cannot use that before it is told
+// the version.
+awaitable<Result<OwnerRecord>> offer_right(Node& node, const Move& move) {
+  const std::string id = move.container->spec().id;
+  CO_TRY(const std::optional<OwnerRecord> now, co_await node.owners().find(id));
+  if (!now) co_return fail(Errc::kConflict, "the registry has no record of container " + id + " any more");
+  OwnerRecord record = *now;
+  OwnedMigration migration;
+  migration.id = move.report->id;
+  migration.source = node.name();
+  migration.target = move.target;
+  migration.needs_source = is_post_copy(move.report->mode);
+  co_return co_await node.owners().offer(std::move(record), std::move(migration));
+}
+
+// Whether the registry answers and says that the container is ours: without it nothing is begun.
+awaitable<Status> check_ownership(Node& node, const Move& move) {
+  const std::string id = move.container->spec().id;
+  auto now = co_await node.owners().find(id);
+  if (!now) {
+    co_return tl::unexpected<Error>(now.error().context("no migration can begin without the registry"));
+  }
+  const bool mine = *now && !(*now)->ownership.ended && (*now)->ownership.owner == node.name();
+  if (mine) {
+    move.container->set_epoch((*now)->ownership.epoch);
+    co_return Status{};
+  }
+  if (*now && !(*now)->ownership.ended) {
+    co_return fail(Errc::kConflict, "container " + id + " belongs to node " + (*now)->ownership.owner +
+                                        " by the registry");
+  }
+  CO_TRY(const OwnerRecord claimed,
+         co_await node.owners().claim(id, move.container->spec().job, node.name()));
+  move.container->set_epoch(claimed.ownership.epoch);
+  co_return Status{};
+}
+
+// The target may have committed, or may yet. Whether it has; if not, dropping `source` lets the container
+// go on here.
+awaitable<bool> committed_after_all(Node& node, Frozen& source, std::shared_ptr<decision::Source> machine,
+                                    std::string why) {
+  MigrationReport& report = *source.peer.move.report;
+  source.peer.stream.set_thawed();  // others need not wait for this
+  if (machine->state() == decision::Source::State::kWaiting) {
+    report.outcome = Outcome::kInDoubt;
+    JournalEntry entry = journal_entry(report);
+    entry.phase = to_string(Outcome::kInDoubt);
+    entry.reason = why;
+    node.journal().add(entry);
+  }
+  Decision decision;
+  decision.migration = report.id;
+  decision.container = report.container;
+  decision.source = node.name();
+  decision.target = source.peer.move.target;
+  decision.epoch = source.right.ownership.epoch;
+  decision.record = source.right;
+  const auto state = co_await decide_at_source(node, std::move(decision), std::move(machine));
+  const bool committed = state == decision::Source::State::kCommitted;
+  if (!committed) source.container.keep_frozen(false);
+  co_return committed;
+}
+
+// A message of this kind. What a target says that failed before it tried to commit decides.
+awaitable<Result<json::object>> expect_word(Link& link, Kind kind, Milliseconds limit, decision::Source& machine) {
+  CO_TRY(const Frame frame, co_await link.receive(limit));
+  if (frame.kind == Kind::kFailed) {
+    auto body = parse_object(frame.text());
+    const json::value* renounced = body ? body->if_contains("renounced") : nullptr;
+    if (renounced != nullptr && renounced->is_bool() && renounced->get_bool()) {
+      machine.target_says(decision::Word::kRenounced);
+    }
+  }
+  co_return link.read(frame, kind);
+}
+
 awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
   using namespace asio::experimental::awaitable_operators;
   const Config& config = node.config();
@@ -166,7 +244,8 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
 
   CO_CHECK_OK(co_await peer.stream.wait_for_turn(report.cancellation, config.timeouts.queue));
   CO_CHECK_OK(report.cancellation.check());
-  report.phase = "freeze";
+  CO_TRY(OwnerRecord right, co_await offer_right(node, peer.move));
+  report.enter("freeze");
   peer.stream.set_frozen();
   SteadyClock::time_point frozen_at;
   NetworkState network;
@@ -179,7 +258,7 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
   report.times.freeze = elapsed_ms(frozen_at);
   report.resident_bytes = container->resident_bytes();
 
-  report.phase = "dump";
+  report.enter("dump");
   const auto stopped_at = SteadyClock::now();
   SteadyClock::time_point dumped_at;
   bool dump_ended = false;
@@ -204,7 +283,7 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
   }
   for (const Status& sent : {memory_sent, images_sent, layers_sent}) {
     if (sent) continue;
-    report.phase = "transfer";
+    report.enter("transfer");
     co_return tl::unexpected<Error>(sent.error());
   }
   CO_CHECK_OK(co_await peer.layers->send_rest(peer.link, report.layer, config.timeouts.idle));
@@ -217,41 +296,71 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
                 std::move(reader),
                 std::move(frozen),
                 std::move(*held),
+                std::move(right),
                 frozen_at,
                 dumped_at};
   co_return result;
 }
 
-awaitable<Result<Staged>> stage(Node& node, Frozen source) {
+// The end of the images, and with it the right to commit; then until the target holds everything.
+awaitable<Result<json::object>> give_right(Node& node, Frozen& source, decision::Source& machine) {
   const Config& config = node.config();
   MigrationReport& report = *source.peer.move.report;
-  report.phase = "restore";
   json::object sizes;
   for (const ImageReader::File& file : source.reader->files()) sizes[file.name] = file.sent;
-  CO_CHECK_OK(co_await source.container.send_held(source.peer.link, config.timeouts.idle));
-  json::object end{{"files", std::move(sizes)}};
+  json::object end{{"files", std::move(sizes)}, {"right", to_json(source.right)}};
   add_to(end, source.network);
   CO_CHECK_OK(co_await source.peer.link.send(Kind::kImageEnd, std::move(end), config.timeouts.idle));
   const auto hook =
       report.cancellation.on_request([link = &source.peer.link] { link->close(); });
-  auto staged = co_await source.peer.link.expect(Kind::kStaged, config.timeouts.restore);
-  if (!staged) {
-    co_return tl::unexpected<Error>(
-        staged.error().context("node " + source.peer.move.target));
+  auto staged = co_await expect_word(source.peer.link, Kind::kStaged, config.timeouts.restore, machine);
+  if (!staged) co_return tl::unexpected<Error>(staged.error().context("node " + source.peer.move.target));
+  co_return staged;
+}
+
+awaitable<Result<Staged>> stage(Node& node, Frozen source) {
+  const Config& config = node.config();
+  Move move = source.peer.move;
+  MigrationReport& report = *move.report;
+  report.enter("restore");
+  CO_CHECK_OK(co_await source.container.send_held(source.peer.link, config.timeouts.idle));
+  // Once this record is written, only knowledge of the outcome thaws the container.
+  CO_CHECK_OK(move.container->set_state(ContainerState::kInDoubt, report.id, move.target));
+  source.container.keep_frozen(true);
+  auto machine = std::make_shared<decision::Source>(source.right.version);
+  Result<json::object> staged = fail(Errc::kUnavailable, "");
+  {
+    const PresenceWatch watch(node.executor(), node.owners(), move.target,
+                              [link = &source.peer.link] { link->close(); });
+    staged = co_await give_right(node, source, *machine);
   }
   const auto now = SteadyClock::now();
-  report.times.restore = number_or(*staged, "restore_ms");
-  report.times.transfer = elapsed_ms(source.dumped_at, now) - report.times.restore;
+  if (staged) {
+    report.times.restore = number_or(*staged, "restore_ms");
+    report.times.transfer = elapsed_ms(source.dumped_at, now) - report.times.restore;
+  } else {
+    const bool committed = co_await committed_after_all(node, source, machine, staged.error().message);
+    report.times.downtime = elapsed_ms(source.frozen_at);
+    if (!committed) co_return tl::unexpected<Error>(staged.error());
+  }
   report.bytes_sent = source.peer.link.bytes_sent();
   if (source.peer.memory) report.bytes_sent += source.peer.memory->bytes_on_wire();
-  Staged result{std::move(source), now};
+  Staged result{std::move(source), now, std::move(machine)};
   co_return result;
 }
 
-awaitable<Result<json::object>> send_commit(Link& link, const Timeouts& timeouts) {
+awaitable<Result<json::object>> send_commit(Node& node, Frozen& source, decision::Source& machine) {
+  const Timeouts& timeouts = node.config().timeouts;
+  Link& link = source.peer.link;
+  CO_CHECK_OK(co_await source.container.send_held(link, timeouts.idle));
+  CO_CHECK_OK(source.peer.move.report->cancellation.pass_point_of_no_return());
   json::object nothing;
   CO_CHECK_OK(co_await link.send(Kind::kCommit, std::move(nothing), timeouts.request));
-  co_return co_await link.expect(Kind::kRunning, timeouts.commit);
+  const PresenceWatch watch(node.executor(), node.owners(), source.peer.move.target,
+                            [&link] { link.close(); });
+  CO_TRY(json::object running, co_await expect_word(link, Kind::kRunning, timeouts.commit, machine));
+  machine.target_says(decision::Word::kCommitted);
+  co_return running;
 }
 
 // CRIU ends the tasks, which takes as long as freeing their memory; the network goes meanwhile.
@@ -272,32 +381,24 @@ awaitable<Result<Committed>> commit(Node& node, Staged staged) {
   Frozen& source = staged.source;
   Move move = source.peer.move;
   MigrationReport& report = *move.report;
-  report.phase = "commit";
-  CO_CHECK_OK(co_await source.container.send_held(source.peer.link, config.timeouts.idle));
-  CO_CHECK_OK(report.cancellation.pass_point_of_no_return());
-  // Point of no return: once this record is written, only the target's word thaws the container.
-  CO_CHECK_OK(move.container->set_state(ContainerState::kInDoubt, report.id, move.target));
-  source.container.keep_frozen(true);
-  Outcome outcome = Outcome::kInDoubt;
-  auto running = co_await send_commit(source.peer.link, config.timeouts);
-  source.peer.stream.set_thawed();
-  if (running) {
-    const auto now = SteadyClock::now();
-    report.times.network = number_or(*running, "network_ms");
-    report.times.resume = elapsed_ms(staged.staged_at, now) - report.times.network;
-    report.times.downtime = elapsed_ms(source.frozen_at, now);
-    outcome = Outcome::kCommitted;
-  } else {
-    report.outcome = Outcome::kInDoubt;
-    outcome = co_await ask_outcome(node, move.target, report.id);
-    report.times.downtime = elapsed_ms(source.frozen_at);
-  }
-  if (outcome != Outcome::kCommitted) {
-    source.container.keep_frozen(false);
-    co_return tl::unexpected<Error>(running.error());
+  Result<json::object> running = fail(Errc::kUnavailable, "");
+  if (staged.machine->state() == decision::Source::State::kWaiting) {
+    report.enter("commit");
+    running = co_await send_commit(node, source, *staged.machine);
+    source.peer.stream.set_thawed();
+    if (running) {
+      const auto now = SteadyClock::now();
+      report.times.network = number_or(*running, "network_ms");
+      report.times.resume = elapsed_ms(staged.staged_at, now) - report.times.network;
+      report.times.downtime = elapsed_ms(source.frozen_at, now);
+    } else {
+      const bool committed = co_await committed_after_all(node, source, staged.machine, running.error().message);
+      report.times.downtime = elapsed_ms(source.frozen_at);
+      if (!committed) co_return tl::unexpected<Error>(running.error());
+    }
   }
   report.outcome = Outcome::kCommitted;
-  report.phase = "committed";
+  report.enter("committed");
   // From here on it lives elsewhere, also for those who look for it.
   (void)move.container->set_state(ContainerState::kDraining, report.id, move.target);
   if (running) {
@@ -309,7 +410,7 @@ awaitable<Result<Committed>> commit(Node& node, Staged staged) {
     const auto start = SteadyClock::now();
     co_await drain(node, move.container, move.report, std::move(source.peer.server));
     report.times.drain = elapsed_ms(start);
-    report.phase = "committed";
+    report.enter("committed");
   }
   const auto free_at = SteadyClock::now();
   auto ended = co_await errors_of(end_here(std::move(source.dump), *move.container), "end it");
@@ -318,32 +419,49 @@ awaitable<Result<Committed>> commit(Node& node, Staged staged) {
   co_return committed;
 }
 
-// The phases before the commit, in order. An error in any of them has undone all before it.
-awaitable<Result<Staged>> until_staged(Node& node, Move move) {
+// The phases in which the target cannot have it yet, in order. An error in any of them has undone all before it.
+awaitable<Result<Frozen>> until_frozen(Node& node, Move move) {
   MigrationReport& report = *move.report;
   const auto start = SteadyClock::now();
+  CO_CHECK_OK(co_await check_ownership(node, move));
   CO_TRY(Connected connected, co_await connect(node, std::move(move)));
   report.times.preflight = elapsed_ms(start);
   CO_TRY(PreCopied pre_copied, co_await pre_copy(node, std::move(connected)));
   report.times.pre_copy = elapsed_ms(start) - report.times.preflight;
-  CO_TRY(Frozen frozen, co_await freeze(node, std::move(pre_copied)));
-  co_return co_await stage(node, std::move(frozen));
+  co_return co_await freeze(node, std::move(pre_copied));
 }
 
 awaitable<Result<Committed>> run(Node& node, Move move) {
-  CO_TRY(Staged staged, co_await errors_of(until_staged(node, std::move(move)), "migrate"));
+  CO_TRY(Frozen frozen, co_await errors_of(until_frozen(node, std::move(move)), "migrate"));
+  CO_TRY(Staged staged, co_await stage(node, std::move(frozen)));
   co_return co_await commit(node, std::move(staged));
 }
 
 // The same when its turn has come. A target that has no place for it is asked again.
 awaitable<Result<Committed>> run_in_turn(Node& node, Move move, Turn& turn) {
+  std::optional<Deadline> whole;
   for (;;) {
     CO_CHECK_OK(co_await turn.wait());
+    if (!whole) {
+      const Milliseconds limit = node.config().timeouts.total;
+      whole.emplace(node.executor(), limit, [report = move.report, limit] {
+        (void)report->cancellation.request("it was not over after timeouts.total (" +
+                                           std::to_string(limit.count() / 1000) + " s)");
+      });
+    }
     move.report->target_busy = false;
     auto committed = co_await run(node, move);
     if (committed || !move.report->target_busy) co_return committed;
     CO_CHECK_OK(turn.put_off(committed.error()));
   }
+}
+
+// The end, in the journal.
+void keep(Node& node, const MigrationReport& report) {
+  JournalEntry entry = journal_entry(report);
+  entry.phase = to_string(report.outcome);
+  entry.reason = report.error;
+  node.journal().add(entry, to_json(report));
 }
 
 void tell(const MigrationReport& report) {
@@ -422,6 +540,7 @@ awaitable<Status> migrate(Node& node, Move move) {
     container->destroy();
     report->times.tidy = elapsed_ms(committed->free_at);
     report->times.total = elapsed_ms(start, committed->free_at);
+    keep(node, *report);
     tell(*report);
     co_return Status{};
   }
@@ -432,7 +551,9 @@ awaitable<Status> migrate(Node& node, Move move) {
                                                    : committed.error().message;
   if (!container->init().running()) report->error = "the container ended meanwhile (" + report->error + ")";
   report->outcome = Outcome::kAborted;
+  keep(node, *report);
   tell(*report);
+  asio::co_spawn(node.executor(), withdraw(node.owners(), report->container, report->id), asio::detached);
   co_return tl::unexpected<Error>(committed.error());
 }
 

@@ -8,7 +8,7 @@ namespace lifeboat {
 // Moves a container, which is in state kLeaving, to another node, as soon as its turn has come.
 // When it returns, move.report says how it ended, and the container runs in exactly one place: at the
 // target (kCommitted) or here (kAborted).
-// Returns only then: while the target's answer to Commit is unknown it goes on asking, and the
+// Returns only then: from the moment the target has the right to commit until the outcome is known the
 // container stays frozen here (kInDoubt).
 awaitable<Status> migrate(Node& node, Move move);
 

@@ -7,9 +7,11 @@
 #include "criu_glue/images.hpp"
 #include "criu_glue/pager.hpp"
 #include "migration/arrival_memory.hpp"
+#include "migration/decide.hpp"
 #include "migration/hold_link.hpp"
 #include "migration/network_state.hpp"
 #include "migration/receive.hpp"
+#include "registry/presence.hpp"
 
 namespace lifeboat {
 
@@ -34,7 +36,7 @@ tl::unexpected<StepError> failed_at(const char* step, Error error) {
   return tl::unexpected<StepError>(StepError(step, std::move(error)));
 }
 
-// A container on its way here. Dropped before it is committed, it leaves nothing behind.
+// A container on its way here. Dropped before a commit was tried, it leaves nothing behind.
 class Arrival {
  public:
   Arrival(Node& node, std::string migration, std::shared_ptr<Container> container)
@@ -42,7 +44,7 @@ class Arrival {
   Arrival(Arrival&& other) noexcept = default;
   ~Arrival() {
     if (!container_) return;
-    // The record first: from here on a late Commit is refused, whatever happens.
+    // The record first: this is what the source is told from here on, whatever happens.
     (void)node_->record_outcome(migration_, Outcome::kAborted);
     node_->remove(container_->spec().id);
     container_->destroy();
@@ -102,6 +104,7 @@ struct Restored {
   Prepared prepared;
   HeldRestore held;
   NetworkState network;  // at the moment of the freeze
+  OwnerRecord right;     // to commit
   double restore_ms;
 };
 
@@ -223,6 +226,29 @@ awaitable<Status> start_criu(Node& node, Prepared& prepared) {
   co_return Status{};
 }
 
+// The right to commit, as the source gives it with the end of the images.
+Result<OwnerRecord> right_from(const json::object& end, const Node& node, const Prepared& prepared) {
+  TRY(const json::object* object, get_object(end, "right"));
+  TRY(OwnerRecord right, owner_record_from(*object));
+  const Ownership& owned = right.ownership;
+  const bool fits = owned.container == prepared.arrival.container()->spec().id && owned.owner == prepared.source &&
+                    owned.migration && owned.migration->id == prepared.migration &&
+                    owned.migration->target == node.name();
+  if (!fits) return fail(Errc::kProtocol, "the right to commit is not this migration's");
+  return right;
+}
+
+// Should this daemon die from here on, the next one finds the processes by this record, and by the
+// registry whether they are to run.
+Status mark_restored(const Prepared& prepared, const HeldRestore& held, const OwnerRecord& right) {
+  Container& container = *prepared.arrival.container();
+  CHECK_OK(container.net().settle_mtu());
+  TRY(Process found, Process::open(held.init_pid()));
+  container.set_init(std::move(found));
+  container.set_epoch(right.ownership.epoch);
+  return container.set_state(ContainerState::kArriving, prepared.migration, prepared.source);
+}
+
 awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& link) {
   ReceiveRequest request;
   request.images = prepared.images->path();
@@ -235,6 +261,8 @@ awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& lin
   if (!end) co_return failed_at("transfer", end.error());
   auto network = network_state_from(*end);
   if (!network) co_return failed_at("transfer", network.error());
+  auto right = right_from(*end, node, prepared);
+  if (!right) co_return failed_at("transfer", right.error());
   ContainerNet& net = prepared.arrival.container()->net();
   if (auto learned = net.learn(network->neighbours); !learned) {
     log::warn("the container must ask for its neighbours again",
@@ -258,7 +286,8 @@ awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& lin
   if (!held) co_return failed_at("restore", held.error());
   if (auto ok = check_connections(*network, net); !ok) co_return failed_at("restore", ok.error());
   co_await prepared.layers->settle();
-  Restored restored{std::move(prepared), std::move(*held), std::move(*network),
+  if (auto ok = mark_restored(prepared, *held, *right); !ok) co_return failed_at("restore", ok.error());
+  Restored restored{std::move(prepared), std::move(*held), std::move(*network), std::move(*right),
                     elapsed_ms(start)};
   co_return restored;
 }
@@ -300,28 +329,20 @@ awaitable<void> watch_pager(std::shared_ptr<PagerClient> pager, std::weak_ptr<Co
     if (!status && !well) {
       log::error("the pager of a container has ended; if pages were missing the container ends too",
                  {{"container", id}, {"reason", status.error().message}});
+      if (auto container = weak.lock()) {
+        container->set_lost("its pager ended while pages of its memory were missing: " + status.error().message);
+      }
     }
     co_return;
   }
 }
 
-// Commit has come: the container becomes ours. Up to the record everything can be undone.
-awaitable<Result<json::object>> take_over(Node& node, Restored& restored) {
+// Committed: the container is ours. Nothing may undo that any more, whatever becomes of this coroutine.
+awaitable<json::object> take_over(Node& node, Restored& restored) {
   const auto start = SteadyClock::now();
-  std::shared_ptr<Container> container = restored.prepared.arrival.container();
-  CO_CHECK_OK(container->net().settle_mtu());
-  // Should this daemon die from here on, the next one finds the processes by this record, and by
-  // the outcome whether they are to run.
-  CO_TRY(Process found, Process::open(restored.held.init_pid()));
-  container->set_init(std::move(found));
-  CO_CHECK_OK(container->set_state(ContainerState::kArriving, restored.prepared.migration,
-                                   restored.prepared.source));
-  CO_CHECK_OK(node.record_outcome(restored.prepared.migration, Outcome::kCommitted));
-
-  // Committed. Only now the plug: once its sockets have acknowledged a byte, no other copy may go
-  // on. CRIU still holds the tasks, so they run the moment it lets go of them. Nothing may undo
-  // this any more, whatever becomes of this coroutine.
-  (void)restored.prepared.arrival.release();
+  // Only now the plug: once its sockets have acknowledged a byte, no other copy may go on. CRIU still
+  // holds the tasks, so they run the moment it lets go of them.
+  std::shared_ptr<Container> container = restored.prepared.arrival.release();
   std::shared_ptr<PagerClient> pager;
   if (restored.prepared.pager) pager = restored.prepared.pager->release();
   const auto network_start = SteadyClock::now();
@@ -343,7 +364,11 @@ awaitable<Result<json::object>> take_over(Node& node, Restored& restored) {
   if (!init) {
     log::warn("criu complained after the commit", {{"reason", init.error().message}});
   }
+  // The registry has it; this is for a source that cannot ask there.
+  auto kept = node.record_outcome(restored.prepared.migration, Outcome::kCommitted);
+  if (!kept) log::warn("an outcome is not kept", {{"reason", kept.error().message}});
   const bool post_copy = restored.prepared.post_copy;
+  container->set_epoch(restored.right.ownership.epoch + 1);
   (void)container->set_state(ContainerState::kRunning,
                              post_copy ? restored.prepared.migration : "",
                              post_copy ? restored.prepared.source : "");
@@ -359,6 +384,51 @@ awaitable<Result<json::object>> take_over(Node& node, Restored& restored) {
   co_return body;
 }
 
+void note(Node& node, const std::string& migration, const std::string& source, const Container& container,
+          const char* phase) {
+  const ContainerSpec& spec = container.spec();
+  node.journal().add({migration, spec.id, spec.job, source, node.name(), "target", phase, ""});
+}
+
+// Until it is decided whether the container is ours.
+awaitable<void> decide(Node& node, Link& link, Restored& restored, decision::Target& machine) {
+  using Do = decision::Target::Do;
+  const Prepared& prepared = restored.prepared;
+  Decision decision;
+  decision.migration = prepared.migration;
+  decision.container = restored.right.ownership.container;
+  decision.source = prepared.source;
+  decision.target = node.name();
+  decision.epoch = restored.right.ownership.epoch;
+  decision.record = restored.right;
+  const PresenceWatch watch(node.executor(), node.owners(), prepared.source, [&link] { link.close(); });
+  for (;;) {
+    switch (machine.next()) {
+      case Do::kReceive:
+      case Do::kRun:
+      case Do::kRemove: co_return;
+      case Do::kListen: {
+        auto asked = co_await expect_after_held(link, Kind::kCommit, restored.prepared.held,
+                                                node.config().timeouts.commit);
+        if (asked) {
+          machine.commit_asked();
+          break;
+        }
+        log::warn("the source of a container that is held here has fallen silent; the registry decides",
+                  {{"migration", prepared.migration}, {"container", decision.container},
+                   {"reason", asked.error().message}});
+        machine.source_lost();
+        break;
+      }
+      case Do::kWriteCommit:
+      case Do::kLook:
+        co_await step_at_target(node.owners(), decision, machine);
+        if (prepared.pager && !prepared.pager->shared()->process().running()) (void)machine.renounce();
+        break;
+    }
+  }
+}
+
 // The whole arrival; an error has undone everything.
 awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& body) {
   using namespace asio::experimental::awaitable_operators;
@@ -369,6 +439,10 @@ awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& b
   auto prepared = prepare(node, std::move(*offer));
   if (!prepared) co_return tl::unexpected<StepError>(prepared.error());
   const std::string migration = prepared->migration;
+  const std::string source = prepared->source;
+  if (auto noted = node.record_outcome(migration, Outcome::kRunning); !noted) {
+    co_return failed_at("preflight", noted.error());
+  }
   auto [pager, criu] = co_await (start_pager(node, *prepared, pages) && start_criu(node, *prepared));
   for (const Status& started : {pager, criu}) {
     if (!started) co_return failed_at("preflight", started.error());
@@ -377,20 +451,26 @@ awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& b
   auto sent = co_await link.send(Kind::kAccepted, std::move(accepted), timeouts.request);
   if (!sent) co_return failed_at("preflight", sent.error());
 
+  auto machine = std::make_shared<decision::Target>();
+  const Node::DecisionHold hold = node.hold_decision(migration, {nullptr, machine});
   auto restored = co_await restore(node, std::move(*prepared), link);
   if (!restored) co_return tl::unexpected<StepError>(restored.error());
+  const std::shared_ptr<Container> container = restored->prepared.arrival.container();
+  note(node, migration, source, *container, "staged");
+  machine->staged(restored->right.version, !restored->prepared.post_copy);
   json::object staged{{"restore_ms", restored->restore_ms}};
   sent = co_await link.send(Kind::kStaged, std::move(staged), timeouts.request);
-  if (!sent) co_return failed_at("commit", sent.error());
+  if (!sent) machine->source_lost();
+  co_await decide(node, link, *restored, *machine);
+  if (machine->state() != decision::Target::State::kCommitted) {
+    note(node, migration, source, *container, to_string(Outcome::kAborted));
+    co_return failed_at("commit", Error(Errc::kCancelled, "the source has taken the container back"));
+  }
   HeldFrames& held = restored->prepared.held;
-  auto decision = co_await expect_after_held(link, Kind::kCommit, held, timeouts.commit);
-  if (!decision) co_return failed_at("commit", decision.error());
-
-  const std::shared_ptr<Container> container = restored->prepared.arrival.container();
-  auto running = co_await take_over(node, *restored);
-  if (!running) co_return failed_at("commit", running.error());
+  json::object running = co_await take_over(node, *restored);
   // Should this not get through, the source asks for the outcome.
-  (void)co_await link.send(Kind::kRunning, std::move(*running), timeouts.request);
+  (void)co_await link.send(Kind::kRunning, std::move(running), timeouts.request);
+  note(node, migration, source, *container, to_string(Outcome::kCommitted));
   (void)co_await deliver_rest(link, container, std::move(held), restored->prepared.delivered,
                               timeouts.request);
   asio::co_spawn(node.executor(),
@@ -473,6 +553,7 @@ awaitable<void> serve_migration(Node& node, Link link, json::object offer) {
              {"step", failure.step},
              {"reason", failure.error.message}});
   json::object body = failed_body(failure.error, failure.step);
+  body["renounced"] = true;
   (void)co_await link.send(Kind::kFailed, std::move(body), node.config().timeouts.request);
 }
 

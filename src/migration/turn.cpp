@@ -35,7 +35,7 @@ awaitable<Status> Turn::wait() {
   const auto start = SteadyClock::now();
   if (report_->waiting_for.empty()) report_->waiting_for = "others that leave " + node_.name();
   while (!node_.queue().start(report_->id, now_s())) {
-    report_->phase = "queued";
+    report_->enter("queued");
     report_->queue_position = node_.queue().position(report_->id);
     co_await sleep_for(kLook);
     CO_CHECK_OK(report_->cancellation.check());

@@ -155,11 +155,12 @@ HPL.out      output file name (if any)
 8            memory alignment
 '''
 
-# What stays on purpose: a job's record and output, how migrations ended, states of nodes and what
-# their predictors learned, empty parents.
+# What stays on purpose: a job's record and output, how migrations ended, who owned what, states of nodes
+# and what their predictors learned, empty parents.
 KEPT = (
   r'nodes\.\w+\.files: . /var/lib/lifeboat/(jobs(/.*)?|node-states\.jsonl|predictor\.json)$',
-  r'nodes\.\w+\.files: . /run/lifeboat/(crun|images|containers|outcomes(/.*)?)$',
+  r'nodes\.\w+\.files: . /var/lib/lifeboat/(registry\.db(-wal)?|migrations\.jsonl|outcomes(/.*)?)$',
+  r'nodes\.\w+\.files: . /run/lifeboat/(crun|images|containers)$',
   r'nodes\.\w+\.files: . /run/lifeboat(/api\.sock|/lifeboat\.yaml)?$',
   r'nodes\.\w+\.cgroups: . \w*:containers$',
 )
@@ -501,7 +502,7 @@ def record_says(node_of, state):
 
 
 def outcome_recorded(_, migration, __, ___, target, files={}):
-  path = files.setdefault(target, f'/proc/{CLUSTER.pid(target)}/root/run/lifeboat/outcomes/')
+  path = files.setdefault(target, f'/proc/{CLUSTER.pid(target)}/root/var/lib/lifeboat/outcomes/')
   return os.path.exists(path + migration)
 
 

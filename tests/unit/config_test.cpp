@@ -80,6 +80,10 @@ TEST(Config, ShippedFileShowsTheDefaults) {
   EXPECT_EQ(shipped->engine.tracking, bare->engine.tracking);
   EXPECT_EQ(shipped->paths.libexec, bare->paths.libexec);
   EXPECT_EQ(shipped->timeouts.queue, bare->timeouts.queue);
+  EXPECT_EQ(shipped->timeouts.total, bare->timeouts.total);
+  EXPECT_EQ(shipped->registry.kind, bare->registry.kind);
+  EXPECT_EQ(shipped->registry.timeout, bare->registry.timeout);
+  EXPECT_EQ(shipped->registry.lease, bare->registry.lease);
   EXPECT_EQ(shipped->limits.migrations_per_node, bare->limits.migrations_per_node);
   EXPECT_EQ(shipped->limits.migrations_per_fabric, bare->limits.migrations_per_fabric);
   EXPECT_EQ(shipped->limits.arrivals_per_node, bare->limits.arrivals_per_node);
@@ -90,6 +94,33 @@ TEST(Config, ShippedFileShowsTheDefaults) {
   EXPECT_EQ(shipped->evacuation.automatic, bare->evacuation.automatic);
   EXPECT_EQ(shipped->evacuation.bring_back, bare->evacuation.bring_back);
   EXPECT_EQ(shipped->evacuation.facility_nodes, bare->evacuation.facility_nodes);
+}
+
+TEST(Config, TheRegistryIsOnTheFirstHeadOrTheFirstNode) {
+  const auto shipped = load_config(LIFEBOAT_SOURCE_DIR "/configs/lifeboat.yaml");
+  ASSERT_TRUE(shipped.has_value());
+  EXPECT_EQ(shipped->registry.node, "head");
+  const auto bare = parse_config(kMinimal, "lab.yaml");
+  ASSERT_TRUE(bare.has_value());
+  EXPECT_EQ(bare->registry.node, bare->nodes.front().name);
+}
+
+TEST(Config, RegistryInEtcd) {
+  const std::string etcd = kMinimal + "registry: {kind: etcd, ";
+  const auto good = parse_config(
+      etcd + "endpoints: ['https://e1:2379', 'http://10.0.0.1:1'], ca: /ca, cert: /c, key: /k}\n", "lab.yaml");
+  ASSERT_TRUE(good.has_value()) << good.error().message;
+  EXPECT_EQ(good->registry.endpoints.size(), 2U);
+  EXPECT_EQ(good->registry.prefix, "/lifeboat/" + good->cluster + "/");
+  EXPECT_NE(told(etcd + "ca: /ca}\n").find("endpoints"), std::string::npos);
+  EXPECT_NE(told(etcd + "endpoints: ['https://e1:2379']}\n").find("need the file of the CA"),
+            std::string::npos);
+  EXPECT_NE(told(etcd + "endpoints: ['e1:2379'], ca: /ca}\n").find("expected a URL such as"),
+            std::string::npos);
+  EXPECT_NE(told(etcd + "endpoints: ['http://e1:1'], cert: /c}\n").find("belong together"),
+            std::string::npos);
+  EXPECT_NE(told(kMinimal + "registry: {node: nobody}\n").find("no node is called 'nobody'"),
+            std::string::npos);
 }
 
 TEST(Config, ShippedFileShowsTheDefaultsOfThePredictor) {

@@ -122,7 +122,7 @@ class LinkTest : public ::testing::Test {
   std::string client_said_;
 };
 
-constexpr const char* kHello = R"({"cluster":"c","node":"there","version":4})";
+constexpr const char* kHello = R"({"cluster":"c","node":"there","version":5})";
 
 TEST_F(LinkTest, GreetsAndTalks) {
   std::vector<awaitable<void>> tasks;
@@ -143,9 +143,9 @@ TEST_F(LinkTest, AnotherClusterIsRefusedAndTold) {
 }
 
 TEST_F(LinkTest, AnotherVersion) {
-  serve(frame(Kind::kHello, R"({"cluster":"c","node":"n","version":5})"));
+  serve(frame(Kind::kHello, R"({"cluster":"c","node":"n","version":6})"));
   EXPECT_EQ(server_said_,
-            "node n speaks protocol version 5, this one 4; install the same Lifeboat on both");
+            "node n speaks protocol version 6, this one 5; install the same Lifeboat on both");
 }
 
 TEST_F(LinkTest, NothingLargeBeforeTheGreeting) {
@@ -212,7 +212,7 @@ TEST_F(LinkTest, AServerThatSaysNothing) {
 }
 
 TEST_F(LinkTest, AServerOfAnotherCluster) {
-  call(frame(Kind::kHello, R"({"cluster":"d","node":"there","version":4})"));
+  call(frame(Kind::kHello, R"({"cluster":"d","node":"there","version":5})"));
   EXPECT_EQ(client_said_, "refused: node there belongs to cluster 'd', this one to 'c'");
 }
 

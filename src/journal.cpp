@@ -1,0 +1,133 @@
+#include "journal.hpp"
+
+#include <chrono>
+
+#include "base/log.hpp"
+
+namespace lifeboat {
+
+namespace {
+
+constexpr std::size_t kFileBytesMax = 8 << 20;
+constexpr std::size_t kMigrationsKept = 2000;
+constexpr std::size_t kEventsKept = 200;  // of one migration
+
+bool is_end(const std::string& phase) {
+  return phase == to_string(Outcome::kCommitted) || phase == to_string(Outcome::kAborted);
+}
+
+JournalEntry entry_from(const json::object& line) {
+  return {string_or(line, "id"),     string_or(line, "container"), string_or(line, "job"),
+          string_or(line, "source"), string_or(line, "target"),    string_or(line, "side"),
+          string_or(line, "phase"),  string_or(line, "reason")};
+}
+
+}  // namespace
+
+JournalEntry journal_entry(const MigrationReport& report) {
+  return {report.id,     report.container, report.job,   report.source,
+          report.target, "source",         report.phase, ""};
+}
+
+Status MigrationJournal::open(const std::string& path) {
+  TRY(AppendLog log,
+      AppendLog::open(path, kFileBytesMax, [this](json::object line) { remember(std::move(line)); }));
+  if (log.unreadable() > 0) {
+    log::warn("lines of the journal of migrations could not be read",
+              {{"file", path}, {"lines", std::to_string(log.unreadable())}});
+  }
+  log_ = std::move(log);
+  return {};
+}
+
+void MigrationJournal::remember(json::object line) {
+  const std::string id = string_or(line, "id");
+  if (id.empty()) return;
+  const auto [at, is_new] = kept_.try_emplace(id);
+  if (is_new) order_.push_back(id);
+  Kept& kept = at->second;
+  kept.last = entry_from(line);
+  if (auto report = get_object(line, "report")) {
+    kept.report = **report;
+    line.erase("report");
+  }
+  if (kept.events.size() < kEventsKept || is_end(kept.last.phase)) kept.events.push_back(std::move(line));
+  while (order_.size() > kMigrationsKept) {
+    kept_.erase(order_.front());
+    order_.pop_front();
+  }
+}
+
+void MigrationJournal::add(const JournalEntry& entry, const std::optional<json::object>& report) {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  json::object line{{"t", std::chrono::duration_cast<std::chrono::microseconds>(now).count()},
+                    {"id", entry.id},
+                    {"container", entry.container},
+                    {"job", entry.job},
+                    {"source", entry.source},
+                    {"target", entry.target},
+                    {"side", entry.side},
+                    {"phase", entry.phase}};
+  if (!entry.reason.empty()) line["reason"] = entry.reason;
+  if (report) line["report"] = *report;
+  if (log_) {
+    auto kept = log_->append(line, is_end(entry.phase));
+    if (!kept && !failed_) {
+      log::error("the journal of migrations cannot be written: a restart will forget them",
+                 {{"reason", kept.error().message}});
+    }
+    failed_ = !kept;
+  }
+  remember(std::move(line));
+}
+
+json::array MigrationJournal::history(const std::string& id) const {
+  const auto at = kept_.find(id);
+  return at == kept_.end() ? json::array{} : at->second.events;
+}
+
+std::optional<json::object> MigrationJournal::report(const std::string& id) const {
+  const auto at = kept_.find(id);
+  if (at == kept_.end()) return std::nullopt;
+  const Kept& kept = at->second;
+  const JournalEntry& last = kept.last;
+  json::object out;
+  if (kept.report) {
+    out = *kept.report;
+    // What came after it: what a person, or a restarted daemon, has found out.
+    if (is_end(last.phase)) out["outcome"] = last.phase;
+  } else {
+    const bool over = is_end(last.phase);
+    out = {{"id", last.id},
+           {"container", last.container},
+           {"job", last.job},
+           {"source", last.source},
+           {"target", last.target},
+           {"phase", last.phase},
+           {"outcome", over ? last.phase : "unknown"},
+           {"error", last.reason}};
+  }
+  out["history"] = kept.events;
+  return out;
+}
+
+std::vector<json::object> MigrationJournal::reports() const {
+  std::vector<json::object> all;
+  for (const std::string& id : order_) {
+    if (kept_.at(id).last.side != "source") continue;
+    all.push_back(*report(id));
+    all.back().erase("history");
+  }
+  return all;
+}
+
+std::vector<JournalEntry> MigrationJournal::unfinished() const {
+  std::vector<JournalEntry> open;
+  for (const std::string& id : order_) {
+    const JournalEntry& last = kept_.at(id).last;
+    if (last.side == "source" && !is_end(last.phase)) open.push_back(last);
+  }
+  return open;
+}
+
+}  // namespace lifeboat

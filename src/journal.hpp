@@ -1,0 +1,66 @@
+// journal.hpp - what happened to migrations here, kept in state_dir/migrations.jsonl: for people who ask
+// later, also after a restart. It decides nothing: that is what the registry is for.
+//
+//   {"t":microseconds since 1970,"id":...,"container":...,"job":...,"source":...,"target":...,
+//    "side":"source"|"target","phase":...,"reason":...,"report":{...} at the end}
+//
+// Phases are written as they come, the end is on disk before it is told. Node states have their own
+// (predictor/node_journal.hpp).
+#pragma once
+
+#include <deque>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/append_log.hpp"
+#include "report.hpp"
+
+namespace lifeboat {
+
+struct JournalEntry {
+  std::string id;
+  std::string container;
+  std::string job;
+  std::string source;
+  std::string target;
+  std::string side;
+  std::string phase;
+  std::string reason;  // empty: none
+};
+// Of a report, as its source sees it.
+[[nodiscard]] JournalEntry journal_entry(const MigrationReport& report);
+
+class MigrationJournal {
+ public:
+  // Reads what there is. kSystem: it cannot be used.
+  Status open(const std::string& path);
+
+  // An entry whose phase is an outcome is synced; `report`: of a migration that is over. Failures are
+  // logged, once.
+  void add(const JournalEntry& entry, const std::optional<json::object>& report = std::nullopt);
+
+  // What is known of a migration, oldest first; empty: nothing.
+  [[nodiscard]] json::array history(const std::string& id) const;
+  // The report of each that is over, oldest first; of one whose end nobody here has seen, what is known.
+  [[nodiscard]] std::vector<json::object> reports() const;
+  [[nodiscard]] std::optional<json::object> report(const std::string& id) const;
+  // Those that an earlier daemon of this node began and did not end.
+  [[nodiscard]] std::vector<JournalEntry> unfinished() const;
+
+ private:
+  struct Kept {
+    JournalEntry last;
+    json::array events;
+    std::optional<json::object> report;
+  };
+  void remember(json::object line);
+
+  std::optional<AppendLog> log_;
+  std::map<std::string, Kept> kept_;
+  std::deque<std::string> order_;
+  bool failed_ = false;
+};
+
+}  // namespace lifeboat

@@ -1,0 +1,133 @@
+// What a node has to do with the registry.
+#include <algorithm>
+
+#include "base/log.hpp"
+#include "migration/outcome.hpp"
+#include "node.hpp"
+#include "registry/decide.hpp"
+
+namespace lifeboat {
+
+void Node::set_registry(std::unique_ptr<Registry> registry) {
+  registry_ = std::move(registry);
+  owners_.emplace(*registry_, config_.registry.timeout);
+}
+
+Node::DecisionHold Node::hold_decision(const std::string& migration, Deciding machines) {
+  deciding_[migration] = std::move(machines);
+  return DecisionHold(this, migration);
+}
+
+const Node::Deciding* Node::deciding(const std::string& migration) const {
+  const auto at = deciding_.find(migration);
+  return at == deciding_.end() ? nullptr : &at->second;
+}
+
+bool Node::undecided() const {
+  return std::any_of(deciding_.begin(), deciding_.end(), [](const auto& item) {
+    return item.second.target && item.second.target->undecided();
+  });
+}
+
+void Node::set_starting(const std::string& id, bool starting) {
+  if (starting) {
+    starting_.insert(id);
+  } else {
+    starting_.erase(id);
+  }
+}
+
+awaitable<void> Node::reconcile_here(std::shared_ptr<Container> container, const OwnerRecord* record) {
+  const std::string& id = container->spec().id;
+  const bool mine = record != nullptr && !record->ownership.ended && record->ownership.owner == name_;
+  if (mine) {
+    container->set_epoch(record->ownership.epoch);
+    const auto& migration = record->ownership.migration;
+    const bool open = migration && migration->state == MigrationState::kOpen;
+    // Decided without the registry: it runs here, so it was not committed.
+    if (open && container->state() == ContainerState::kRunning) {
+      (void)co_await owners_->abort(*record, migration->id);
+    }
+    co_return;
+  }
+  if (record == nullptr) {
+    auto claimed = co_await owners_->claim(id, container->spec().job, name_);
+    if (claimed) {
+      container->set_epoch(claimed->ownership.epoch);
+      log::info("claimed a container that the registry did not know", {{"container", id}});
+    }
+    co_return;
+  }
+  if (find(id) != container || container->state() != ContainerState::kRunning) co_return;
+  const std::string reason = record->ownership.ended
+                                 ? std::string("it was given up while this node was cut off")
+                                 : "it belongs to node " + record->ownership.owner;
+  log::error("a container that is not this node's any more is ended",
+             {{"container", id}, {"reason", reason + " by the registry"}});
+  ExitedContainer ended{id, container->spec().job, std::nullopt, container->output(0).value_or(""), reason};
+  remember_exit(std::move(ended));
+  remove(id);
+  container->destroy();
+}
+
+awaitable<void> Node::leave_to_target(Ownership owned) {
+  if (!left_to_target_.insert(owned.container).second) co_return;
+  const OwnedMigration& migration = *owned.migration;
+  log::warn("started again without a container that was on its way: its target may have it",
+            {{"container", owned.container}, {"migration", migration.id}, {"target", migration.target}});
+  AskTarget ask = [this, id = migration.id, target = migration.target] { return ask_target(*this, target, id, false); };
+  const bool lost = co_await give_up(*owners_, name_, owned.container, migration.id, std::move(ask));
+  left_to_target_.erase(owned.container);
+  if (lost) tell_lost(owned);
+}
+
+void Node::tell_lost(const Ownership& owned) {
+  log::error("a container of this node is lost: the registry has it, but it is not here any more",
+             {{"container", owned.container}, {"job", owned.job}});
+  ExitedContainer ended{owned.container, owned.job, std::nullopt, "",
+                        "node " + name_ + " started again without it"};
+  remember_exit(std::move(ended));
+}
+
+awaitable<Status> Node::compare_with_registry() {
+  constexpr std::chrono::hours kEndedKept{24 * 7};
+  // These first: what runs here before the records are read is this node's by them, or never again.
+  std::vector<std::shared_ptr<Container>> running;
+  for (const auto& [id, container] : containers_) {
+    if (container->state() == ContainerState::kRunning) running.push_back(container);
+  }
+  CO_TRY(const std::vector<OwnerRecord> records, co_await owners_->all());
+  std::map<std::string, const OwnerRecord*> by_id;
+  for (const OwnerRecord& record : records) by_id[record.ownership.container] = &record;
+  for (const std::shared_ptr<Container>& container : running) {
+    const auto at = by_id.find(container->spec().id);
+    co_await reconcile_here(container, at == by_id.end() ? nullptr : at->second);
+  }
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  for (const OwnerRecord& record : records) {
+    const Ownership& owned = record.ownership;
+    if (owned.owner != name_) continue;
+    if (owned.ended) {
+      if (now - Milliseconds(owned.changed_ms) > kEndedKept) (void)co_await owners_->forget(record);
+      continue;
+    }
+    if (find(owned.container) || starting_.contains(owned.container)) continue;
+    if (owned.migration && owned.migration->state == MigrationState::kOpen) {
+      asio::co_spawn(executor_, leave_to_target(owned), asio::detached);
+      continue;
+    }
+    tell_lost(owned);
+    (void)co_await owners_->end(owned.container, name_);
+  }
+  co_return Status{};
+}
+
+awaitable<void> Node::reconcile() {
+  auto compared = co_await compare_with_registry();
+  if (!compared) {
+    log::warn("this node's containers could not be compared with the registry",
+              {{"reason", compared.error().message}});
+  }
+}
+
+}  // namespace lifeboat

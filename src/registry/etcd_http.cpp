@@ -1,0 +1,176 @@
+#include "registry/etcd_http.hpp"
+
+namespace lifeboat {
+
+using asio::ip::tcp;
+
+namespace {
+
+constexpr std::size_t kAnswerBytesMax = 16 << 20;
+
+using Request = http::request<http::string_body>;
+
+// kTimeout from here on: the request may have arrived.
+template <class Stream>
+awaitable<Result<http::response<http::string_body>>> exchange(Stream& stream, const Request& request,
+                                                              beast::flat_buffer& buffer) {
+  auto [send_error, sent] = co_await http::async_write(stream, request, use_tuple);
+  if (send_error) co_return fail(Errc::kTimeout, "etcd was lost: " + send_error.message());
+  http::response_parser<http::string_body> parser;
+  parser.body_limit(kAnswerBytesMax);
+  auto [error, n] = co_await http::async_read(stream, buffer, parser, use_tuple);
+  if (error) co_return fail(Errc::kTimeout, "etcd does not answer: " + error.message());
+  co_return parser.release();
+}
+
+Result<json::object> read_answer(const http::response<http::string_body>& response,
+                                 const std::string& path) {
+  auto body = parse_object(response.body());
+  const auto status = response.result();
+  if (status == http::status::ok) {
+    if (!body) return tl::unexpected<Error>(body.error().context("etcd " + path));
+    return body;
+  }
+  const std::string why = "etcd " + path + ": HTTP " + std::to_string(response.result_int()) + " " +
+                          (body ? string_or(*body, "error") : response.body().substr(0, 200));
+  if (status == http::status::not_found) return fail(Errc::kNotFound, why);
+  // No leader, a change of leaders, its own deadline: it may have been done.
+  if (to_status_class(status) == http::status_class::server_error) return fail(Errc::kTimeout, why);
+  return fail(Errc::kInvalid, why);
+}
+
+}  // namespace
+
+Result<EtcdEndpoint> etcd_endpoint_from(const std::string& url) {
+  EtcdEndpoint endpoint;
+  std::string rest;
+  if (url.rfind("https://", 0) == 0) {
+    rest = url.substr(8);
+  } else if (url.rfind("http://", 0) == 0) {
+    rest = url.substr(7);
+    endpoint.tls = false;
+  }
+  const auto colon = rest.find(':');
+  if (colon != std::string::npos) {
+    endpoint.host = rest.substr(0, colon);
+    endpoint.port = rest.substr(colon + 1);
+  }
+  const bool digits = !endpoint.port.empty() && endpoint.port.size() <= 5 &&
+                      endpoint.port.find_first_not_of("0123456789") == std::string::npos;
+  if (endpoint.host.empty() || !digits) {
+    return fail(Errc::kInvalid, "'" + url + "' is no URL such as https://10.1.0.1:2379");
+  }
+  return endpoint;
+}
+
+EtcdHttp::EtcdHttp(const asio::any_io_executor& executor, Settings settings)
+    : executor_(executor), settings_(std::move(settings)), asking_(executor) {}
+
+Result<std::shared_ptr<EtcdHttp>> EtcdHttp::create(const asio::any_io_executor& executor,
+                                                   Settings settings) {
+  std::shared_ptr<EtcdHttp> made(new EtcdHttp(executor, std::move(settings)));
+  for (const EtcdEndpoint& endpoint : made->settings_.endpoints) {
+    if (!endpoint.tls) continue;
+    CHECK_OK(made->load_certificates());
+    break;
+  }
+  return made;
+}
+
+Status EtcdHttp::load_certificates() {
+  boost::system::error_code error;
+  const auto failed = [&error](const std::string& file) -> Status {
+    return fail(Errc::kSystem, "registry: cannot use " + file + ": " + error.message());
+  };
+  tls_.set_options(asio::ssl::context::no_tlsv1 | asio::ssl::context::no_tlsv1_1, error);
+  tls_.set_verify_mode(asio::ssl::verify_peer, error);
+  tls_.load_verify_file(settings_.ca, error);
+  if (error) return failed(settings_.ca);
+  if (settings_.cert.empty()) return {};
+  tls_.use_certificate_chain_file(settings_.cert, error);
+  if (error) return failed(settings_.cert);
+  tls_.use_private_key_file(settings_.key, asio::ssl::context::pem, error);
+  if (error) return failed(settings_.key);
+  return {};
+}
+
+// So that each member can be tried once and one of them twice.
+Milliseconds EtcdHttp::attempt_limit() const {
+  return settings_.timeout / static_cast<int>(settings_.endpoints.size() + 1);
+}
+
+void EtcdHttp::disconnect() {
+  plain_.reset();
+  secure_.reset();
+  buffer_.clear();
+}
+
+awaitable<Status> EtcdHttp::connect() {
+  const EtcdEndpoint& endpoint = settings_.endpoints[current_];
+  const std::string where = "etcd at " + endpoint.host + ":" + endpoint.port;
+  tcp::resolver resolver(executor_);
+  const Deadline deadline(executor_, attempt_limit(), [&resolver] { resolver.cancel(); });
+  auto [resolve_error, found] = co_await resolver.async_resolve(endpoint.host, endpoint.port, use_tuple);
+  if (resolve_error) co_return fail(Errc::kUnavailable, where + ": " + resolve_error.message());
+  auto stream = std::make_unique<Plain>(executor_);
+  stream->expires_after(attempt_limit());
+  auto [error, peer] = co_await stream->async_connect(found, use_tuple);
+  if (error) co_return fail(Errc::kUnavailable, where + ": " + error.message());
+  boost::system::error_code ignored;
+  stream->socket().set_option(tcp::no_delay(true), ignored);
+  if (!endpoint.tls) {
+    plain_ = std::move(stream);
+    co_return Status{};
+  }
+  auto secure = std::make_unique<Secure>(std::move(*stream), tls_);
+  secure->set_verify_callback(asio::ssl::host_name_verification(endpoint.host), ignored);
+  auto [tls_error] = co_await secure->async_handshake(asio::ssl::stream_base::client, use_tuple);
+  if (tls_error) co_return fail(Errc::kUnavailable, where + ": TLS: " + tls_error.message());
+  secure_ = std::move(secure);
+  co_return Status{};
+}
+
+awaitable<Result<json::object>> EtcdHttp::post_to_current(const std::string& path,
+                                                          const std::string& body) {
+  if (!plain_ && !secure_) CO_CHECK_OK(co_await connect());
+  Request request(http::verb::post, path, 11);
+  request.set(http::field::host, settings_.endpoints[current_].host);
+  request.set(http::field::content_type, "application/json");
+  request.keep_alive(true);
+  request.body() = body;
+  request.prepare_payload();
+  beast::tcp_stream& lowest = secure_ ? secure_->next_layer() : *plain_;
+  lowest.expires_after(attempt_limit());
+  Result<http::response<http::string_body>> response = fail(Errc::kUnavailable, "");
+  if (secure_) {
+    response = co_await exchange(*secure_, request, buffer_);
+  } else {
+    response = co_await exchange(*plain_, request, buffer_);
+  }
+  if (!response) co_return tl::unexpected<Error>(response.error());
+  lowest.expires_never();
+  if (!response->keep_alive()) disconnect();
+  co_return read_answer(*response, path);
+}
+
+awaitable<Result<json::object>> EtcdHttp::post(std::string path, json::object body, bool repeatable) {
+  const AsyncMutex::Lock lock = co_await asking_.lock();
+  const std::string text = json::serialize(body);
+  const bool kept = plain_ || secure_;
+  // A kept connection may have ended long ago: its member has a second chance.
+  const std::size_t attempts = settings_.endpoints.size() + (kept ? 1 : 0);
+  Error last(Errc::kUnavailable, "no endpoint of etcd is configured");
+  for (std::size_t attempt = 0; attempt < attempts; ++attempt) {
+    auto answer = co_await post_to_current(path, text);
+    if (answer) co_return answer;
+    last = answer.error();
+    const bool lost = last.code == Errc::kTimeout;
+    if (!lost && last.code != Errc::kUnavailable) co_return answer;
+    disconnect();
+    if (!(kept && attempt == 0)) current_ = (current_ + 1) % settings_.endpoints.size();
+    if (lost && !repeatable) co_return answer;
+  }
+  co_return tl::unexpected<Error>(last);
+}
+
+}  // namespace lifeboat

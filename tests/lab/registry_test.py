@@ -1,0 +1,250 @@
+#!/usr/bin/python3
+"""One live copy, whatever fails: the registry, nodes and the network around the commit.
+
+  tests/lab/registry_test.py [GROUP...]     as tests/lab/operator_test.py, which explains the rest
+
+The registry is on a node of its own, `keeper`: `lifeboat run` needs the head's daemon.
+"""
+import json
+import os
+import random
+import signal
+import sys
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+import operator_test
+from operator_test import Group, Job, after, once, record_says, wait_for
+
+LEASE = 3
+operator_test.COMPUTE = ('n1', 'n2', 'n3')
+operator_test.LAB_YAML = operator_test.FABRICS_YAML + f'''
+nodes:
+  - {{name: head, role: head}}
+  - {{name: n1, memory: 8GiB, slots: 8}}
+  - {{name: n2, memory: 8GiB, slots: 8}}
+  - {{name: n3, memory: 8GiB, slots: 8}}
+  - {{name: keeper, memory: 64MiB, slots: 0}}
+lifeboat:
+  timeouts: {{connect: 1s, request: 5s, dump: 20s, idle: 3s, restore: 8s, commit: 3s}}
+  registry: {{node: keeper, timeout: 1s, lease: {LEASE}s}}
+  health: {{probation: 0s}}
+'''
+FABRICS = ('1g', '10g', '100m')
+TICKS = 'n=0; while [ $n -lt 900 ]; do n=$((n + 1)); echo tick $n; sleep 0.1; done'
+
+
+class Registry(Group):
+
+  def report(self, migration, node):
+    return self.lab.api('GET', f'/v1/migrations/{migration}', node=node)[1]
+
+  def begin(self, container, target, source):
+    status, answer = self.lab.api('POST', f'/v1/containers/{container}/migrate', {'to': target}, source)
+    self.assertEqual(status, 200, answer)
+    return answer['id']
+
+  def links(self, node, state):
+    for fabric in FABRICS:
+      self.lab.must('link', node, state, '--fabric', fabric)
+
+  def ended_where_it_says(self, migration, container, source, target, job, seconds=40):
+    node = self.lab.settled(container, job.ranks, seconds)
+    report = wait_for(lambda: f'the end of {self.report(migration, source)}', seconds, lambda: next(
+      (r for r in [self.report(migration, source)] if r.get('outcome') in ('committed', 'aborted')), None))
+    self.assertEqual(node, target if report['outcome'] == 'committed' else source, report)
+    self.assertIn(report['outcome'], [event['phase'] for event in report['history']], report)
+    return report['outcome']
+
+  def test_killed(self):
+    moments = [once('when the target gets the right to commit', record_says('source', 'in-doubt')),
+               once('when the target\'s place is made', record_says('target', 'arriving')),
+               *(after(random.uniform(0, 0.6)) for _ in range(6))]
+    with self.job('reg', tests=12) as job:
+      for what, wait in moments:
+        with self.subTest(f'the registry\'s daemon is killed {what}'):
+          source = self.lab.settled('reg-1', job.ranks)
+          target = self.elsewhere(source)
+          migration = self.begin('reg-1', target, source)
+          wait(self.lab, migration, 'reg-1', source, target)
+          self.lab.crash('keeper')
+          time.sleep(random.uniform(0, 1.5))
+          self.lab.must('daemon', 'keeper', 'start')
+          self.ended_where_it_says(migration, 'reg-1', source, target, job)
+      with self.subTest('without a registry nothing begins, and says why'):
+        source = self.lab.settled('reg-1', job.ranks)
+        self.lab.crash('keeper')
+        migration = self.begin('reg-1', self.elsewhere(source), source)
+        report = wait_for('the refusal', 10, lambda: next(
+          (r for r in [self.report(migration, source)] if r['outcome'] == 'aborted'), None))
+        self.assertIn('no migration can begin without the registry', report['error'])
+        self.assertEqual([(node, frozen) for node, _, frozen in self.lab.copies('reg-1')], [(source, False)])
+        self.lab.must('daemon', 'keeper', 'start')
+      with self.subTest('with it, it moves again'):
+        wait_for('a migration', 15, lambda: self.lab.lifeboat('migrate', 'reg-1', '--to',
+                                                              self.elsewhere(source))[0] == 0, pause=0.5)
+      with self.subTest('migrations are remembered over a restart of the daemon'):
+        before = self.lab.api('GET', '/v1/migrations', node=source)[1]['migrations']
+        self.assertGreaterEqual(len(before), 2)
+        self.lab.crash(source)
+        self.lab.must('daemon', source, 'start')
+        again = self.lab.api('GET', '/v1/migrations', node=source)[1]['migrations']
+        self.assertEqual([(m['id'], m['outcome'], m['error']) for m in again],
+                         [(m['id'], m['outcome'], m['error']) for m in before])
+
+  def test_cut(self):
+    moments = [once('when the target gets the right to commit', record_says('source', 'in-doubt')),
+               *(after(random.uniform(0.1, 0.6)) for _ in range(3))]
+    with self.job('cut', tests=20) as job:
+      for end in ('source', 'target'):
+        for what, wait in moments:
+          with self.subTest(f'the {end} is cut off {what}'):
+            source = self.lab.settled('cut-1', job.ranks)
+            target = self.elsewhere(source)
+            migration = self.begin('cut-1', target, source)
+            wait(self.lab, migration, 'cut-1', source, target)
+            cut = source if end == 'source' else target
+            self.links(cut, 'down')
+            # Whoever is to decide has decided by then.
+            stop = time.monotonic() + 2 * LEASE + 3
+            while time.monotonic() < stop:
+              running = [copy for copy in self.lab.copies('cut-1') if not copy[2]]
+              self.assertLessEqual(len(running), 1, running)
+              time.sleep(0.05)
+            self.assertEqual(len(running), 1, 'exactly one runs on after the lease')
+            self.links(cut, 'up')
+            self.ended_where_it_says(migration, 'cut-1', source, target, job)
+
+  def test_power(self):
+    """Of a container that depends on no other: the end of the rest of a job is not the point here."""
+    with self.subTest('the source loses its power after Staged: the target commits, the container lives'):
+      job = self.lab.job = Job(self.lab, 'lone', containers=1, ranks=1, nodes=('n1',),
+                               command=['/bin/sh', '-c', TICKS]).start()
+      wait_for('the container', 15, lambda: self.lab.where('lone-0') == ['n1'])
+      time.sleep(1)
+      for _ in range(30):
+        migration = self.begin('lone-0', 'n2', 'n1')
+        if self.stopped_when_staged(migration, 'n1', 'n2'):
+          break
+        self.over(migration)
+        if self.lab.where('lone-0') != ['n1']:
+          self.moved('lone-0', 'n1')
+      else:
+        self.fail('not caught between Staged and Commit in thirty migrations')
+      began = time.monotonic()
+      self.lab.must('kill', 'n1')
+      wait_for(lambda: f'the container to run on n2: {self.lab.copies("lone-0")}', 20,
+               lambda: [(node, frozen) for node, _, frozen in self.lab.copies('lone-0')] == [('n2', False)])
+      took = time.monotonic() - began
+      self.assertLess(took, LEASE + 4)
+      print(f'  the target took over {took:.1f} s after the power cut (lease {LEASE} s)')
+      before = len(job.text())
+      wait_for('its output', 15, lambda: len(job.text()) != before or 'tick' in job.text()[-20:])
+      self.assertEqual(wait_for('n2 to have it', 10, lambda: self.lab.where('lone-0')), ['n2'])
+      history = [event['phase'] for event in self.report(migration, 'n2')['history']]
+      self.assertEqual(history[-2:], ['staged', 'committed'])
+    with self.subTest('and no second one when its node is back'):
+      self.lab.must('boot', 'n1')
+      time.sleep(LEASE)
+      self.assertEqual([node for node, _, _ in self.lab.copies('lone-0')], ['n2'])
+      self.moved('lone-0', 'n1')
+    with self.subTest('a node dies with a container: the job\'s owner is told which, and where'):
+      self.lab.must('kill', 'n1')
+      self.assertNotEqual(job.wait(60), 0)
+      self.assertIn('container lone-0 is on no node that answers', job.text())
+      self.assertIn('it was last on node n1', job.text())
+      self.lab.must('boot', 'n1')
+    with self.subTest('its name can be used again'):
+      self.lab.job = again = Job(self.lab, 'lone', containers=1, ranks=1, nodes=('n3',),
+                                 command=['/bin/sh', '-c', 'exit 0']).start()
+      self.assertEqual(again.wait(30), 0, again.text())
+    self.lab.job = None
+    self.check_nothing_left()
+
+  def stopped_when_staged(self, migration, source, target):
+    """Stops the source's daemon once the target's journal says staged; False: it has committed already."""
+    pid = self.lab.daemon(source).pid
+    path = self.lab.inside(target, '/var/lib/lifeboat/migrations.jsonl')
+
+    def phases():
+      with open(path, encoding='utf-8') as file:
+        return [json.loads(line)['phase'] for line in file if f'"{migration}"' in line and line.endswith('\n')]
+    end = time.monotonic() + 10
+    while 'staged' not in phases():
+      if time.monotonic() > end:
+        return False
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(0.3)
+    if 'committed' not in phases():
+      return True
+    os.kill(pid, signal.SIGCONT)
+    return False
+
+  def test_fence(self):
+    with self.subTest('a node that was cut off ends what was given up meanwhile'):
+      job = self.lab.job = Job(self.lab, 'gone', containers=1, ranks=1, nodes=('n1',),
+                               command=['/bin/sh', '-c', TICKS]).start()
+      wait_for('the container', 15, lambda: self.lab.where('gone-0') == ['n1'])
+      self.links('n1', 'down')
+      self.assertNotEqual(job.wait(90), 0)  # lost to the head, which ends the job
+      self.assertEqual([node for node, _, _ in self.lab.copies('gone-0')], ['n1'], 'nobody could end it yet')
+      self.links('n1', 'up')
+      wait_for(lambda: f'its end: {self.lab.copies("gone-0")}', LEASE + 15,
+               lambda: not self.lab.copies('gone-0'))
+      self.assertIn('is not this node\'s any more', self.lab.log('n1'))
+    self.lab.job = None
+    self.check_nothing_left()
+
+  def test_resolve(self):
+    with self.job('res', tests=12) as job:
+      with self.subTest('what is decided is not to be decided'):
+        source = self.lab.settled('res-1', job.ranks)
+        target = self.elsewhere(source)
+        migration = self.lab.start_migration('res-1', target)
+        self.over(migration)
+        self.refused('is not in doubt on any node that answers', 'resolve', migration, '--source', '--yes')
+        code, out, error = self.lab.lifeboat('resolve', migration)
+        self.assertEqual(code, 0, error)
+        self.assertIn(f'container res-1 belongs to node {target}', out)
+        self.assertIn(f'migration {migration} to {target} is committed', out)
+      with self.subTest('a person decides when neither registry nor target answers'):
+        for _ in range(20):
+          source = self.lab.settled('res-1', job.ranks)
+          target = self.elsewhere(source)
+          migration = self.begin('res-1', target, source)
+          if self.in_doubt(migration, source, target):
+            break
+          self.lab.must('daemon', 'keeper', 'start')
+          self.lab.must('daemon', target, 'start')
+          self.ended_where_it_says(migration, 'res-1', source, target, job)
+        else:
+          self.fail('not in doubt in twenty migrations')
+        time.sleep(LEASE)
+        self.assertEqual([frozen for node, _, frozen in self.lab.copies('res-1') if node == source], [True],
+                         'it stays frozen as long as nothing is known')
+        code, out, error = self.lab.run('exec', source, 'lifeboat', 'resolve', migration)
+        self.assertEqual(code, 0, error)
+        self.assertIn('in doubt: frozen, not decided', out)
+        self.assertIn('does not say', out)
+        code, _, error = self.lab.run('exec', source, 'lifeboat', 'resolve', migration, '--source')
+        self.assertEqual(code, 1)
+        self.assertIn('--yes', error)
+        code, out, error = self.lab.run('exec', source, 'lifeboat', 'resolve', migration, '--source', '--yes')
+        self.assertEqual(code, 0, error)
+        wait_for('it to run', 5, lambda: [frozen for node, _, frozen in self.lab.copies('res-1')
+                                          if node == source] == [False])
+        self.lab.must('daemon', 'keeper', 'start')
+        self.lab.must('daemon', target, 'start')
+        self.assertEqual(self.lab.settled('res-1', job.ranks), source)
+
+  def in_doubt(self, migration, source, target):
+    """Kills the registry's and the target's daemons once the right is given; whether it is in doubt then."""
+    once('', record_says('source', 'in-doubt'))[1](self.lab, migration, 'res-1', source, target)
+    self.lab.crash('keeper', target)
+    time.sleep(0.5)
+    return self.report(migration, source).get('outcome') == 'in-doubt'
+
+
+if __name__ == '__main__':
+  sys.exit(operator_test.main(sys.modules['__main__']))

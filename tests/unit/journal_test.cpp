@@ -1,0 +1,95 @@
+// What is remembered of migrations, over restarts, torn lines and full files.
+#include "journal.hpp"
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "base/file.hpp"
+
+namespace lifeboat {
+namespace {
+
+class JournalTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "/tmp/lifeboat-journal-XXXXXX";
+    ASSERT_NE(::mkdtemp(name), nullptr);
+    directory_ = name;
+    path_ = directory_ + "/migrations.jsonl";
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  static JournalEntry entry(const char* phase, const char* reason = "") {
+    return {"n1-a", "hpl-0", "hpl", "n1", "n2", "source", phase, reason};
+  }
+
+  std::string directory_;
+  std::string path_;
+};
+
+TEST_F(JournalTest, KeepsWhatHappenedOverARestart) {
+  {
+    MigrationJournal journal;
+    ASSERT_TRUE(journal.open(path_));
+    journal.add(entry("queued"));
+    journal.add(entry("freeze"));
+    journal.add(entry("aborted", "no room"),
+                json::object{{"id", "n1-a"}, {"outcome", "aborted"}, {"total_ms", 7}});
+  }
+  MigrationJournal journal;
+  ASSERT_TRUE(journal.open(path_));
+  EXPECT_EQ(journal.history("n1-a").size(), 3U);
+  EXPECT_TRUE(journal.unfinished().empty());
+  ASSERT_EQ(journal.reports().size(), 1U);
+  const json::object report = journal.report("n1-a").value();
+  EXPECT_EQ(report.at("total_ms").to_number<int>(), 7);
+  EXPECT_EQ(string_or(report.at("history").get_array().back().get_object(), "reason"), "no room");
+  EXPECT_FALSE(journal.report("n1-b"));
+}
+
+TEST_F(JournalTest, ALineThatWasCutOffIsAsIfNeverWritten) {
+  {
+    MigrationJournal journal;
+    ASSERT_TRUE(journal.open(path_));
+    journal.add(entry("queued"));
+  }
+  std::ofstream(path_, std::ios::app) << R"({"id":"n1-a","phase":"fre)";
+  {
+    MigrationJournal journal;
+    ASSERT_TRUE(journal.open(path_));
+    EXPECT_EQ(journal.history("n1-a").size(), 1U);
+    ASSERT_EQ(journal.unfinished().size(), 1U);
+    journal.add(entry("aborted"));
+  }
+  MigrationJournal journal;
+  ASSERT_TRUE(journal.open(path_));
+  EXPECT_EQ(journal.history("n1-a").size(), 2U) << "what follows it stands on a line of its own";
+  EXPECT_TRUE(journal.unfinished().empty());
+}
+
+TEST_F(JournalTest, StaysWithinItsBounds) {
+  constexpr std::size_t kMax = 10'000;
+  const auto ignore = [](json::object) {};
+  auto log = AppendLog::open(path_, kMax, ignore);
+  ASSERT_TRUE(log);
+  for (int i = 0; i < 2000; ++i) ASSERT_TRUE(log->append(json::object{{"number", i}}, false));
+  EXPECT_LE(std::filesystem::file_size(path_), kMax);
+  EXPECT_LE(std::filesystem::file_size(path_ + ".1"), kMax);
+  std::vector<std::int64_t> numbers;
+  ASSERT_TRUE(AppendLog::open(
+      path_, kMax, [&](json::object line) { numbers.push_back(line.at("number").get_int64()); }));
+  ASSERT_FALSE(numbers.empty());
+  EXPECT_EQ(numbers.back(), 1999);
+  for (std::size_t i = 1; i < numbers.size(); ++i) EXPECT_EQ(numbers[i], numbers[i - 1] + 1);
+}
+
+TEST_F(JournalTest, AFileThatCannotBeWrittenIsAnErrorAtTheStart) {
+  MigrationJournal journal;
+  EXPECT_FALSE(journal.open(directory_ + "/no/such/file"));
+}
+
+}  // namespace
+}  // namespace lifeboat

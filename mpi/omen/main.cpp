@@ -153,6 +153,14 @@ class Run {
   int groups_;
 };
 
+// Every rank hears of every other one, so that what MPI opens for that is open before the first phase.
+void connect_all(const World& world) {
+  const auto count = static_cast<std::size_t>(world.size);
+  const std::vector<int> out(count);
+  std::vector<int> in(count);
+  MPI_Alltoall(out.data(), 1, MPI_INT, in.data(), 1, MPI_INT, MPI_COMM_WORLD);
+}
+
 void tell_start(const Input& input, const World& world, int groups) {
   const Model& m = input.model;
   std::printf("%s omen: %s %s, %d x %d sites, %d slabs of %d orbitals; %d energies, %d momenta, "
@@ -190,6 +198,7 @@ int run(int argc, char** argv, World world) {
   if (argc < 2 || argc > 3) give_up("usage: omen INPUT [DIRECTORY]", 2);
   const auto input = load_input(argv[1]);
   if (!input) give_up(input.error().message, 2);
+  connect_all(world);
   const auto start = Clock::now();
   Run work(*input, world);
   if (world.rank == 0) tell_start(*input, world, work.groups());

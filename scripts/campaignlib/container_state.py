@@ -4,6 +4,7 @@ and compared. (The bytes are checked by what the application computes from them.
 Left out is what moving has to change, or the application itself changes while it runs: numbers of
 devices, inodes and sockets; times; how much memory it uses.
 """
+import contextlib
 import json
 import os
 import re
@@ -25,8 +26,8 @@ def open_files(pid):
   """{descriptor: what it is}, the numbers of sockets, pipes and the like left out."""
   out, directory = {}, f'/proc/{pid}/fd'
   for fd in os.listdir(directory):
-    target = re.sub(r':\[\d+\]$', '', os.readlink(os.path.join(directory, fd)))
-    out[fd] = target
+    with contextlib.suppress(FileNotFoundError):   # closed by now
+      out[fd] = re.sub(r':\[\d+\]$', '', os.readlink(os.path.join(directory, fd)))
   return out
 
 

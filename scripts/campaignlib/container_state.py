@@ -11,6 +11,7 @@ import re
 import subprocess
 import time
 
+from benchlib.harness import Failure
 from lablib.base import mounts, read
 
 SETTLE_S = 3     # what still differs after this is a difference
@@ -103,7 +104,7 @@ def compare(cluster, container, node, before):
   while True:
     try:
       found = differences(before, take(cluster, container, node))
-    except (OSError, StopIteration, KeyError) as error:   # a process that ended while it was looked at
+    except (Failure, OSError, StopIteration, KeyError) as error:   # something ended while it was looked at
       found = [f'cannot be looked at: {error}']
     if not found or time.monotonic() > end:
       return found

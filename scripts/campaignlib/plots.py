@@ -24,7 +24,9 @@ def gnuplot(commands, width=WIDTH, height=HEIGHT):
 
 
 def bars(title, unit, categories, series):
-  """Grouped bars with error bars: series is [(name, {category: (value, error)})]; error 0: none."""
+  """Grouped bars with error bars: series is [(name, {category: (value, error)})], of which empty ones are left
+  out; error 0: none."""
+  series = [(name, values) for name, values in series if values]
   columns = []
   for category in categories:
     words = [f'"{category}"']

@@ -1,5 +1,6 @@
 """One run: a job, the migrations that happen to it, and what came of both."""
 import concurrent.futures
+import contextlib
 import os
 import shutil
 import time
@@ -119,10 +120,20 @@ class Run:
                'at_s': round(report.pop('asked_at') - self.epoch, 3)}
       self.record['migrations'].append(entry)
       if report.get('outcome') != 'committed':
-        self.record['problems'].append(f'migration of {name} to {target}: {report}')
-      elif not self.jobs[0].ended():
-        entry['differences'] = container_state.compare(self.cluster, name, target, states[name])
-        self.record['problems'] += [f'{name} after it was moved: {line}' for line in entry['differences']]
+        why = report.get('error') or report.get('outcome')
+        self.record['problems'].append(f'migration of {name} to {target} over {self.planned["fabric"]}: {why}')
+        continue
+      found = container_state.compare(self.cluster, name, target, states[name])
+      if found and self.ends():
+        continue   # what differs is what its end takes away
+      entry['differences'] = found
+      self.record['problems'] += [f'{name} after it was moved: {line}' for line in found]
+
+  def ends(self, seconds=3):
+    """Whether the job is over, or is just ending."""
+    with contextlib.suppress(harness.Hang):
+      self.jobs[0].wait(seconds)
+    return self.jobs[0].ended()
 
   def migrate(self, name, here):
     nodes, asked = self.cluster.nodes, time.time()

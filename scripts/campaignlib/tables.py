@@ -127,7 +127,7 @@ def summarize_cell(records, cell):
 
 
 def summarize(spec, plan, records, environment, interrupted):
-  cells = [summarize_cell(records, cell) for cell in dict.fromkeys(map(cell_of, plan))]
+  cells = [summarize_cell(records, cell_of(cell)) for cell in spec.cells]
   failed = [record for record in records if record['state'] != 'done']
   not_equal = compare_results(spec, records)
   compared = [record for record in records if 'results' in record]

@@ -37,7 +37,8 @@ def bars(title, unit, categories, series):
   plots = [f'$data using {2 * i + 2}:{2 * i + 3}:xtic(1) title "{name}" lc rgb "{COLOURS[i % len(COLOURS)]}"'
            for i, (name, _) in enumerate(series)]
   return gnuplot(['$data << EOD', *columns, 'EOD', f'set title "{title}"', f'set ylabel "{unit}"',
-                  'set style data histograms', 'set style histogram errorbars gap 1 lw 1',
+                  # Error bars take the colours of the line types in turn.
+                  *(f'set linetype {i} lc rgb "#333333"' for i in range(1, 9)), 'set style data histograms', 'set style histogram errorbars gap 1 lw 1',
                   'set style fill solid 0.9 noborder', 'set yrange [0:*]', 'set xlabel "containers"',
                   'plot ' + ', '.join(plots)])
 
@@ -56,18 +57,19 @@ def timeline(title, record):
   """Who was where, when: a line per container, coloured by node; a red mark where it was frozen."""
   names = sorted(record['placed'], key=lambda n: (n.rpartition('-')[0], int(n.rpartition('-')[2])))
   nodes = sorted({*record['placed'].values(), *(m['target'] for m in record['migrations'])})
-  end, commands, arrows = record.get('wall_s', 0), [], []
+  end, commands, stays = record.get('wall_s', 0), [], []
   for row, name in enumerate(names, 1):
     since, node = 0.0, record['placed'][name]
-    for move in [m for m in record['migrations'] if m['container'] == name and 'total_ms' in m['report']]:
-      done = move['at_s'] + move['report']['total_ms'] / 1000
-      arrows.append((since, done, row, nodes.index(node)))
-      frozen = move['report']['downtime_ms'] / 1000
-      commands.append(f'set object rectangle from {done - frozen},{row - 0.42} to {done},{row + 0.42} '
+    for move in [m for m in record['migrations'] if m['container'] == name and m['report'].get('outcome') == 'committed']:
+      report = move['report']
+      frozen = move['at_s'] + sum(report[part] for part in ('queued_ms', 'preflight_ms', 'pre_copy_ms')) / 1000
+      done = frozen + report['downtime_ms'] / 1000
+      stays.append((since, done, row, nodes.index(node)))
+      commands.append(f'set object rectangle from {frozen},{row - 0.42} to {done},{row + 0.42} '
                       'fc rgb "#c0392b" fs solid noborder front')
       since, node = done, move['target']
-    arrows.append((since, end, row, nodes.index(node)))
-  for start, stop, row, node in arrows:
+    stays.append((since, end, row, nodes.index(node)))
+  for start, stop, row, node in stays:
     commands.append(f'set object rectangle from {start},{row - 0.3} to {max(stop, start)},{row + 0.3} '
                     f'fc rgb "{COLOURS[node % len(COLOURS)]}" fs solid noborder')
   tics = ', '.join(f'"{name}" {row}' for row, name in enumerate(names, 1))

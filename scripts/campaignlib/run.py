@@ -63,19 +63,21 @@ class Run:
     self.app.prepare(self.work, self.cluster.environment, planned['containers'])
     description = self.app.job(self.work, planned['containers'])
     description.setdefault('nodes', self.cluster.nodes)
-    self.jobs.append(harness.Job(self.cluster, self.app.name, description))
+    self.start_job(self.app.name, description)
     # The study moved so many at once whatever the job had: the others are idle.
     idle = planned['at_once'] - planned['containers']
     if idle > 0:
-      self.jobs.append(harness.Job(self.cluster, 'bystander', {
+      self.start_job('bystander', {
         'command': BYSTANDER_COMMAND, 'containers': idle, 'memory': '64MiB', 'nodes': self.cluster.nodes,
-        'mounts': [{'source': self.work, 'target': '/work'}], 'user': {'uid': 0, 'gid': 0}}))
-    for job in self.jobs:
-      job.wait_running(60)
+        'mounts': [{'source': self.work, 'target': '/work'}], 'user': {'uid': 0, 'gid': 0}})
     ready = self.app.patterns.get('ready')
     if ready and not self.jobs[0].wait_until(lambda: ready.search(self.text()), 300, 'sign of being ready'):
       raise Failure('the job ended before it was ready:\n' + self.text()[-1500:])
     self.record['placed'] = {c: n for c, n in self.cluster.where().items() if c in self.containers()}
+
+  def start_job(self, name, description):
+    self.jobs.append(harness.Job(self.cluster, name, description))
+    self.jobs[-1].wait_running(60)
 
   def containers(self):
     return [container for job in self.jobs for container in job.containers]

@@ -34,8 +34,9 @@ KEYS = ('about', 'command', 'files', 'programs', 'parameters', 'memory', 'estima
 
 
 class Application:
-  def __init__(self, path, content, parameters):
-    self.path, self.name = path, os.path.splitext(os.path.basename(path))[0]
+  def __init__(self, path, content, parameters, name=None):
+    self.path, self.base = path, os.path.splitext(os.path.basename(path))[0]
+    self.name = name or self.base
     for key in content:
       if key not in KEYS:
         raise Failure(f'{path}: {key}: unknown key; there are {", ".join(KEYS)}')

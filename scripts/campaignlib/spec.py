@@ -12,7 +12,7 @@ CONFIGS = os.path.join(ROOT, 'configs', 'campaign')
 FACTORS = {'application': None, 'containers': [2], 'at_once': [1], 'cycles': [8], 'fabric': ['10g'],
            'mode': ['pre-copy']}
 KEYS = ('name', 'about', 'seed', 'repetitions', 'baselines', 'lab', 'start_s', 'pause_s', 'limit_s',
-        'parameters', 'cells', 'spoil')
+        'parameters', 'variants', 'cells', 'spoil')
 SPOILS = ('page', 'slow')
 
 
@@ -46,13 +46,14 @@ class Spec:
     self.limit_s = self.number(content, 'limit_s', 3600, 1)
     self.lab = os.path.join(os.path.dirname(os.path.abspath(path)), content.get('lab', '../lab.yaml'))
     self.parameters = content.get('parameters') or {}
+    self.variants = content.get('variants') or {}
     self.spoil = content.get('spoil')
     if self.spoil not in (None, *SPOILS):
       raise Failure(f'{path}: spoil: expected one of {", ".join(SPOILS)}, got {self.spoil!r}')
     self.applications = {}
     self.cells = self.read_cells(content.get('cells'))
     for name in self.parameters:
-      if name not in self.applications:
+      if name not in (app.base for app in self.applications.values()):
         raise Failure(f'{path}: parameters.{name}: no cell has this application')
 
   def refuse_unknown(self, content, known, where):
@@ -80,9 +81,9 @@ class Spec:
       for combination in itertools.product(*values):
         cell = dict(zip(FACTORS, combination))
         self.check(cell, where)
-        for one in (baseline_of(cell), cell):
-          if one['at_once'] or not self.applications[cell['application']].stop_file:
-            out.setdefault(tuple(one.values()), one)
+        runs_until_told = self.applications[cell['application']].stop_file
+        for one in ([] if runs_until_told else [baseline_of(cell)]) + ([cell] if cell['at_once'] else []):
+          out.setdefault(tuple(one.values()), one)
     return list(out.values())
 
   def check(self, cell, where):
@@ -95,13 +96,16 @@ class Spec:
         raise Failure(f'{self.path}: {where}{factor}: expected {least} to {most}, got {value!r}')
 
   def load_application(self, name):
-    """One of this directory's applications/, or of Lifeboat's own."""
-    file = os.path.join('applications', f'{name}.yaml')
+    """One of this directory's applications/, or of Lifeboat's own; or one of these with other parameters."""
+    variant = dict(self.variants.get(name) or {})
+    base = variant.pop('application', name)
+    file = os.path.join('applications', f'{base}.yaml')
     for directory in (os.path.dirname(os.path.abspath(self.path)), CONFIGS):
       path = os.path.join(directory, file)
       if os.path.exists(path):
-        return Application(path, load_yaml(path), self.parameters.get(name) or {})
-    raise Failure(f'{self.path}: no application {name!r}: neither {file} beside the spec nor in {CONFIGS}')
+        parameters = {**(self.parameters.get(base) or {}), **variant}
+        return Application(path, load_yaml(path), parameters, name)
+    raise Failure(f'{self.path}: no application {base!r}: neither {file} beside the spec nor in {CONFIGS}')
 
   # ---- the plan
 

@@ -55,8 +55,9 @@ def migration_row(record, index, entry):
 
 def round_rows(record, index, entry):
   for number, measured in enumerate(entry['report'].get('rounds', ()), 1):
-    yield {'run': record['number'], 'migration': index, 'round': number,
-           **{key: value for key, value in measured.items() if not isinstance(value, (dict, list))}}
+    values = {**measured, **measured.get('decision', {})}
+    yield {'run': record['number'], 'migration': index, **{name: record[name] for name in FACTOR_NAMES},
+           'round': number, **{key: value for key, value in values.items() if not isinstance(value, (dict, list))}}
 
 
 def write_csv(path, rows):

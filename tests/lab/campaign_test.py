@@ -7,6 +7,7 @@ The last line is "N passed, N failed, N skipped". Exit status: 0 passed, 1 faile
 
   LIFEBOAT_TEST_BUILD   where lifeboatd and lifeboat are (default: build/dev/bin)
 """
+import argparse
 import collections
 import csv
 import json
@@ -113,6 +114,23 @@ class Plan(Directory):
                                          'cells': [{'application': 'mine'}]}))
     self.assertEqual(spec.applications['mine'].parameters, {'n': 4})
 
+  def test_variants(self):
+    spec = Spec(self.write('spec.yaml', {**ONE, 'variants': {'busy': {'application': 'memory', 'hot': 100}},
+                                         'cells': [{'application': ['busy', 'memory'], 'at_once': [0, 1]}]}))
+    self.assertEqual((spec.applications['busy'].name, spec.applications['busy'].parameters['hot'],
+                      spec.applications['busy'].parameters['mb']), ('busy', 100, 16))
+    # An application that runs until it is told to stop has no time of its own: it is not left alone.
+    self.assertEqual([(c['application'], c['at_once']) for c in spec.cells], [('busy', 1), ('memory', 1)])
+
+  def test_left_alone_once(self):
+    spec = Spec(self.write('spec.yaml', {**ONE, 'parameters': {},
+                                         'cells': [{'application': 'hpl', 'at_once': [0, 1], 'fabric': ['1g', '10g']}]}))
+    self.assertEqual([c['at_once'] for c in spec.cells], [0, 1, 1])
+
+  def test_shipped_specs(self):
+    for name in ('smoke', 'purdue', 'convergence'):
+      self.assertTrue(Spec(os.path.join(CONFIGS, f'{name}.yaml')).plan())
+
   def test_dry_run(self):
     text = self.campaign('run', 'purdue', '--dry-run')
     self.assertIn('564 runs of 188 cells in 3 blocks', text)
@@ -206,6 +224,50 @@ class State(unittest.TestCase):
     with open('/etc/passwd', encoding='utf-8') as file:
       now = container_state.of_process(os.getpid(), {os.getpid(): 1})
       self.assertEqual(container_state.differences(here, now), [f'files.{file.fileno()}: nothing became "/etc/passwd"'])
+
+
+class Omen(Directory):
+  INPUT = ('wire: {width: 3, height: 4, length: 12, film: true, hopping: 1eV, disorder: 0.5eV}\n'
+           'energies: {from: 1.713eV, to: 4.337eV, count: 17}\nbiases: [0.1V, 0.2V]\nmomenta: 2\n'
+           'fermi: 3eV\nphases_at_once: PHASES\n')
+
+  def run_on(self, ranks, phases):
+    """The transmissions of a run outside of containers, as text."""
+    out = os.path.join(self.directory, f'{ranks}-{phases}')
+    path = self.write(f'{ranks}-{phases}/input.yaml', self.INPUT.replace('PHASES', str(phases)))
+    done = subprocess.run(['mpiexec.mpich', '-n', str(ranks), harness.setup_environment()['OMEN'], path, out],
+                          text=True, capture_output=True, check=False, timeout=120)
+    self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+    self.assertIn('4 checks passed, 0 failed, 0 skipped', done.stdout)
+    self.assertEqual(done.stdout.count(' completed: '), 6)
+    with open(os.path.join(out, 'transmission.csv'), encoding='ascii') as file:
+      return file.read()
+
+  def test_ranks(self):
+    """The same bits on any number of ranks, however they are divided."""
+    one = self.run_on(1, 1)
+    self.assertEqual(one.count('\n'), 1 + 6 * 17)
+    for ranks, phases in ((2, 1), (3, 2), (5, 4)):
+      self.assertEqual(self.run_on(ranks, phases), one)
+
+  def test_example(self):
+    """`lifeboat run configs/omen.yaml`, while its ranks are moved."""
+    arguments = argparse.Namespace(name=NAME, build=BUILD, file=os.path.join(ROOT, 'configs', 'lab.yaml'), keep=False)
+    with harness.Cluster(arguments) as cluster:
+      job = subprocess.Popen(cluster.command('run', os.path.join(ROOT, 'configs', 'omen.yaml')), text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+      try:
+        while job.poll() is None and 'omen-0' not in cluster.where():
+          time.sleep(0.2)
+        time.sleep(2)
+        where = cluster.where()
+        moved = [cluster.migrate(name, next(n for n in cluster.nodes if n != where[name]), '10g') for name in where]
+        text, _ = job.communicate(timeout=300)
+      finally:
+        job.kill()
+    self.assertEqual([report['outcome'] for report in moved], ['committed'] * 4)
+    self.assertEqual(job.returncode, 0, text)
+    self.assertIn('4 checks passed', text)
 
 
 class Campaigns(Directory):

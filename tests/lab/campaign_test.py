@@ -262,7 +262,7 @@ class Omen(Directory):
         time.sleep(2)
         where = cluster.where()
         moved = [cluster.migrate(name, next(n for n in cluster.nodes if n != where[name]), '10g') for name in where]
-        text, _ = job.communicate(timeout=300)
+        text, _ = job.communicate(timeout=500)
       finally:
         job.kill()
     self.assertEqual([report['outcome'] for report in moved], ['committed'] * 4)

@@ -7,6 +7,7 @@
   DIR/summary.json, *.csv, report.*   of the runs made so far
 """
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -116,6 +117,10 @@ class Campaign:
       self.close_lab()
 
   def open_lab(self):
+    """A lab whose nodes are all up. One that another load of the machine has kept from being heard of would
+    take nothing until its probation is over: then another lab is made."""
+    if self.cluster is not None and not self.all_up():
+      self.close_lab()
     if self.cluster is None:
       most = max([4] + [p['at_once'] for p in self.plan])
       cluster = systems.BenchCluster(
@@ -124,6 +129,11 @@ class Campaign:
       cluster.__enter__()
       self.cluster = cluster
       self.remember_environment()
+
+  def all_up(self):
+    with contextlib.suppress(LabError, harness.Hang):
+      return all(node['state'] == 'up' for node in self.cluster.ask('nodes')['nodes'])
+    return False
 
   def close_lab(self):
     if self.cluster is not None:
@@ -141,9 +151,9 @@ class Campaign:
     try:
       self.cluster.daemons()
       return not self.cluster.where()
-    except (LabError, Interrupted):
+    except Interrupted:
       raise
-    except (Failure, OSError, AttributeError):
+    except (LabError, Failure, OSError, AttributeError):
       return False
 
   # ---- telling

@@ -9,6 +9,7 @@ from benchlib import harness
 from benchlib.harness import Failure, Interrupted
 from benchlib.host import Host
 from campaignlib import container_state, spoil
+from lablib.base import LabError
 
 KEPT_BYTES = 64 << 20   # of a file in /work that is kept with the run
 BYSTANDER_COMMAND = ['/bin/sleep', '1000000']   # it is ended with the run
@@ -34,11 +35,12 @@ class Run:
       self.record['state'] = 'failed' if self.record['problems'] else 'done'
     except Interrupted:
       raise
-    except (Failure, OSError) as error:
+    except (Failure, LabError, OSError) as error:
       self.record['problems'].append(str(error))
     finally:
       for job in self.jobs:
-        job.end()
+        with contextlib.suppress(LabError):   # there is no lab any more
+          job.end()
       self.keep()
     self.record['took_s'] = round(time.monotonic() - began, 3)
     return self.record

@@ -313,6 +313,22 @@ class Campaigns(Directory):
     with open(first, encoding='utf-8') as file:
       self.assertEqual(file.read(), before)
 
+  def test_lab_is_killed(self):
+    """The run during which it happens has failed, and is counted; the next one has a lab again."""
+    out = os.path.join(self.directory, 'out')
+    spec = self.write('spec.yaml', {**ONE, 'repetitions': 2, 'start_s': 4})
+    child = subprocess.Popen([PROGRAM, 'run', spec, '--out', out, '--name', NAME, '--build', BUILD], text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    end = time.monotonic() + 120
+    work = os.path.join(out, 'runs', '0001')
+    while not os.path.isdir(work) and time.monotonic() < end:
+      time.sleep(0.1)
+    time.sleep(5)
+    subprocess.run([os.path.join(ROOT, 'scripts', 'lab'), '--name', NAME, 'down'], check=True, timeout=60)
+    text, _ = child.communicate(timeout=300)
+    self.assertEqual(child.returncode, 1, text)
+    self.assertIn('2 of 2 runs, 1 failed, 0 interrupted; results equal', text)
+
   def test_smoke(self):
     out = os.path.join(self.directory, 'out')
     began = time.monotonic()

@@ -1,0 +1,148 @@
+"""An application as a campaign sees it, from its YAML file: how it is started, and what of its output
+is a result.
+
+  command      of one rank; {name} is filled in here and in `files`
+  files        name -> text, written into /work beforehand
+  programs     `memory` (mpi/bench/memory.c), put into /work
+  parameters   name -> default; a spec may set others. Besides: containers, rows, columns (rows x columns
+               = containers, nearly square)
+  memory       of a container
+  estimate_s   how long a run takes, roughly
+  stop_file    it runs until this file appears in /work ("migrations only"); else it ends by itself
+  ready        its output says this when it has begun (default: its containers run)
+  log          name of files in /work that are output, too, as a glob
+  time         pattern; group 1 is its run time by its own clock, in seconds (default: as seen from outside)
+  stall        pattern; the largest group 1 is the longest time in which one of its ranks got nowhere,
+               in seconds, or with `stall_unit: ms` in these
+  results      [{name, pattern, compare}]: what has to be the same in every run of as many containers:
+               compare: equal (default), or {within: X} (relative). The pattern has to be found.
+  forbidden    [pattern]: none may be found
+  outputs      names of files in /work that have to be the same to the last byte
+"""
+import glob
+import hashlib
+import math
+import os
+import re
+import shutil
+
+from benchlib import memory
+from benchlib.harness import Failure
+
+KEYS = ('about', 'command', 'files', 'programs', 'parameters', 'memory', 'estimate_s', 'stop_file', 'ready',
+        'log', 'time', 'stall', 'stall_unit', 'results', 'forbidden', 'outputs', 'env')
+
+
+class Application:
+  def __init__(self, path, content, parameters, name=None):
+    self.path, self.base = path, os.path.splitext(os.path.basename(path))[0]
+    self.name = name or self.base
+    for key in content:
+      if key not in KEYS:
+        raise Failure(f'{path}: {key}: unknown key; there are {", ".join(KEYS)}')
+    if not content.get('command') or not (content.get('results') or content.get('outputs')):
+      raise Failure(f'{path}: needs a `command`, and `results` or `outputs` that can be compared')
+    self.content = content
+    self.parameters = {**(content.get('parameters') or {}), **parameters}
+    for name in parameters:
+      if name not in (content.get('parameters') or {}):
+        raise Failure(f'{path}: has no parameter {name!r}')
+    self.stop_file, self.estimate_s = content.get('stop_file'), content.get('estimate_s', 60)
+    self.patterns = {key: self.compile(key, content[key]) for key in ('ready', 'time', 'stall')
+                     if key in content}
+    self.results = [(r['name'], self.compile('results', r['pattern']), r.get('compare', 'equal'))
+                    for r in content.get('results') or ()]
+    self.forbidden = [self.compile('forbidden', p) for p in content.get('forbidden') or ()]
+
+  def compile(self, key, pattern):
+    try:
+      return re.compile(pattern, re.MULTILINE)
+    except re.error as error:
+      raise Failure(f'{self.path}: {key}: {pattern!r}: {error}') from None
+
+  # ---- before a run
+
+  def fill(self, text, containers):
+    rows = max(r for r in range(1, math.isqrt(containers) + 1) if containers % r == 0)
+    values = {**self.parameters, 'containers': containers, 'rows': rows, 'columns': containers // rows}
+    try:
+      return str(text).format(**values)
+    except (KeyError, IndexError, ValueError) as error:
+      raise Failure(f'{self.path}: cannot fill in {text!r}: {error}') from None
+
+  def prepare(self, directory, environment, containers):
+    """Makes what is to be /work."""
+    os.makedirs(directory)
+    for name, text in (self.content.get('files') or {}).items():
+      with open(os.path.join(directory, name), 'w', encoding='utf-8') as file:
+        file.write(self.fill(text, containers))
+    for name in self.content.get('programs') or ():
+      if name != 'memory':
+        raise Failure(f'{self.path}: programs: there is only memory, not {name!r}')
+      shutil.copy2(memory.build(environment), os.path.join(directory, name))
+
+  def job(self, directory, containers):
+    return {'command': [self.fill(word, containers) for word in self.content['command']],
+            'containers': containers, 'memory': self.fill(self.content.get('memory', '512MiB'), containers),
+            'env': {k: str(v) for k, v in (self.content.get('env') or {}).items()},
+            'mounts': [{'source': directory, 'target': '/work'}], 'user': {'uid': 0, 'gid': 0}}
+
+  # ---- after it
+
+  def logs(self, directory):
+    """Output in files, as text."""
+    pattern, out = self.content.get('log'), []
+    for path in sorted(glob.glob(os.path.join(directory, pattern))) if pattern else ():
+      with open(path, encoding='utf-8', errors='replace') as file:
+        out.append(file.read())
+    return '\n'.join(out)
+
+  def read(self, text, directory):
+    """{time_s, stall_s, results, wrong}: `wrong` says what should have been there, or should not."""
+    wrong, results = [], {}
+    for name, pattern, _ in self.results:
+      found = [' '.join(m.groups() or (m.group(0),)) for m in pattern.finditer(text)]
+      if not found:
+        wrong.append(f'{name}: no line of the output matches {pattern.pattern!r}')
+      results[name] = found
+    for pattern in self.forbidden:
+      found = pattern.search(text)
+      if found:
+        wrong.append(f'the output has {found.group(0)!r}')
+    for name in self.content.get('outputs') or ():
+      try:
+        with open(os.path.join(directory, name), 'rb') as file:
+          results[name] = ['sha256:' + hashlib.sha256(file.read()).hexdigest()]
+      except OSError as error:
+        wrong.append(f'output file {name}: {error.strerror}')
+    unit = 1000 if self.content.get('stall_unit') == 'ms' else 1
+    def numbers(key):
+      return [float(m.group(1)) for m in self.patterns[key].finditer(text)] if key in self.patterns else []
+    times, stalls = numbers('time'), numbers('stall')
+    return {'time_s': sum(times) if times else None, 'stall_s': max(stalls) / unit if stalls else None,
+            'results': results, 'wrong': wrong}
+
+  def differences(self, results, reference):
+    """In words, what is not as in the reference."""
+    rules = {name: rule for name, _, rule in self.results}
+    return [f'{name}: {shorten(results.get(name))} instead of {shorten(expected)}'
+            for name, expected in reference.items()
+            if not agree(results.get(name), expected, rules.get(name, 'equal'))]
+
+
+def shorten(values):
+  text = ', '.join(values or ['nothing'])
+  return text if len(text) < 120 else text[:117] + '...'
+
+
+def agree(values, expected, rule):
+  if rule == 'equal' or values is None or len(values) != len(expected):
+    return values == expected
+  try:
+    pairs = [(float(a), float(b)) for v, e in zip(values, expected)
+             for a, b in zip(v.split(), e.split(), strict=True)]
+  except ValueError:
+    return False
+  return all(abs(a - b) <= rule['within'] * abs(b) for a, b in pairs)
+
+

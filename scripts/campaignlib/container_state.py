@@ -1,0 +1,111 @@
+"""What a container is made of, beside the bytes of its memory: taken before a migration and after it,
+and compared. (The bytes are checked by what the application computes from them.)
+
+Left out is what moving has to change, or the application itself changes while it runs: numbers of
+devices, inodes and sockets; times; how much memory it uses.
+"""
+import contextlib
+import json
+import os
+import re
+import subprocess
+import time
+
+from benchlib.harness import Failure
+from lablib.base import mounts, read
+
+SETTLE_S = 3     # what still differs after this is a difference
+LIMITS = ('memory.max', 'memory.high', 'memory.swap.max', 'pids.max', 'cpu.max', 'cpu.weight', 'cgroup.freeze',
+          'memory.limit_in_bytes', 'cpu.shares', 'cpu.cfs_quota_us')
+
+
+def status_of(pid):
+  return dict(line.split(':', 1) for line in read(f'/proc/{pid}/status').splitlines() if ':' in line)
+
+
+def open_files(pid):
+  """{descriptor: what it is}, the numbers of sockets, pipes and the like left out."""
+  out, directory = {}, f'/proc/{pid}/fd'
+  for fd in os.listdir(directory):
+    with contextlib.suppress(FileNotFoundError):   # closed by now
+      out[fd] = re.sub(r':\[\d+\]$', '', os.readlink(os.path.join(directory, fd)))
+  return out
+
+
+def mapped_files(pid):
+  lines = (line.split(maxsplit=5) for line in read(f'/proc/{pid}/maps').splitlines())
+  return sorted({f'{words[1]} {words[5]}' for words in lines if len(words) == 6 and words[5][0] == '/'})
+
+
+def of_process(pid, inner):
+  """One process; `inner`: {pid as seen from here: as seen in the container}."""
+  status = status_of(pid)
+  return {'name': status['Name'].strip(), 'parent': inner.get(int(status['PPid']), 0),
+          'threads': status['Threads'].strip(), 'user': status['Uid'].split(),
+          'groups': status['Gid'].split(), 'capabilities': status['CapEff'].strip(),
+          'command': read(f'/proc/{pid}/cmdline').split('\0'), 'cwd': os.readlink(f'/proc/{pid}/cwd'),
+          'limits': [' '.join(line.split()) for line in read(f'/proc/{pid}/limits').splitlines()],
+          'files': open_files(pid), 'mapped': mapped_files(pid)}
+
+
+def connections(pid):
+  """Established TCP connections, as the kernel writes addresses."""
+  lines = read(f'/proc/{pid}/net/tcp').splitlines()[1:]
+  return sorted(f'{w[1]}-{w[2]}' for w in map(str.split, lines) if w[3] == '01')
+
+
+def network(pid):
+  def ask(*words):
+    done = subprocess.run(['nsenter', f'--net=/proc/{pid}/ns/net', 'ip', '-j', *words], text=True,
+                          capture_output=True, check=False, timeout=20)
+    return json.loads(done.stdout or '[]')
+  links = [{'name': link['ifname'], 'mac': link.get('address'), 'mtu': link['mtu'], 'up': 'UP' in link['flags'],
+            'addresses': sorted(f'{a["local"]}/{a["prefixlen"]}' for a in link['addr_info'])}
+           for link in ask('address')]
+  routes = sorted(f'{r["dst"]} {r.get("gateway", "")} {r["dev"]}' for r in ask('route'))
+  return {'links': sorted(links, key=lambda link: link['name']), 'routes': routes,
+          'connections': connections(pid)}
+
+
+def inner_pids(pids):
+  return {pid: int(status_of(pid)['NSpid'].split()[-1]) for pid in pids}
+
+
+def take(cluster, container, node):
+  """The state of a container that runs on `node`."""
+  group = cluster.cgroup_of(container, node)
+  inner = inner_pids(cluster.pids_of(container, node))
+  init = next(pid for pid, number in inner.items() if number == 1)
+  return {'processes': {number: of_process(pid, inner) for pid, number in inner.items()},
+          'mounts': sorted([point, kind] for point, kind, *_ in mounts(init)),
+          'network': network(init),
+          'cgroup': {name: read(os.path.join(group, name)).strip() for name in LIMITS
+                     if os.path.exists(os.path.join(group, name))}}
+
+
+def differences(before, after, path=''):
+  """["processes.7.files.3: 'socket' became 'nothing'"]"""
+  if isinstance(before, dict) and isinstance(after, dict):
+    return [line for key in sorted(before.keys() | after.keys(), key=str)
+            for line in differences(before.get(key), after.get(key), f'{path}.{key}' if path else str(key))]
+  if before == after:
+    return []
+  return [f'{path}: {tell(before)} became {tell(after)}']
+
+
+def tell(value):
+  text = 'nothing' if value is None else json.dumps(value)
+  return text if len(text) < 200 else text[:197] + '...'
+
+
+def compare(cluster, container, node, before):
+  """What is not as it was `before`; a process that is just being started or reaped gets time."""
+  end = time.monotonic() + SETTLE_S
+  while True:
+    try:
+      found = differences(before, take(cluster, container, node))
+    except (Failure, OSError, StopIteration, KeyError) as error:   # something ended while it was looked at
+      found = [f'cannot be looked at: {error}']
+    if not found or time.monotonic() > end:
+      return found
+    time.sleep(0.2)

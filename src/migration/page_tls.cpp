@@ -68,7 +68,8 @@ unsigned PageSocket::Tls::key_for_server(SSL* ssl, const char* identity, unsigne
 
 int PageSocket::Tls::collect(BIO* bio, const char* bytes, int size) {
   auto& collected = static_cast<Tls*>(BIO_get_data(bio))->collected_;
-  collected.insert(collected.end(), bytes, bytes + size);
+  const auto* const first = reinterpret_cast<const unsigned char*>(bytes);
+  collected.insert(collected.end(), first, first + size);
   return size;
 }
 

@@ -39,6 +39,7 @@ unsigned char* PageStore::new_chunk() {
     if (arena > raw) ::munmap(raw, static_cast<std::size_t>(arena - raw));
     const auto tail = static_cast<std::size_t>(raw + kArenaBytes + kChunkBytes - (arena + kArenaBytes));
     if (tail > 0) ::munmap(arena + kArenaBytes, tail);
+    (void)::madvise(arena, kArenaBytes, MADV_DONTDUMP);
     arenas_.push_back(arena);
     arena_used_ = 0;
   }

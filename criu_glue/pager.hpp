@@ -20,8 +20,9 @@
 // "message": ...}. The daemon gives
 // the first connection as descriptor 3 and the pager listens at `--socket PATH` for later ones.
 //
-//   {"op":"connection","shard":N,"shards":M} + one descriptor   a page connection
-//   {"op":"connection","urgent":true} + one descriptor          the one for pages that are waited for
+//   {"op":"connection","shard":N,"shards":M,"key":HEX} + one descriptor   a page connection
+//   {"op":"connection","urgent":true,"key":HEX} + one descriptor          the one for pages that are
+//        waited for. `key`: page_socket.hpp; without one the connection is not encrypted
 //   {"op":"final"} + one descriptor (memfd: FinalPage[])   all pages of all processes, in order of
 //        {pid, address}; received pages that are not listed are never used; answers {"pages",
 //        "zero_pages", "later_pages"}: anything missing makes ok false. Must come before CRIU connects
@@ -69,8 +70,9 @@ class PagerClient {
   PagerClient& operator=(PagerClient&&) noexcept = default;
   ~PagerClient() = default;
 
-  awaitable<Status> add_connection(Fd socket, unsigned shard, unsigned shards);
-  awaitable<Status> add_urgent_connection(Fd socket);
+  // `key`: of the TLS session that the source begins on it, in hex; empty: pages come as they are.
+  awaitable<Status> add_connection(Fd socket, std::string key, unsigned shard, unsigned shards);
+  awaitable<Status> add_urgent_connection(Fd socket, std::string key);
   // `entries`: a memfd holding FinalPage[].
   awaitable<Result<json::object>> set_final(Fd entries);
   awaitable<Status> push();

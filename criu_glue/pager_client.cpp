@@ -95,15 +95,17 @@ awaitable<Result<json::object>> PagerClient::ask(json::object request, int fd, M
   co_return fail(errc_from(string_or(answer, "code")), string_or(answer, "message"));
 }
 
-awaitable<Status> PagerClient::add_connection(Fd socket, unsigned shard, unsigned shards) {
-  json::object request{{"op", "connection"}, {"shard", shard}, {"shards", shards}};
+awaitable<Status> PagerClient::add_connection(Fd socket, std::string key, unsigned shard,
+                                             unsigned shards) {
+  json::object request{
+      {"op", "connection"}, {"shard", shard}, {"shards", shards}, {"key", std::move(key)}};
   auto answer = co_await ask(std::move(request), socket.get(), kAnswerLimit);
   if (!answer) co_return tl::unexpected<Error>(answer.error());
   co_return Status{};
 }
 
-awaitable<Status> PagerClient::add_urgent_connection(Fd socket) {
-  json::object request{{"op", "connection"}, {"urgent", true}};
+awaitable<Status> PagerClient::add_urgent_connection(Fd socket, std::string key) {
+  json::object request{{"op", "connection"}, {"urgent", true}, {"key", std::move(key)}};
   auto answer = co_await ask(std::move(request), socket.get(), kAnswerLimit);
   if (!answer) co_return tl::unexpected<Error>(answer.error());
   co_return Status{};

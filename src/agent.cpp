@@ -1,5 +1,8 @@
 #include "agent.hpp"
 
+#include <linux/magic.h>
+#include <sys/vfs.h>
+
 #include <algorithm>
 
 #include "base/file.hpp"
@@ -20,7 +23,10 @@ using protocol::Kind;
 
 namespace {
 
-constexpr unsigned kPeersMax = 256;
+bool is_on_tmpfs(const std::string& directory) {
+  struct statfs info {};
+  return ::statfs(directory.c_str(), &info) == 0 && info.f_type == TMPFS_MAGIC;
+}
 
 }  // namespace
 
@@ -30,13 +36,21 @@ Agent::Agent(asio::any_io_executor executor, Config config, std::string name)
       heartbeat_(node_),
       evacuation_(*this, node_),
       watch_(node_.executor(), node_.config(), node_.name(), node_.health()),
-      started_at_(timestamp_now()) {}
+      started_at_(timestamp_now()),
+      gate_({static_cast<std::size_t>(node_.config().security.connections),
+             static_cast<std::size_t>(node_.config().security.connections_per_peer),
+             static_cast<double>(node_.config().security.requests_per_s)}) {}
 
 awaitable<Status> Agent::start() {
   const Config& config = node_.config();
+  CO_CHECK_OK(load_credentials());
   const std::string containers = config.paths.run_dir + "/containers";
   const bool machine_ran_on = ::access(containers.c_str(), F_OK) == 0;  // run_dir goes with its power
   CO_CHECK_OK(make_directories(containers));
+  if (!is_on_tmpfs(config.paths.run_dir)) {
+    log::warn("images of containers touch a disk on their way; put a tmpfs there",
+              {{"paths.run_dir", config.paths.run_dir}});
+  }
   CO_CHECK_OK(make_directories(config.paths.state_dir + "/jobs"));
   CO_CHECK_OK(node_.health().open(config.paths.state_dir + "/node-states.jsonl"));
   CO_CHECK_OK(co_await open_registry_and_journal());
@@ -66,7 +80,7 @@ awaitable<Status> Agent::start() {
 
 awaitable<Status> Agent::open_registry_and_journal() {
   const Config& config = node_.config();
-  auto registry = open_registry(node_.executor(), config, node_.name());
+  auto registry = open_registry(node_.executor(), config, node_.link_self());
   if (!registry) co_return tl::unexpected<Error>(registry.error());
   if (keeps_registry(config, node_.name())) served_ = static_cast<EmbeddedRegistry*>(registry->get());
   node_.set_registry(std::move(*registry));
@@ -145,49 +159,9 @@ awaitable<void> Agent::accept_peers(tcp::acceptor acceptor) {
       co_await sleep_for(Milliseconds(100));
       continue;
     }
-    if (peers_connected_ >= kPeersMax) continue;  // the socket closes
     asio::co_spawn(node_.executor(), serve_peer(std::move(socket)), [](std::exception_ptr e) {
       if (e) log::error("serving a peer failed");
     });
-  }
-}
-
-awaitable<void> Agent::serve_peer(tcp::socket socket) {
-  ++peers_connected_;
-  const auto leave = [this](void*) { --peers_connected_; };
-  const std::unique_ptr<void, decltype(leave)> on_leave(this, leave);
-  const Timeouts& timeouts = node_.config().timeouts;
-  Link link(std::move(socket));
-  auto peer = co_await link.accept_hello(node_.peer_name(), timeouts.connect);
-  if (!peer) {
-    log::warn("refused a peer", {{"from", link.remote()}, {"reason", peer.error().message}});
-    co_return;
-  }
-  for (;;) {
-    auto frame = co_await link.receive(timeouts.idle);
-    if (!frame) co_return;
-    auto body = parse_object(frame->text());
-    if (!body) co_return;
-    if (frame->kind == Kind::kOffer) {
-      co_await serve_migration(node_, std::move(link), std::move(*body));
-      co_return;
-    }
-    if (frame->kind == Kind::kPages) {
-      auto taken = co_await take_page_connection(node_, std::move(link), std::move(*body),
-                                                 timeouts.request);
-      if (!taken) log::warn("refused a page connection", {{"reason", taken.error().message}});
-      co_return;
-    }
-    if (frame->kind != Kind::kRequest) co_return;
-    const json::value* params = body->if_contains("params");
-    json::object arguments =
-        params != nullptr && params->is_object() ? params->get_object() : json::object{};
-    auto result =
-        co_await handle(string_or(*body, "method"), std::move(arguments), Caller::kPeer);
-    json::object answer = result ? std::move(*result) : failed_body(result.error(), "");
-    auto sent = co_await link.send(result ? Kind::kResponse : Kind::kFailed, std::move(answer),
-                                   timeouts.request);
-    if (!sent) co_return;
   }
 }
 
@@ -213,8 +187,8 @@ awaitable<Result<json::object>> Agent::call(std::string node, std::string method
   const Milliseconds request_limit = limit.value_or(config.timeouts.request);
   Error last(Errc::kUnavailable, "no fabric");
   for (const std::string& fabric : fabrics) {
-    auto link = co_await Link::connect(peer->addresses.at(fabric), config.peer_port,
-                                       node_.peer_name(), connect_limit);
+    auto link = co_await Link::connect(node_.peer_address(node, peer->addresses.at(fabric)),
+                                       node_.link_self(), connect_limit);
     if (!link) {
       last = link.error();
       if (last.code == Errc::kRefused) break;
@@ -351,6 +325,10 @@ awaitable<Result<json::object>> Agent::status() {
                    {"criu", facts.criu_version == 0 ? "" : criu_version_text(facts.criu_version)},
                    {"problem", facts.criu_problem},
                    {"state", to_string(node_.health().own().condition())}};
+  if (const auto& credentials = node_.credentials()) {
+    out["certificate_expires"] = timestamp(predictor::Time(std::chrono::seconds(credentials->expires())));
+    out["certificate_problem"] = credentials->problem();
+  }
   co_return out;
 }
 

@@ -17,6 +17,8 @@
 #include "jobs.hpp"
 #include "node.hpp"
 #include "node_watch.hpp"
+#include "peer_gate.hpp"
+#include "peer_rights.hpp"
 #include "registry/presence.hpp"
 
 namespace lifeboat {
@@ -106,6 +108,15 @@ class Agent {
   awaitable<Status> listen();
   awaitable<void> accept_peers(asio::ip::tcp::acceptor acceptor);
   awaitable<void> serve_peer(asio::ip::tcp::socket socket);
+  // agent_peers.cpp
+  Status load_credentials();
+  // Who asks: kRefused when the peer is none of this cluster's nodes, or its certificate gives it another
+  // role than the configuration.
+  Result<Asking> identify(const PeerName& peer) const;
+  [[nodiscard]] bool is_party(const std::string& method, const json::object& params,
+                              const std::string& node) const;
+  awaitable<void> serve_requests(Link link, Asking peer);
+  awaitable<Status> answer_request(Link& link, Asking peer, json::object request);
 
   Node node_;
   Jobs jobs_;
@@ -115,7 +126,7 @@ class Agent {
   EmbeddedRegistry* served_ = nullptr;  // if it is here
   std::optional<Presence> presence_;
   std::string started_at_;
-  unsigned peers_connected_ = 0;
+  PeerGate gate_;
 };
 
 // A container as `lifeboat ps` shows it.

@@ -2,6 +2,8 @@
 
 #include <sys/stat.h>
 
+#include <map>
+
 #include "api_routes.hpp"
 #include "base/log.hpp"
 
@@ -12,7 +14,11 @@ using Socket = asio::local::stream_protocol;
 namespace {
 
 constexpr std::size_t kBodyBytesMax = 1 << 20;
+constexpr std::uint32_t kHeaderBytesMax = 8192;
 constexpr Milliseconds kIdleLimit{60'000};
+constexpr Milliseconds kStrangerLimit{2'000};  // who may do nothing gets no more time than that
+constexpr std::size_t kClientsMax = 256;
+constexpr std::size_t kClientsPerUser = 64;
 
 http::status http_status(Errc code) {
   switch (code) {
@@ -45,7 +51,17 @@ json::object error_body(const Error& error) {
   return {{"error", json::object{{"code", to_string(error.code)}, {"message", error.message}}}};
 }
 
-awaitable<Response> answer(Agent& agent, const Request& request) {
+struct Clients {
+  explicit Clients(ApiAccess who) : access(std::move(who)) {}
+  ApiAccess access;
+  std::size_t count = 0;
+  std::map<uid_t, std::size_t> by_user;  // root is not counted: it can always see what is wrong
+};
+
+awaitable<Response> answer(Agent& agent, const ApiAccess& access, const ApiCaller& caller,
+                           const Request& request) {
+  const Status allowed = access.check(caller, request.method() == http::verb::get);
+  if (!allowed) co_return make_response(request, http::status::forbidden, error_body(allowed.error()));
   json::object params;
   if (!request.body().empty()) {
     auto body = parse_object(request.body());
@@ -64,25 +80,39 @@ awaitable<Response> answer(Agent& agent, const Request& request) {
   co_return make_response(request, http_status(result.error().code), error_body(result.error()));
 }
 
-awaitable<void> serve_client(Agent& agent, Socket::socket socket) {
+awaitable<void> serve_client(Agent& agent, std::shared_ptr<Clients> clients, Socket::socket socket) {
+  const Result<ApiCaller> caller = api_caller(socket.native_handle());
+  if (!caller) co_return;
+  std::size_t& same = clients->by_user[caller->uid];
+  if (caller->uid != 0 && (clients->count >= kClientsMax || same >= kClientsPerUser)) co_return;
+  ++clients->count;
+  ++same;
+  const auto leave = [&](Clients* all) {
+    --all->count;
+    --same;
+  };
+  const std::unique_ptr<Clients, decltype(leave)> on_leave(clients.get(), leave);
+  const Milliseconds patience = clients->access.check(*caller, true) ? kIdleLimit : kStrangerLimit;
   beast::basic_stream<Socket> stream(std::move(socket));
   beast::flat_buffer buffer;
   for (;;) {
     http::request_parser<http::string_body> parser;
+    parser.header_limit(kHeaderBytesMax);
     parser.body_limit(kBodyBytesMax);
-    stream.expires_after(kIdleLimit);
+    stream.expires_after(patience);
     auto [error, n] = co_await http::async_read(stream, buffer, parser, use_tuple);
     if (error) co_return;
     stream.expires_never();
     const Request request = parser.release();
-    const Response response = co_await answer(agent, request);
+    const Response response = co_await answer(agent, clients->access, *caller, request);
     stream.expires_after(kIdleLimit);
     auto [write_error, written] = co_await http::async_write(stream, response, use_tuple);
-    if (write_error || !response.keep_alive()) co_return;
+    const bool refused = response.result() == http::status::forbidden;
+    if (write_error || refused || !response.keep_alive()) co_return;
   }
 }
 
-awaitable<void> accept_clients(Agent& agent, Socket::acceptor acceptor) {
+awaitable<void> accept_clients(Agent& agent, std::shared_ptr<Clients> clients, Socket::acceptor acceptor) {
   auto executor = co_await asio::this_coro::executor;
   for (;;) {
     auto [error, socket] = co_await acceptor.async_accept(use_tuple);
@@ -91,7 +121,7 @@ awaitable<void> accept_clients(Agent& agent, Socket::acceptor acceptor) {
       co_await sleep_for(Milliseconds(100));
       continue;
     }
-    asio::co_spawn(executor, serve_client(agent, std::move(socket)), [](std::exception_ptr e) {
+    asio::co_spawn(executor, serve_client(agent, clients, std::move(socket)), [](std::exception_ptr e) {
       if (e) log::error("serving an operator failed");
     });
   }
@@ -99,7 +129,7 @@ awaitable<void> accept_clients(Agent& agent, Socket::acceptor acceptor) {
 
 }  // namespace
 
-awaitable<Status> serve_api(Agent& agent, std::string socket_path) {
+awaitable<Status> serve_api(Agent& agent, std::string socket_path, ApiAccess access) {
   auto executor = co_await asio::this_coro::executor;
   const Socket::endpoint endpoint(socket_path);
   Socket::socket probe(executor);
@@ -110,13 +140,19 @@ awaitable<Status> serve_api(Agent& agent, std::string socket_path) {
   ::unlink(socket_path.c_str());
   Socket::acceptor acceptor(executor);
   boost::system::error_code error;
-  const mode_t old = ::umask(0177);
+  // With groups anybody may connect, and is told which group a request needs.
+  const mode_t old = ::umask(access.root_only() ? 0177 : 0111);
   acceptor.open(endpoint.protocol(), error);
   if (!error) acceptor.bind(endpoint, error);
   if (!error) acceptor.listen(64, error);
   ::umask(old);
+  // The socket is all that others may reach in there.
+  const std::string directory = socket_path.substr(0, socket_path.rfind('/'));
+  if (!error && !access.root_only() && ::chmod(directory.c_str(), 0711) != 0) {
+    co_return fail_errno("chmod " + directory);
+  }
   if (error) co_return fail(Errc::kSystem, "listen on " + socket_path + ": " + error.message());
-  asio::co_spawn(executor, accept_clients(agent, std::move(acceptor)), asio::detached);
+  asio::co_spawn(executor, accept_clients(agent, std::make_shared<Clients>(std::move(access)), std::move(acceptor)), asio::detached);
   co_return Status{};
 }
 

@@ -276,6 +276,20 @@ void read_network(yaml::Reader& m, NetworkConfig& out) {
   m.optional("hold", out.hold, yaml::Boolean{});
 }
 
+void read_security(yaml::Reader& m, SecurityConfig& out) {
+  const yaml::Choice<bool> pages{{{"encrypted", true}, {"plain", false}}};
+  m.optional("insecure", out.insecure, yaml::Boolean{});
+  m.optional("ca", out.ca, yaml::Path{});
+  m.optional("cert", out.cert, yaml::Path{});
+  m.optional("key", out.key, yaml::Path{});
+  m.optional("pages", out.encrypt_pages, pages);
+  m.optional("admin_group", out.admin_group, yaml::Text{1, 32});
+  m.optional("read_group", out.read_group, yaml::Text{1, 32});
+  m.optional("connections", out.connections, yaml::Integer{8, 65536});
+  m.optional("connections_per_peer", out.connections_per_peer, yaml::Integer{4, 4096});
+  m.optional("requests_per_s", out.requests_per_s, yaml::Integer{1, 100'000});
+}
+
 void read_health(yaml::Reader& m, HealthConfig& out) {
   m.optional("heartbeat_lost", out.heartbeat_lost, yaml::Duration{2s, 10min});
   m.optional("hold", out.hold, yaml::Duration{0ms, 24h});
@@ -294,6 +308,7 @@ void read_config(yaml::Reader& m, Config& out) {
   m.map("peer", [&](yaml::Reader& p) {
     p.optional("port", out.peer_port, yaml::Integer{1, 65535});
   });
+  m.map("security", [&](yaml::Reader& s) { read_security(s, out.security); });
   m.map("timeouts", [&](yaml::Reader& t) { read_timeouts(t, out.timeouts); });
   m.map("network", [&](yaml::Reader& n) { read_network(n, out.network); });
   m.map("engine", [&](yaml::Reader& e) { read_engine(e, out.engine); });

@@ -119,6 +119,20 @@ struct EvacuationConfig {
   int facility_nodes = 0;  // more at once are no failure of nodes; 0: the larger of 3 and 10 %
 };
 
+// Who may talk to this node; configs/lifeboat.yaml has the reasons.
+struct SecurityConfig {
+  bool insecure = false;  // no encryption and no certificates between nodes
+  std::string ca = "/etc/lifeboat/ca.crt";      // PEM files
+  std::string cert = "/etc/lifeboat/node.crt";
+  std::string key = "/etc/lifeboat/node.key";
+  bool encrypt_pages = true;
+  std::string admin_group;  // groups of this machine; empty: root alone
+  std::string read_group;
+  int connections = 256;           // of peers, at the same time
+  int connections_per_peer = 64;
+  int requests_per_s = 200;        // of one peer
+};
+
 struct Config {
   std::string cluster;  // peers of another cluster are refused
   std::string node;     // this node; default: the host name up to its first dot
@@ -127,6 +141,7 @@ struct Config {
   std::string default_fabric;         // names one of `fabrics`
   std::vector<NodeConfig> nodes;      // at least one
   std::uint16_t peer_port = 7420;     // TCP, on every fabric
+  SecurityConfig security;
   Timeouts timeouts;
   NetworkConfig network;
   EngineConfig engine;

@@ -66,7 +66,7 @@ awaitable<Result<Link>> Heartbeat::connect(std::string node) {
   const Milliseconds limit = config.health.heartbeat_lost / static_cast<int>(addresses.size() + 1);
   Error last(Errc::kUnavailable, "no fabric");
   for (const auto& [fabric, address] : addresses) {
-    auto link = co_await Link::connect(address, config.peer_port, node_.peer_name(), limit);
+    auto link = co_await Link::connect(node_.peer_address(node, address), node_.link_self(), limit);
     if (link) co_return std::move(*link);
     last = link.error();
   }

@@ -28,7 +28,15 @@ awaitable<void> run(Agent& agent, std::string socket, int& exit_code) {
   auto executor = co_await asio::this_coro::executor;
   auto& context = static_cast<asio::io_context&>(executor.context());
   auto started = co_await agent.start();
-  if (started) started = co_await serve_api(agent, socket);
+  if (started) {
+    const SecurityConfig& security = agent.node().config().security;
+    auto access = ApiAccess::make(security.admin_group, security.read_group);
+    if (!access) {
+      started = tl::unexpected<Error>(access.error());
+    } else {
+      started = co_await serve_api(agent, socket, std::move(*access));
+    }
+  }
   if (!started) {
     log::error("cannot start", {{"reason", started.error().message}});
     exit_code = 1;
@@ -81,6 +89,8 @@ int main(int argc, char** argv) {
 
   // Containers whose runtime has ended become our children, so we learn how they end.
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  // Neither keys nor pages get into a core dump, and no other process but root's reads this one.
+  ::prctl(PR_SET_DUMPABLE, 0);
   std::signal(SIGPIPE, SIG_IGN);
   raise_priority();
 

@@ -1,5 +1,7 @@
 #include "node.hpp"
 
+#include <sys/random.h>
+
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
@@ -22,6 +24,15 @@ std::string time_code(std::uint64_t number) {
   for (; number > 0; number /= 36) text += "0123456789abcdefghijklmnopqrstuvwxyz"[number % 36];
   std::reverse(text.begin(), text.end());
   return text;
+}
+
+// What cannot be guessed of an id: 51 bits.
+std::string random_code() {
+  constexpr std::uint64_t kCodes = 3'656'158'440'062'976;  // 36 to the power of 10
+  std::uint64_t random = 0;
+  if (::getrandom(&random, sizeof random, 0) != sizeof random) std::abort();  // cannot fail from Linux 5.6 on
+  std::string code = time_code(kCodes + random % kCodes);
+  return code.substr(1);
 }
 
 std::uint64_t now_ms() {
@@ -210,7 +221,7 @@ void Node::remember_exit(ExitedContainer ended) {
 
 std::string Node::new_migration_id() {
   last_migration_number_ = std::max(last_migration_number_ + 1, now_ms());
-  return name_ + "-" + time_code(last_migration_number_);
+  return name_ + "-" + time_code(last_migration_number_) + random_code();
 }
 
 std::shared_ptr<MigrationReport> Node::new_migration(const Container& container,

@@ -46,7 +46,14 @@ class Node {
   [[nodiscard]] const Config& config() const { return config_; }
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] const NodeConfig& self() const { return *config_.find_node(name_); }
-  [[nodiscard]] PeerName peer_name() const { return {config_.cluster, name_}; }
+  // How links to others begin.
+  [[nodiscard]] LinkSelf link_self() const { return {config_.cluster, name_, credentials_}; }
+  [[nodiscard]] PeerAddress peer_address(const std::string& node, const std::string& address) const {
+    return {node, address, config_.peer_port};
+  }
+  // Before the first link; null, as at first: nothing is encrypted (security.insecure).
+  void set_credentials(std::shared_ptr<Credentials> credentials) { credentials_ = std::move(credentials); }
+  [[nodiscard]] const std::shared_ptr<Credentials>& credentials() const { return credentials_; }
   [[nodiscard]] const NodeFacts& facts() const { return facts_; }
   void set_facts(NodeFacts facts) { facts_ = std::move(facts); }
   // Its own state, and what it knows of others.
@@ -166,6 +173,7 @@ class Node {
   asio::any_io_executor executor_;
   Config config_;
   std::string name_;
+  std::shared_ptr<Credentials> credentials_;
   NodeFacts facts_;
   Health health_;
   Containers containers_;

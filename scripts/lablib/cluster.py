@@ -3,6 +3,7 @@
 On disk, under the state root (/run/lifeboat-lab or $LIFEBOAT_LAB_DIR):
   LAB/lab.json              what the lab consists of: written when it stands
   LAB/hosts                 /etc/hosts of its nodes
+  LAB/pki/                  its certificates
   LAB/NODE/state/           the node's /var/lib/lifeboat
   LAB/NODE/lifeboatd.log    output of its daemon; init.log: of its init
 """
@@ -20,6 +21,7 @@ from lablib.base import MARK, SWITCH, LabError
 from lablib.config import Config
 from lablib.daemon import CONFIG, READY_WITHIN, Daemon
 from lablib.node import STATE_DIR
+from lablib.pki import Pki
 
 PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'lab')
 
@@ -210,6 +212,9 @@ class Lab:
   def furnish(self, config, switch, procs):
     """Network and configuration of nodes that have just been switched on."""
     net.plug_in(switch, config, procs)
+    pki = Pki(self, self.state['build'])
+    if pki.available():
+      pki.make(self.name, config.nodes)
     for index, node in enumerate(config.nodes):
       proc = procs.get(node['name'])
       if proc is None:
@@ -219,6 +224,8 @@ class Lab:
                                   cgroup.relative(self.name, node['name'], 'containers'))
       with open(f'/proc/{proc.pid}/root{CONFIG}', 'w', encoding='utf-8') as file:
         file.write(text)
+      if pki.available():
+        pki.install(node['name'], f'/proc/{proc.pid}/root')
       self.node(node['name']).update(pid=proc.pid, started=proc.started)
 
   def start_daemons(self, names):

@@ -11,6 +11,7 @@ import re
 import yaml
 
 from lablib import node as nodes
+from lablib import pki
 from lablib.base import SWITCH, LabError
 
 FIRST_HOST = 10     # the first node is 10.1.0.10; containers get 10.1.1.0 and up
@@ -182,6 +183,7 @@ class Config:
       'default_fabric': self.default_fabric,
       'nodes': [{k: v for k, v in n.items() if k != 'lifeboat'} for n in self.nodes],
       'peer': {'port': 7420},
+      'security': dict(pki.FILES),
       # The machine's own troubles are not those of a node of the lab.
       'sources': {'root': f'{nodes.STATE_DIR}/hardware',
                   **{source: {'enabled': False} for source in ('journal', 'smart', 'nvme', 'ipmi')}},

@@ -8,6 +8,10 @@
 #include "api_client.hpp"
 #include "table.hpp"
 
+namespace CLI {
+class App;
+}
+
 namespace lifeboat {
 
 enum ExitCode : int { kOk = 0, kFailed = 1, kUsage = 2, kNoDaemon = 3 };
@@ -57,5 +61,8 @@ int cancel(ApiClient& api, const Options& options);
 int top(ApiClient& api, const Options& options);
 int migrations(ApiClient& api, const Options& options);
 int resolve(ApiClient& api, const Options& options);
+
+// pki.cpp: adds the verbs of `lifeboat pki` to `app`; returns what runs the one that was given.
+std::function<int()> add_pki(CLI::App& app);
 
 }  // namespace lifeboat

@@ -230,12 +230,14 @@ int main(int argc, char** argv) {
   for (const Verb& verb : kNodeVerbs) {
     add_arguments(*node->add_subcommand(verb.name, verb.help), options);
   }
+  const std::function<int()> pki = add_pki(app);
   try {
     app.parse(argc, argv);
     if (app.got_subcommand("migrate")) check_migrate(options);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kOk : kUsage;
   }
+  if (app.got_subcommand("pki")) return pki();
   ApiClient api(options.socket);
   for (const Verb& verb : kVerbs) {
     if (app.got_subcommand(verb.name)) return verb.action(api, options);

@@ -34,10 +34,10 @@ Status check_sockets(const Move& move, const Node& node) {
                   "; start the job with keepalive off (lifeboat run does) or use a faster fabric");
 }
 
-awaitable<Status> open_memory(Node& node, Connected& connected, std::string address) {
+awaitable<Status> open_memory(Node& node, Connected& connected, PeerAddress target) {
   const Move& move = connected.move;
   CO_TRY(OpenedConnections opened,
-         co_await open_page_connections(node, std::move(address), move.report->id,
+         co_await open_page_connections(node, std::move(target), move.report->id,
                                         is_post_copy(move.report->mode)));
   MemoryOptions options;
   options.bytes_per_s = move.bytes_per_s;
@@ -86,9 +86,9 @@ awaitable<Result<Connected>> connect(Node& node, Move move) {
   CO_CHECK_OK(check_sockets(move, node));
   CO_TRY(std::unique_ptr<LayerSender> layers, co_await LayerSender::open(*move.container));
   const Config& config = node.config();
-  const std::string address = config.find_node(move.target)->addresses.at(move.fabric);
-  auto link = co_await Link::connect(address, config.peer_port, node.peer_name(),
-                                     config.timeouts.connect);
+  const PeerAddress address =
+      node.peer_address(move.target, config.find_node(move.target)->addresses.at(move.fabric));
+  auto link = co_await Link::connect(address, node.link_self(), config.timeouts.connect);
   if (!link) {
     co_return tl::unexpected<Error>(
         link.error().context("node " + move.target + " on fabric " + move.fabric));

@@ -23,7 +23,8 @@ awaitable<Result<std::unique_ptr<PageServer>>> connect_again(
   }
   Error last(Errc::kUnavailable, "node " + report->target + " has no address");
   for (const auto& [fabric, address] : target->addresses) {
-    auto opened = co_await open_page_connections(node, address, report->id, true);
+    auto opened = co_await open_page_connections(node, node.peer_address(report->target, address),
+                                                 report->id, true);
     if (!opened) {
       last = opened.error();
       if (last.code == Errc::kNotFound) break;

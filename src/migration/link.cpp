@@ -3,7 +3,9 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "base/log.hpp"
+#include <boost/asio/ssl/stream.hpp>
+
+#include "base/openssl.hpp"
 
 namespace lifeboat {
 
@@ -18,8 +20,12 @@ Error network_error(const boost::system::error_code& error, const std::string& w
     return Error(Errc::kTimeout, what + " " + remote + ": no progress before the deadline");
   }
   if (error == asio::error::eof || error == asio::error::connection_reset ||
-      error == asio::error::broken_pipe) {
+      error == asio::error::broken_pipe || error == asio::ssl::error::stream_truncated) {
     return Error(Errc::kUnavailable, what + " " + remote + ": the peer closed the connection");
+  }
+  // With TLS 1.3 a client learns only after its handshake that its certificate was not taken.
+  if (error.category() == asio::error::get_ssl_category()) {
+    return Error(Errc::kRefused, what + " " + remote + ": TLS: " + error.message());
   }
   return Error(Errc::kUnavailable, what + " " + remote + ": " + error.message());
 }
@@ -37,11 +43,11 @@ void tune(tcp::socket& socket) {
   }
 }
 
-json::object hello_body(const PeerName& self) {
+json::object hello_body(const LinkSelf& self) {
   return {{"cluster", self.cluster}, {"node", self.node}, {"version", protocol::kVersion}};
 }
 
-Result<PeerName> check_hello(const json::object& hello, const PeerName& self) {
+Result<PeerName> check_hello(const json::object& hello, const LinkSelf& self) {
   PeerName peer;
   TRY(peer.cluster, get_string(hello, "cluster"));
   TRY(peer.node, get_string(hello, "node"));
@@ -78,59 +84,128 @@ bool hash_matches(const protocol::DataHeader& header, const unsigned char* bytes
   return XXH3_64bits(bytes, size) == header.hash;
 }
 
+class Link::Stream {
+ public:
+  using Tls = asio::ssl::stream<beast::tcp_stream&>;
+
+  explicit Stream(tcp::socket accepted) : socket(std::move(accepted)), writing(socket.get_executor()) {}
+
+  beast::tcp_stream socket;
+  std::unique_ptr<Tls> tls;  // empty: not encrypted
+  AsyncMutex writing;        // frames of several coroutines do not mix
+};
+
 Link::Link(tcp::socket socket) {
   boost::system::error_code error;
   const auto endpoint = socket.remote_endpoint(error);
   remote_ = error ? "unknown" : endpoint.address().to_string();
   tune(socket);
-  stream_ = std::make_unique<beast::tcp_stream>(std::move(socket));
-  writing_ = std::make_unique<AsyncMutex>(stream_->get_executor());
+  stream_ = std::make_unique<Stream>(std::move(socket));
 }
 
-awaitable<Result<Link>> Link::connect(std::string address, std::uint16_t port, PeerName self,
-                                      Milliseconds limit) {
+Link::Link(Link&&) noexcept = default;
+Link& Link::operator=(Link&&) noexcept = default;
+Link::~Link() = default;
+
+awaitable<Result<Link>> Link::connect(PeerAddress to, LinkSelf self, Milliseconds limit) {
   auto executor = co_await asio::this_coro::executor;
   boost::system::error_code bad;
-  const auto ip = asio::ip::make_address(address, bad);
-  if (bad) co_return fail(Errc::kInvalid, "'" + address + "' is not an IP address");
+  const auto ip = asio::ip::make_address(to.address, bad);
+  if (bad) co_return fail(Errc::kInvalid, "'" + to.address + "' is not an IP address");
   beast::tcp_stream stream(executor);
   stream.expires_after(limit);
-  const tcp::endpoint endpoint(ip, port);
+  const tcp::endpoint endpoint(ip, to.port);
   auto [error] = co_await stream.async_connect(endpoint, use_tuple);
   if (error) {
     co_return tl::unexpected<Error>(
-        network_error(error, "connect to", address + " port " + std::to_string(port)));
+        network_error(error, "connect to", to.address + " port " + std::to_string(to.port)));
   }
   Link link(stream.release_socket());
+  CO_CHECK_OK(co_await link.start_tls(self, false, limit));
   link.greeted_ = true;  // our own call: the answer may be as long as any frame
   json::object hello = hello_body(self);
   CO_CHECK_OK(co_await link.send(Kind::kHello, std::move(hello), limit));
   CO_TRY(const json::object answer, co_await link.expect(Kind::kHello, limit));
-  CO_CHECK_OK(check_hello(answer, self));
+  CO_TRY(const PeerName peer, check_hello(answer, self));
+  CO_CHECK_OK(link.check_peer(peer));
+  if (peer.node != to.node) {
+    co_return fail(Errc::kRefused, "at " + to.address + " is node " + peer.node + ", not " + to.node +
+                                       "; are the addresses in `nodes` right?");
+  }
   co_return link;
 }
 
-awaitable<Result<PeerName>> Link::accept_hello(PeerName self, Milliseconds limit) {
+awaitable<Result<PeerName>> Link::accept_hello(LinkSelf self, Milliseconds limit) {
+  CO_CHECK_OK(co_await start_tls(self, true, limit));
   CO_TRY(const json::object hello, co_await expect(Kind::kHello, limit));
   auto peer = check_hello(hello, self);
+  if (peer) {
+    const Status certified = check_peer(*peer);
+    if (!certified) peer = tl::unexpected<Error>(certified.error());
+  }
   if (!peer) {
     json::object body = failed_body(peer.error(), "hello");
     (void)co_await send(Kind::kFailed, std::move(body), limit);
     co_return peer;
   }
+  if (certified_) peer->role = certified_->role;
   greeted_ = true;
   json::object answer = hello_body(self);
   CO_CHECK_OK(co_await send(Kind::kHello, std::move(answer), limit));
   co_return peer;
 }
 
+awaitable<Status> Link::start_tls(LinkSelf self, bool as_server, Milliseconds limit) {
+  if (!self.credentials) co_return Status{};
+  SSL* const ssl = self.credentials->new_connection();
+  if (ssl == nullptr) co_return fail_openssl(Errc::kSystem, "TLS");
+  stream_->tls = std::make_unique<Stream::Tls>(stream_->socket, ssl);
+  stream_->socket.expires_after(limit);
+  const auto side = as_server ? asio::ssl::stream_base::server : asio::ssl::stream_base::client;
+  auto [error] = co_await stream_->tls->async_handshake(side, use_tuple);
+  if (error) {
+    Error told = network_error(error, "TLS with", remote_);
+    const long verdict = SSL_get_verify_result(ssl);
+    if (verdict != X509_V_OK) {
+      told.message += std::string(": ") + X509_verify_cert_error_string(verdict);
+    }
+    co_return tl::unexpected<Error>(std::move(told));
+  }
+  CO_TRY(certified_, name_of_peer(*ssl));
+  co_return Status{};
+}
+
+Status Link::check_peer(const PeerName& peer) const {
+  if (!certified_ || (certified_->node == peer.node && certified_->cluster == peer.cluster)) return {};
+  return fail(Errc::kRefused, "a peer calls itself " + peer.node + " of cluster " + peer.cluster +
+                                  ", but its certificate is of " + to_uri(*certified_));
+}
+
 awaitable<Status> Link::write(std::vector<asio::const_buffer> buffers, Milliseconds limit) {
-  const AsyncMutex::Lock lock = co_await writing_->lock();
-  stream_->expires_after(limit);
-  auto [error, n] = co_await asio::async_write(*stream_, buffers, use_tuple);
-  stream_->expires_never();
+  const AsyncMutex::Lock lock = co_await stream_->writing.lock();
+  stream_->socket.expires_after(limit);
+  boost::system::error_code error;
+  std::size_t n = 0;
+  if (stream_->tls) {
+    std::tie(error, n) = co_await asio::async_write(*stream_->tls, buffers, use_tuple);
+  } else {
+    std::tie(error, n) = co_await asio::async_write(stream_->socket, buffers, use_tuple);
+  }
+  stream_->socket.expires_never();
   if (error) co_return tl::unexpected<Error>(network_error(error, "send to", remote_));
   bytes_sent_ += n;
+  co_return Status{};
+}
+
+awaitable<Status> Link::read_all(asio::mutable_buffer buffer) {
+  boost::system::error_code error;
+  std::size_t n = 0;
+  if (stream_->tls) {
+    std::tie(error, n) = co_await asio::async_read(*stream_->tls, buffer, use_tuple);
+  } else {
+    std::tie(error, n) = co_await asio::async_read(stream_->socket, buffer, use_tuple);
+  }
+  if (error) co_return tl::unexpected<Error>(network_error(error, "receive from", remote_));
   co_return Status{};
 }
 
@@ -171,8 +246,18 @@ awaitable<Status> Link::send_bytes(Kind kind, const unsigned char* bytes, std::s
   co_return co_await write(std::move(buffers), limit);
 }
 
+Result<PageKey> Link::export_key(std::string_view label) const {
+  if (!stream_->tls) return fail(Errc::kInvalid, "this connection is not encrypted");
+  PageKey key{};
+  if (SSL_export_keying_material(stream_->tls->native_handle(), key.data(), key.size(), label.data(),
+                                 label.size(), nullptr, 0, 0) != 1) {
+    return fail_openssl(Errc::kSystem, "a key for pages");
+  }
+  return key;
+}
+
 Fd Link::release() && {
-  tcp::socket socket = stream_->release_socket();
+  tcp::socket socket = stream_->socket.release_socket();
   boost::system::error_code error;
   socket.native_non_blocking(false, error);
   const int fd = socket.release(error);
@@ -180,14 +265,13 @@ Fd Link::release() && {
 }
 
 void Link::close() {
-  if (stream_) stream_->close();
+  if (stream_) stream_->socket.close();
 }
 
 awaitable<Result<Frame>> Link::receive(Milliseconds limit) {
-  stream_->expires_after(limit);
+  stream_->socket.expires_after(limit);
   unsigned char raw[protocol::kHeaderBytes];
-  auto [error, n] = co_await asio::async_read(*stream_, asio::buffer(raw), use_tuple);
-  if (error) co_return tl::unexpected<Error>(network_error(error, "receive from", remote_));
+  CO_CHECK_OK(co_await read_all(asio::buffer(raw)));
   CO_TRY(const protocol::Header header, protocol::decode(raw));
   if (!greeted_ && header.length > protocol::kHelloBytesMax) {
     co_return fail(Errc::kProtocol, "a message of " + std::to_string(header.length) +
@@ -196,11 +280,8 @@ awaitable<Result<Frame>> Link::receive(Milliseconds limit) {
   Frame frame;
   frame.kind = header.kind;
   frame.payload.resize(header.length);
-  auto [body_error, m] =
-      co_await asio::async_read(*stream_, asio::buffer(frame.payload), use_tuple);
-  if (body_error)
-    co_return tl::unexpected<Error>(network_error(body_error, "receive from", remote_));
-  stream_->expires_never();
+  CO_CHECK_OK(co_await read_all(asio::buffer(frame.payload)));
+  stream_->socket.expires_never();
   co_return frame;
 }
 

@@ -1,10 +1,13 @@
 // link.hpp - one connection to another daemon: frames with a time limit on each.
 //
-// Nothing is read that the limits of protocol.hpp do not allow, and before the Hello has been
-// accepted not more than kHelloBytesMax. After an error a Link is of no further use.
+// It is TLS 1.3 with a certificate at both ends (credentials.hpp), and the node that a peer says it is must
+// be the one that its certificate names. Nothing is read that the limits of protocol.hpp do not allow,
+// and before the Hello has been accepted not more than kHelloBytesMax. After an error a Link is of no
+// further use.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +16,8 @@
 #include "base/fd.hpp"
 #include "base/json.hpp"
 #include "base/result.hpp"
+#include "credentials.hpp"
+#include "migration/page_socket.hpp"
 #include "migration/protocol.hpp"
 
 namespace lifeboat {
@@ -26,23 +31,40 @@ struct Frame {
   }
 };
 
-// Who is at the other end, as said in its Hello.
+// This node, as its links introduce it.
+struct LinkSelf {
+  std::string cluster;
+  std::string node;
+  std::shared_ptr<Credentials> credentials = nullptr;  // null: nothing is encrypted, nobody is sure who is who
+};
+
+// Who is at the other end, as said in its Hello and, if there is one, by its certificate.
 struct PeerName {
   std::string cluster;
   std::string node;
+  std::optional<NodeRole> role = std::nullopt;  // as the certificate says
+};
+
+struct PeerAddress {
+  std::string node;  // who is expected there
+  std::string address;
+  std::uint16_t port = 0;
 };
 
 class Link {
  public:
-  // A connection accepted by a server; `remote` for messages.
+  // A connection accepted by a server.
   explicit Link(asio::ip::tcp::socket socket);
+  Link(Link&&) noexcept;
+  Link& operator=(Link&&) noexcept;
+  ~Link();
 
-  // Connects and exchanges Hellos: kUnavailable when nobody answers at `address`, kRefused when
-  // the peer is of another cluster or version.
-  static awaitable<Result<Link>> connect(std::string address, std::uint16_t port, PeerName self,
-                                         Milliseconds limit);
+  // Connects and exchanges Hellos: kUnavailable when nobody answers at `to`, kRefused when the peer is
+  // another node, of another cluster or version, or one side does not trust the other's certificate.
+  // `limit` is for each step: connection, TLS, Hello.
+  static awaitable<Result<Link>> connect(PeerAddress to, LinkSelf self, Milliseconds limit);
   // The server's side of the same.
-  awaitable<Result<PeerName>> accept_hello(PeerName self, Milliseconds limit);
+  awaitable<Result<PeerName>> accept_hello(LinkSelf self, Milliseconds limit);
 
   awaitable<Status> send(protocol::Kind kind, json::object body, Milliseconds limit);
   // Image bytes; the hash is added here.
@@ -61,7 +83,11 @@ class Link {
   // The same of a frame that is here.
   Result<json::object> read(const Frame& frame, protocol::Kind kind) const;
 
-  // The connection itself, for blocking use; the link is of no further use.
+  // A key that only the two ends of this connection know, for `label` alone (RFC 8446, 7.5). kInvalid
+  // where nothing is encrypted.
+  [[nodiscard]] Result<PageKey> export_key(std::string_view label) const;
+  // The connection itself, for blocking use; the link is of no further use. Nothing that the other end
+  // has sent must be on its way.
   [[nodiscard]] Fd release() &&;
   // Ends the connection: what waits on it fails.
   void close();
@@ -70,10 +96,15 @@ class Link {
   [[nodiscard]] std::uint64_t bytes_sent() const { return bytes_sent_; }
 
  private:
-  awaitable<Status> write(std::vector<asio::const_buffer> buffers, Milliseconds limit);
+  class Stream;  // TCP, and TLS over it
 
-  std::unique_ptr<beast::tcp_stream> stream_;
-  std::unique_ptr<AsyncMutex> writing_;  // frames of several coroutines do not mix
+  awaitable<Status> start_tls(LinkSelf self, bool as_server, Milliseconds limit);
+  Status check_peer(const PeerName& peer) const;
+  awaitable<Status> write(std::vector<asio::const_buffer> buffers, Milliseconds limit);
+  awaitable<Status> read_all(asio::mutable_buffer buffer);
+
+  std::unique_ptr<Stream> stream_;
+  std::optional<CertificateName> certified_;
   std::string remote_;
   std::uint64_t bytes_sent_ = 0;
   bool greeted_ = false;

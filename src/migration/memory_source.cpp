@@ -52,7 +52,7 @@ double seconds_since(SteadyClock::time_point start) { return elapsed_ms(start) /
 
 }  // namespace
 
-MemorySource::MemorySource(Cgroup cgroup, std::vector<Fd> connections, MemoryOptions options,
+MemorySource::MemorySource(Cgroup cgroup, std::vector<PageSocket> connections, MemoryOptions options,
                            std::shared_ptr<MemoryProgress> progress)
     : cgroup_(std::move(cgroup)),
       timeout_s_(options.timeout_s),
@@ -68,7 +68,7 @@ MemorySource::MemorySource(Cgroup cgroup, std::vector<Fd> connections, MemoryOpt
     progress->bytes_sent += sent.payload_bytes;
   };
   sender.compression = options.compression;
-  for (Fd& connection : connections) {
+  for (PageSocket& connection : connections) {
     senders_.push_back(std::make_unique<PageSender>(std::move(connection), sender));
     ++sender.shard;
   }
@@ -105,7 +105,7 @@ awaitable<Result<FinalMemory>> MemorySource::list_rest() {
   co_return co_await run_blocking(pool_, std::move(work));
 }
 
-std::unique_ptr<PageServer> MemorySource::serve_rest(Fd urgent) {
+std::unique_ptr<PageServer> MemorySource::serve_rest(PageSocket urgent) {
   std::map<std::uint32_t, pid_t> pids;
   for (const auto& [pid, process] : processes_) pids[process.pid] = pid;
   PageConnections connections;

@@ -53,7 +53,7 @@ struct OwnedMappings {
 class MemorySource {
  public:
   // `connections`: one page connection to the target each.
-  MemorySource(Cgroup cgroup, std::vector<Fd> connections, MemoryOptions options,
+  MemorySource(Cgroup cgroup, std::vector<PageSocket> connections, MemoryOptions options,
                std::shared_ptr<MemoryProgress> progress);
   ~MemorySource();
 
@@ -75,7 +75,7 @@ class MemorySource {
   awaitable<Result<FinalMemory>> list_rest();
   // After that: who serves what was left for later, over `urgent` and the page connections. This
   // object must not be used for anything but counts any more.
-  std::unique_ptr<PageServer> serve_rest(Fd urgent);
+  std::unique_ptr<PageServer> serve_rest(PageSocket urgent);
 
   // What is known of the mappings since the last round; for CRIU, in the freeze.
   [[nodiscard]] SmapsCache& smaps() { return smaps_; }

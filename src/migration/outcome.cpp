@@ -15,7 +15,7 @@ awaitable<Result<json::object>> ask_node(Node& node, std::string name, std::stri
   Error last(Errc::kUnavailable, "node " + name + " is not configured");
   const std::map<std::string, std::string> nowhere;
   for (const auto& [fabric, address] : peer != nullptr ? peer->addresses : nowhere) {
-    auto link = co_await Link::connect(address, config.peer_port, node.peer_name(),
+    auto link = co_await Link::connect(node.peer_address(name, address), node.link_self(),
                                        config.timeouts.connect);
     if (!link) {
       last = link.error();

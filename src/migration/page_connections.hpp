@@ -2,20 +2,25 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "node.hpp"
 
 namespace lifeboat {
 
+// Of the key that a link hands on to the page connection it becomes (Link::export_key).
+inline constexpr std::string_view kPageKeyLabel = "EXPORTER-lifeboat-pages";
+
 struct OpenedConnections {
-  std::vector<Fd> shards;  // engine.connections of them
-  Fd urgent;               // in post-copy: for pages that are waited for
+  std::vector<PageSocket> shards;  // engine.connections of them
+  PageSocket urgent;               // in post-copy: for pages that are waited for
 };
 
-// Each is greeted, announced and taken over by the pager. kNotFound: no container waits for pages by
-// this migration at `address` (any more).
-awaitable<Result<OpenedConnections>> open_page_connections(const Node& node, std::string address,
+// Each is greeted, announced and taken over by the pager, and with security.pages: encrypted a TLS session
+// of its own between source and pager, by a key of the link that it was. kNotFound: no container waits for
+// pages by this migration at `to` (any more).
+awaitable<Result<OpenedConnections>> open_page_connections(const Node& node, PeerAddress to,
                                                            std::string migration, bool urgent);
 
 }  // namespace lifeboat

@@ -1,13 +1,11 @@
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
 
 #include "base/little_endian.hpp"
 #include "migration/codec.hpp"
-#include "migration/page_socket.hpp"
 #include "migration/page_stream.hpp"
+#include "migration/page_wait.hpp"
 
 namespace lifeboat {
 
@@ -17,7 +15,7 @@ using namespace page_stream;
 // straight to where they belong.
 class PageReceiver::Input {
  public:
-  explicit Input(int socket) : socket_(socket), buffer_(kSize) {}
+  explicit Input(PageSocket& socket) : socket_(&socket), buffer_(kSize) {}
 
   // False at an orderly end before the first byte.
   Result<bool> read(unsigned char* out, std::size_t size) {
@@ -27,15 +25,9 @@ class PageReceiver::Input {
     const bool fresh = have == 0;
     while (have < size) {
       begin_ = end_ = 0;
-      iovec parts[2] = {{out + have, size - have}, {buffer_.data(), buffer_.size()}};
-      msghdr message{};
-      message.msg_iov = parts;
-      message.msg_iovlen = 2;
-      const ssize_t n = ::recvmsg(socket_, &message, 0);
-      if (n < 0 && errno == EINTR) continue;
-      if (n == 0 && fresh && have == 0) return false;
-      if (n <= 0) return tl::unexpected<Error>(page_socket_error(socket_, n == 0 ? 0 : errno, "receive pages from"));
-      const auto got = static_cast<std::size_t>(n);
+      TRY(const std::size_t got, socket_->receive({out + have, size - have}, buffer_, kReceiving));
+      if (got == 0 && fresh && have == 0) return false;
+      if (got == 0) return ended();
       const std::size_t wanted = std::min(got, size - have);
       have += wanted;
       end_ = got - wanted;
@@ -46,14 +38,19 @@ class PageReceiver::Input {
   // As above, but an end is an error.
   Status read_all(unsigned char* out, std::size_t size) {
     TRY(const bool complete, read(out, size));
-    if (!complete) return tl::unexpected<Error>(page_socket_error(socket_, 0, "receive pages from"));
+    if (!complete) return ended();
     return {};
   }
 
  private:
+  [[nodiscard]] tl::unexpected<Error> ended() const {
+    return tl::unexpected<Error>(page_socket_error(socket_->fd(), 0, kReceiving));
+  }
+
+  static constexpr const char* kReceiving = "receive pages from";
   // What is read ahead of a large payload is copied once more.
   static constexpr std::size_t kSize = 16U << 10;
-  int socket_;
+  PageSocket* socket_;
   std::vector<unsigned char> buffer_;
   std::size_t begin_ = 0;
   std::size_t end_ = 0;
@@ -64,9 +61,9 @@ struct PageReceiver::Record {
   unsigned char bytes[kHeaderBytes];
 };
 
-PageReceiver::PageReceiver(int socket, PageStore& store, unsigned shard, unsigned shards,
+PageReceiver::PageReceiver(PageSocket& socket, PageStore& store, unsigned shard, unsigned shards,
                            Draining draining)
-    : socket_(socket),
+    : socket_(&socket),
       store_(&store),
       shard_(shard),
       shards_(shards),
@@ -113,7 +110,7 @@ Status PageReceiver::acknowledge(std::uint32_t sequence) {
   encode(ack, 0, bytes);
   std::vector<iovec> parts{{bytes, sizeof bytes}};
   double waiting_s = 0;
-  return send_all(socket_, parts, 0, waiting_s);
+  return socket_->send(parts, 0, waiting_s);
 }
 
 Status PageReceiver::take_pages(const Record& record) {
@@ -207,7 +204,7 @@ Status PageReceiver::take_copies(const Record& record, unsigned char* place) {
   return {};
 }
 
-Status send_request(int socket, const PageRequest& request) {
+Status send_request(PageSocket& socket, const PageRequest& request) {
   RecordHeader header;
   header.kind = request.kind;
   header.pid = request.pages.pid;
@@ -217,18 +214,12 @@ Status send_request(int socket, const PageRequest& request) {
   encode(header, 0, bytes);
   std::vector<iovec> parts{{bytes, sizeof bytes}};
   double waiting_s = 0;
-  return send_all(socket, parts, 0, waiting_s);
+  return socket.send(parts, 0, waiting_s);
 }
 
-Result<PageRequest> receive_request(int socket) {
+Result<PageRequest> receive_request(PageSocket& socket) {
   unsigned char bytes[kHeaderBytes];
-  ssize_t n = 0;
-  do {
-    n = ::recv(socket, bytes, sizeof bytes, MSG_WAITALL);
-  } while (n < 0 && errno == EINTR);
-  if (n != static_cast<ssize_t>(sizeof bytes)) {
-    return tl::unexpected<Error>(page_socket_error(socket, n < 0 ? errno : 0, "wait for requests for pages from"));
-  }
+  CHECK_OK(socket.receive_all(bytes, "wait for requests for pages from"));
   TRY(const RecordHeader header, decode(bytes));
   if (header.kind != Kind::kWant && header.kind != Kind::kLack && header.kind != Kind::kLackEnd) {
     return fail(Errc::kProtocol, "a page record where a request was due");

@@ -7,7 +7,6 @@
 #include "migration/codec.hpp"
 #include "migration/duplicates.hpp"
 #include "migration/page_reader.hpp"
-#include "migration/page_socket.hpp"
 #include "migration/page_stream.hpp"
 
 namespace lifeboat {
@@ -47,8 +46,8 @@ SendCounts& SendCounts::operator+=(const SendCounts& more) {
 // Reads pages, makes records of them and sends these by one system call each time.
 class PageSender::Batch {
  public:
-  Batch(int socket, const Options& options)
-      : socket_(socket),
+  Batch(PageSocket& socket, const Options& options)
+      : socket_(&socket),
         timeout_s_(options.timeout_s),
         control_(options.compression),
         pages_(kBatchBytes),
@@ -71,7 +70,7 @@ class PageSender::Batch {
       index += piece.pages;
     }
     double waiting_s = 0;
-    auto sent = send_all(socket_, parts_, timeout_s_, waiting_s);
+    auto sent = socket_->send(parts_, timeout_s_, waiting_s);
     header_count_ = packed_used_ = 0;
     CompressionControl::Sent cost;
     cost.raw_bytes = (counts.pages - counts.zero_pages - counts.duplicate_pages) * kPageBytes;
@@ -222,7 +221,7 @@ class PageSender::Batch {
     return content_hash(std::span<const PageHash>(hashes_).subspan(first, pages));
   }
 
-  int socket_;
+  PageSocket* socket_;
   int timeout_s_;
   CompressionControl control_;
   DuplicateIndex duplicates_;
@@ -240,11 +239,11 @@ class PageSender::Batch {
   double packing_s_ = 0;
 };
 
-PageSender::PageSender(Fd socket, Options options)
+PageSender::PageSender(PageSocket socket, Options options)
     : socket_(std::move(socket)),
       options_(std::move(options)),
-      batch_(std::make_unique<Batch>(socket_.get(), options_)) {
-  set_receive_timeout(socket_.get(), options_.timeout_s);
+      batch_(std::make_unique<Batch>(socket_, options_)) {
+  socket_.set_receive_timeout(options_.timeout_s);
 }
 
 PageSender::~PageSender() = default;
@@ -254,12 +253,12 @@ void PageSender::hurry() { batch_->control().hurry(); }
 
 void PageSender::cancel() {
   cancelled_ = true;
-  (void)::shutdown(socket_.get(), SHUT_RDWR);
+  socket_.shut_down(SHUT_RDWR);
 }
 
 void PageSender::limit(std::uint64_t bytes_per_s) {
   const std::uint64_t rate = bytes_per_s == 0 ? ~std::uint64_t{0} : bytes_per_s;
-  (void)::setsockopt(socket_.get(), SOL_SOCKET, SO_MAX_PACING_RATE, &rate, sizeof rate);
+  (void)::setsockopt(socket_.fd(), SOL_SOCKET, SO_MAX_PACING_RATE, &rate, sizeof rate);
   limit_ = bytes_per_s;
 }
 
@@ -311,20 +310,15 @@ Result<void> PageSender::flush() {
   encode(mark, 0, bytes);
   std::vector<iovec> parts{{bytes, sizeof bytes}};
   double waiting_s = 0;
-  auto sent = send_all(socket_.get(), parts, options_.timeout_s, waiting_s);
+  auto sent = socket_.send(parts, options_.timeout_s, waiting_s);
   if (!sent) {
     if (cancelled_) return fail(Errc::kCancelled, "cancelled");
     return sent;
   }
   bytes_ += kHeaderBytes;
-  std::size_t have = 0;
-  while (have < sizeof bytes) {
-    const ssize_t n = ::recv(socket_.get(), bytes + have, sizeof bytes - have, 0);
-    if (n < 0 && errno == EINTR) continue;
-    if (cancelled_) return fail(Errc::kCancelled, "cancelled");
-    if (n <= 0) return tl::unexpected<Error>(page_socket_error(socket_.get(), n == 0 ? 0 : errno, "acknowledgement of pages from"));
-    have += static_cast<std::size_t>(n);
-  }
+  const Status received = socket_.receive_all(bytes, "acknowledgement of pages from");
+  if (cancelled_) return fail(Errc::kCancelled, "cancelled");
+  CHECK_OK(received);
   TRY(const RecordHeader ack, decode(bytes));
   if (ack.kind != Kind::kAck || ack.pages != mark.pages || !is_intact(bytes, 0)) {
     return fail(Errc::kProtocol, "the target acknowledged something else than was asked");

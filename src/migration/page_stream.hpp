@@ -47,12 +47,12 @@
 #include <span>
 #include <vector>
 
-#include "base/fd.hpp"
 #include "base/result.hpp"
 #include "criu_glue/memory.hpp"
 #include "criu_glue/page_store.hpp"
 #include "criu_glue/remote_pages.hpp"
 #include "migration/compression.hpp"
+#include "migration/page_socket.hpp"
 
 namespace lifeboat {
 
@@ -87,8 +87,7 @@ class PageSender {
     CompressionMode compression = CompressionMode::kAuto;
     bool duplicates = true;  // look for pages that the target has already
   };
-  // Takes a connected stream socket (blocking).
-  PageSender(Fd socket, Options options);
+  PageSender(PageSocket socket, Options options);
   ~PageSender();
 
   // Reads and sends this shard's part. Pages that cannot be read (unmapped or PROT_NONE meanwhile:
@@ -112,12 +111,12 @@ class PageSender {
   void limit(std::uint64_t bytes_per_s);
 
   [[nodiscard]] const std::atomic<std::uint64_t>& bytes_on_wire() const { return bytes_; }
-  [[nodiscard]] int socket() const { return socket_.get(); }
+  [[nodiscard]] PageSocket& socket() { return socket_; }
 
  private:
   class Batch;
 
-  Fd socket_;
+  PageSocket socket_;
   Options options_;
   std::unique_ptr<Batch> batch_;
   std::atomic<std::uint64_t> bytes_{0};
@@ -140,7 +139,7 @@ class PageReceiver {
     // `bytes` last until this returns, null for zeros; `place` is theirs in the store.
     std::function<void(const RemotePages& pages, const unsigned char* bytes, unsigned char* place)> arrived;
   };
-  PageReceiver(int socket, PageStore& store, unsigned shard, unsigned shards, Draining draining = {});
+  PageReceiver(PageSocket& socket, PageStore& store, unsigned shard, unsigned shards, Draining draining = {});
   ~PageReceiver();
   Status run();
 
@@ -156,7 +155,7 @@ class PageReceiver {
   Status read_checked(const Record& record);
   Status acknowledge(std::uint32_t sequence);
 
-  int socket_;
+  PageSocket* socket_;
   PageStore* store_;
   unsigned shard_;
   unsigned shards_;
@@ -173,8 +172,8 @@ struct PageRequest {
   RemotePages pages;
 };
 // Not thread-safe.
-Status send_request(int socket, const PageRequest& request);
+Status send_request(PageSocket& socket, const PageRequest& request);
 // The next one; kUnavailable when the connection has ended, kProtocol for anything else.
-Result<PageRequest> receive_request(int socket);
+Result<PageRequest> receive_request(PageSocket& socket);
 
 }  // namespace lifeboat

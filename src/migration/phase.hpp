@@ -54,7 +54,7 @@ struct Connected {
   Move move;
   Link link;
   std::unique_ptr<MemorySource> memory;  // null: memory goes through CRIU's images
-  Fd urgent;                             // in post-copy, until the server has it
+  PageSocket urgent;                     // in post-copy, until the server has it
   std::unique_ptr<PageServer> server;    // in post-copy, from the freeze on
   Wire::Stream stream;                   // its part of the wire
   std::unique_ptr<LayerSender> layers;   // its writable files

@@ -1,4 +1,4 @@
-// protocol.hpp - what daemons say to each other, over TCP on a fabric.
+// protocol.hpp - what daemons say to each other, over TCP and TLS on a fabric (link.hpp).
 //
 // Every connection starts with Hello from the caller and Hello back; then either requests, or one
 // migration.
@@ -13,8 +13,10 @@
 //   Offer {migration, container, needs} ->   preflight; room, cgroup, namespaces prepared
 //                                       <-   Accepted | Failed {step}
 //     [with pages: for each page connection, on a connection of its own, after the Hellos]
-//     Pages {migration, shard, shards}  ->   given to the pager
-//                                       <-   Response {} | Failed; then page_stream.hpp
+//     Pages {migration, shard, shards,  ->   given to the pager
+//            encrypted}
+//                                       <-   Response {} | Failed; then page_stream.hpp, in a TLS
+//                                            session of its own if encrypted (page_socket.hpp)
 //     [with a writable layer, once or more, the last time while the container is frozen]
 //     Layer ..., LayerEnd {last}        ->   written to the layer's directory
 //     [rounds of pre-copy on the page connections; from here on the container is frozen]
@@ -65,7 +67,7 @@ enum class Kind : std::uint16_t {
   kStaged = 21,
   kCommit = 22,
   kRunning = 23,
-  kPages = 24,       // {migration, shard, shards}: this connection carries pages
+  kPages = 24,       // {migration, shard, shards, encrypted}: this connection carries pages
   kFinalPages = 25,
   kMemoryEnd = 26,  // {pages, hash}
   kHeldFrames = 27,  // what arrived for the frozen container; see hold.hpp

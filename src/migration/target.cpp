@@ -10,6 +10,7 @@
 #include "migration/decide.hpp"
 #include "migration/hold_link.hpp"
 #include "migration/network_state.hpp"
+#include "migration/page_connections.hpp"
 #include "migration/receive.hpp"
 #include "registry/presence.hpp"
 
@@ -502,13 +503,17 @@ awaitable<void> adopt_pager(Node& node, std::shared_ptr<Container> container) {
 
 awaitable<Status> take_page_connection(Node& node, Link link, json::object pages, Milliseconds limit) {
   CO_TRY(const std::string migration, get_string(pages, "migration"));
+  const bool encrypted = flag(pages, "encrypted");
   const bool urgent = pages.contains("urgent");
   const std::uint64_t shard = urgent ? 0 : get_u64(pages, "shard").value_or(1);
   const std::uint64_t shards = urgent ? 1 : get_u64(pages, "shards").value_or(0);
   constexpr std::uint64_t kShardsMax = 64;
   Status status;
   auto pager = node.find_pager(migration);
-  if (!pager && node.is_filling(migration)) {
+  if (encrypted != (node.credentials() && node.config().security.encrypt_pages)) {
+    status = fail(Errc::kRefused, std::string("its pages come ") + (encrypted ? "encrypted" : "as they are") +
+                                      "; security.pages must be the same on both nodes");
+  } else if (!pager && node.is_filling(migration)) {
     status = fail(Errc::kUnavailable, "the pager of migration '" + migration + "' is being taken over");
   } else if (!pager) {
     status = fail(Errc::kNotFound, "no container waits for pages here by migration '" + migration + "'");
@@ -522,13 +527,18 @@ awaitable<Status> take_page_connection(Node& node, Link link, json::object pages
     co_return status;
   }
   // The answer first: afterwards the connection is the pager's.
+  std::string key;
+  if (encrypted) {
+    CO_TRY(const PageKey secret, link.export_key(kPageKeyLabel));
+    key = to_hex(secret);
+  }
   json::object nothing;
   CO_CHECK_OK(co_await link.send(Kind::kResponse, std::move(nothing), limit));
   Fd socket = std::move(link).release();
   if (!socket) co_return fail(Errc::kUnavailable, "the page connection was closed");
-  if (urgent) co_return co_await pager->add_urgent_connection(std::move(socket));
-  co_return co_await pager->add_connection(std::move(socket), static_cast<unsigned>(shard),
-                                           static_cast<unsigned>(shards));
+  if (urgent) co_return co_await pager->add_urgent_connection(std::move(socket), std::move(key));
+  co_return co_await pager->add_connection(std::move(socket), std::move(key),
+                                           static_cast<unsigned>(shard), static_cast<unsigned>(shards));
 }
 
 awaitable<void> serve_migration(Node& node, Link link, json::object offer) {

@@ -132,7 +132,7 @@ class Guard {
 
 // A connection with pages, its store and its thread.
 struct Shard {
-  Shard(Fd connection, std::shared_ptr<PageBudget> budget)
+  Shard(PageSocket connection, std::shared_ptr<PageBudget> budget)
       : store(std::move(budget)), socket_(std::move(connection)) {}
   PageStore store;
   std::thread thread;
@@ -141,37 +141,37 @@ struct Shard {
   // Receives on a thread of its own.
   void start(unsigned number, unsigned count, PageReceiver::Draining draining) {
     thread = std::thread([this, number, count, draining = std::move(draining)] {
-      result = PageReceiver(socket_.get(), store, number, count, draining).run();
+      result = PageReceiver(socket_, store, number, count, draining).run();
       if (!result) std::cerr << "a page connection ends: " + result.error().message + "\n";
       // Closed, not only shut down: a source in the middle of sending is told at once.
       const std::lock_guard lock(mutex_);
-      socket_.reset();
+      socket_ = PageSocket();
     });
   }
   [[nodiscard]] bool open() const {
     const std::lock_guard lock(mutex_);
-    return socket_.valid();
+    return static_cast<bool>(socket_);
   }
   // Another connection instead of one that was lost; what was received stays.
-  void replace(Fd connection) {
+  void replace(PageSocket connection) {
     stop();
     if (thread.joinable()) thread.join();
     socket_ = std::move(connection);
   }
   // Whether it could be sent; else the connection is lost.
-  bool request(const PageRequest& request) const {
+  bool request(const PageRequest& request) {
     const std::lock_guard lock(mutex_);
-    return socket_ && send_request(socket_.get(), request).has_value();
+    return socket_ && send_request(socket_, request).has_value();
   }
   // The thread ends once it has what had come.
   void stop() {
     const std::lock_guard lock(mutex_);
-    if (socket_) (void)::shutdown(socket_.get(), SHUT_RD);
+    if (socket_) socket_.shut_down(SHUT_RD);
   }
 
  private:
   mutable std::mutex mutex_;
-  Fd socket_;
+  PageSocket socket_;
 };
 
 class Pager {
@@ -347,8 +347,16 @@ class Pager {
                         {"processes", faults_.processes()}};
   }
 
-  Result<json::object> add_connection(const json::object& request, Fd socket) {
+  static Result<PageSocket> page_socket(const json::object& request, Fd socket) {
     if (!socket) return fail(Errc::kProtocol, "a page connection without its descriptor");
+    const std::string hex = string_or(request, "key");
+    if (hex.empty()) return PageSocket(std::move(socket));
+    TRY(const PageKey key, page_key_from(hex));
+    return PageSocket::encrypted(std::move(socket), PageSocket::End::kTarget, key);
+  }
+
+  Result<json::object> add_connection(const json::object& request, Fd descriptor) {
+    TRY(PageSocket socket, page_socket(request, std::move(descriptor)));
     if (request.contains("urgent")) return add_urgent(std::move(socket));
     TRY(const std::uint64_t number, get_u64(request, "shard"));
     TRY(const std::uint64_t count, get_u64(request, "shards"));
@@ -366,7 +374,7 @@ class Pager {
     return json::object{};
   }
 
-  Result<json::object> add_urgent(Fd socket) {
+  Result<json::object> add_urgent(PageSocket socket) {
     if (urgent_) {
       urgent_->replace(std::move(socket));
     } else {
@@ -517,6 +525,8 @@ int main(int argc, char** argv) {
   app.add_option("--bytes-max", options.bytes_max)->required();
   CLI11_PARSE(app, argc, argv);
   for (const int number : {SIGPIPE, SIGHUP, SIGINT, SIGTERM}) std::signal(number, SIG_IGN);
+  // No page gets into a core dump, nor to any process but root's.
+  ::prctl(PR_SET_DUMPABLE, 0);
   // What it holds is somebody's only copy.
   (void)write_value("/proc/self/oom_score_adj", "-900");
   Pager pager(std::move(options));

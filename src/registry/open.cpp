@@ -30,17 +30,18 @@ bool keeps_registry(const Config& config, const std::string& node) {
 }
 
 Result<std::unique_ptr<Registry>> open_registry(const asio::any_io_executor& executor, const Config& config,
-                                                const std::string& node) {
+                                                const LinkSelf& self) {
   if (config.registry.kind == RegistryKind::kEtcd) return open_etcd(executor, config.registry);
-  if (keeps_registry(config, node)) {
+  if (keeps_registry(config, self.node)) {
     TRY(std::unique_ptr<EmbeddedRegistry> embedded,
         EmbeddedRegistry::open(config.paths.state_dir + "/registry.db"));
     return embedded;
   }
   RemoteRegistry::Settings settings;
+  settings.node = config.registry.node;
   settings.addresses = config.find_node(config.registry.node)->addresses;
   settings.port = config.peer_port;
-  settings.self = {config.cluster, node};
+  settings.self = self;
   settings.timeout = config.registry.timeout;
   return std::make_unique<RemoteRegistry>(executor, std::move(settings));
 }

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "config.hpp"
+#include "migration/link.hpp"
 #include "registry/registry.hpp"
 
 namespace lifeboat {
@@ -13,6 +14,6 @@ namespace lifeboat {
 
 // kSystem: its file, or a file of TLS, cannot be used. What is elsewhere need not answer yet.
 Result<std::unique_ptr<Registry>> open_registry(const asio::any_io_executor& executor, const Config& config,
-                                                const std::string& node);
+                                                const LinkSelf& self);
 
 }  // namespace lifeboat

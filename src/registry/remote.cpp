@@ -93,7 +93,8 @@ awaitable<Status> RemoteRegistry::Connection::connect() {
   Error last(Errc::kUnavailable, "the registry's node has no address");
   const Milliseconds limit = settings_.timeout / static_cast<int>(settings_.addresses.size() + 1);
   for (const auto& [fabric, address] : settings_.addresses) {
-    auto link = co_await Link::connect(address, settings_.port, settings_.self, limit);
+    PeerAddress there{settings_.node, address, settings_.port};
+    auto link = co_await Link::connect(std::move(there), settings_.self, limit);
     if (link) {
       link_.emplace(std::move(*link));
       co_return Status{};

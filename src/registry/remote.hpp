@@ -16,9 +16,10 @@ awaitable<Result<json::object>> serve_registry(Registry& registry, std::string m
 class RemoteRegistry : public Registry {
  public:
   struct Settings {
-    std::map<std::string, std::string> addresses;  // of the registry's node, by fabric
+    std::string node;                              // that keeps the registry
+    std::map<std::string, std::string> addresses;  // its own, by fabric
     std::uint16_t port = 0;
-    PeerName self;
+    LinkSelf self;
     Milliseconds timeout{2000};  // of one request, with connecting
   };
   RemoteRegistry(const asio::any_io_executor& executor, Settings settings)

@@ -2,7 +2,7 @@
 // ends on this machine, so its processors do the work of both. Not a test: run it by hand when
 // the machine is quiet, and state the load.
 //
-//   build/dev/bin/page_bench [--connections N] [--mib N] [--repeat N]
+//   build/dev/bin/page_bench [--connections N] [--mib N] [--repeat N] [--encrypted]
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -26,6 +26,7 @@ struct Options {
   unsigned connections = 2;
   std::uint64_t mib = 1024;
   unsigned repeat = 3;
+  bool encrypted = false;
 };
 
 // What the pages hold.
@@ -54,19 +55,36 @@ double cpu_seconds() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
+// Replaces both ends of a connection by encrypted ones.
+bool encrypt(PageSocket (&ends)[2]) {
+  const PageKey key{1, 2, 3};
+  auto source = PageSocket::encrypted(Fd(::dup(ends[0].fd())), PageSocket::End::kSource, key);
+  auto target = PageSocket::encrypted(Fd(::dup(ends[1].fd())), PageSocket::End::kTarget, key);
+  if (!source || !target) return false;
+  ends[0] = std::move(*source);
+  ends[1] = std::move(*target);
+  for (;;) {
+    const auto one = ends[0].try_handshake();
+    const auto other = ends[1].try_handshake();
+    if (!one || !other || (*one && *other)) return one && other;
+  }
+}
+
 bool measure(const Options& options, const unsigned char* memory, const char* name) {
   const std::uint64_t bytes = options.mib << 20;
   const auto budget = std::make_shared<PageBudget>(2 * bytes);
   std::vector<std::unique_ptr<PageSender>> senders;
   std::vector<std::unique_ptr<PageStore>> stores;
-  std::vector<Fd> targets(options.connections);
+  std::vector<PageSocket> targets(options.connections);
   for (unsigned shard = 0; shard < options.connections; ++shard) {
     PageSender::Options sender;
     sender.shard = shard;
     sender.shards = options.connections;
     auto [source, target] = tcp_pair();
-    targets[shard] = std::move(target);
-    senders.push_back(std::make_unique<PageSender>(std::move(source), sender));
+    PageSocket ends[2] = {PageSocket(std::move(source)), PageSocket(std::move(target))};
+    if (options.encrypted && !encrypt(ends)) return false;
+    targets[shard] = std::move(ends[1]);
+    senders.push_back(std::make_unique<PageSender>(std::move(ends[0]), sender));
     stores.push_back(std::make_unique<PageStore>(budget));
   }
   const PageRun run{reinterpret_cast<std::uint64_t>(memory), static_cast<std::uint32_t>(bytes / kPageBytes),
@@ -80,7 +98,7 @@ bool measure(const Options& options, const unsigned char* memory, const char* na
     std::vector<std::jthread> sending;
     for (unsigned shard = 0; shard < options.connections; ++shard) {
       receivers.emplace_back([&, shard] {
-        auto ended = PageReceiver(targets[shard].get(), *stores[shard], shard, options.connections).run();
+        auto ended = PageReceiver(targets[shard], *stores[shard], shard, options.connections).run();
         if (!ended) good = false;
       });
       sending.emplace_back([&, shard] {
@@ -112,6 +130,7 @@ int main(int argc, char** argv) {
   app.add_option("--connections", options.connections)->check(CLI::Range(1, 16));
   app.add_option("--mib", options.mib)->check(CLI::Range(1, 8192));
   app.add_option("--repeat", options.repeat)->check(CLI::Range(1, 100));
+  app.add_flag("--encrypted", options.encrypted, "as between nodes (security.pages: encrypted)");
   CLI11_PARSE(app, argc, argv);
   const std::uint64_t bytes = options.mib << 20;
   auto* const memory = static_cast<unsigned char*>(

@@ -35,6 +35,7 @@ BUILD = os.path.abspath(os.environ.get('LIFEBOAT_TEST_BUILD')
                         or os.path.join(ROOT, 'build', 'dev', 'bin'))
 MODE = os.environ.get('LIFEBOAT_TEST_MODE')  # of every migration that does not say it
 SEED = int(os.environ.get('LIFEBOAT_TEST_SEED') or random.randrange(10**6))
+VERSION = 5   # of the protocol
 COMPUTE = ('n1', 'n2', 'n3', 'small', 'full', 'old', 'dies', 'exits', 'slow')
 
 # Of every lab that tests make.
@@ -52,7 +53,10 @@ nodes:
   - {name: head, role: head}
   - {name: n1, memory: 8GiB, slots: 8}
   - {name: n2, memory: 8GiB, slots: 8}
-  - {name: n3, memory: 8GiB, slots: 8}
+  - name: n3
+    memory: 8GiB
+    slots: 8
+    lifeboat: {security: {admin_group: daemon, read_group: bin}}
   - {name: small, memory: 64MiB, slots: 8}
   - {name: full, memory: 8GiB, slots: 1}
   - {name: old, memory: 8GiB, slots: 8, lifeboat: {paths: {criu: WORK/criu-old}}}
@@ -953,33 +957,103 @@ class Jobs(Group):
 class Strangers(Group):
   """What comes over the wire and the socket from programs that are not ours."""
 
-  def say(self, data, seconds=1.5):
-    """What n1's daemon answers to raw bytes."""
-    program = ('import socket, sys\n'
-               's = socket.create_connection(("10.2.0.11", 7420), 5)\n'
-               's.settimeout(float(sys.argv[2]))\n'
-               's.sendall(bytes.fromhex(sys.argv[1]))\n'
-               'out = b""\n'
-               'try:\n'
-               '  while True:\n'
-               '    part = s.recv(4096)\n'
-               '    if not part: break\n'
-               '    out += part\n'
-               'except OSError: pass\n'
-               'print(out.hex())\n')
-    return bytes.fromhex(self.lab.must('exec', 'n2', '/usr/bin/python3', '-c', program, data.hex(),
-                                       str(seconds)))
+  # What n1's daemon answers to raw bytes, by TLS if there is a certificate to show.
+  SAY = '''
+import socket, ssl, sys
+data, seconds, cert, slowly = bytes.fromhex(sys.argv[1]), float(sys.argv[2]), sys.argv[3], sys.argv[4]
+import time
+s = socket.create_connection(("10.2.0.11", 7420), 5)
+s.settimeout(seconds)
+out = b""
+try:
+  if cert:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.check_hostname = False
+    tls.load_verify_locations("/run/lifeboat/ca.crt")
+    if cert != "none":
+      tls.load_cert_chain(cert + ".crt", cert + ".key")
+    s = tls.wrap_socket(s)
+  if slowly:
+    for i in range(len(data)):
+      s.sendall(data[i:i + 1])
+      time.sleep(float(slowly))
+  else:
+    s.sendall(data)
+  while True:
+    part = s.recv(4096)
+    if not part: break
+    out += part
+except OSError: pass
+print(out.hex())
+'''
+
+  OWN = '/run/lifeboat/node'   # the certificate of the node itself
+
+  def say(self, data, cert=OWN, seconds=1.5, slowly='', node='n2'):
+    return bytes.fromhex(self.lab.must('exec', node, '/usr/bin/python3', '-c', self.SAY, data.hex(),
+                                       str(seconds), cert, str(slowly)))
 
   def frame(self, kind, body, length=None):
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
     size = len(text) if length is None else length
     return (b'LBT1' + kind.to_bytes(2, 'little') + bytes(2) + size.to_bytes(4, 'little') + text)
 
+  def hello(self, **other):
+    return {'cluster': self.lab.name, 'node': 'n2', 'version': VERSION, **other}
+
+  def logged(self, start, *texts):
+    """A line of n1's log after `start` bytes with all of these."""
+    return wait_for(f'the log says {texts}', 5, lambda: [
+      line for line in self.lab.log('n1')[start:].splitlines() if all(t in line for t in texts)])[0]
+
+  def certificate(self, directory, *words):
+    """Made by `lifeboat pki` for a test, where all nodes see it."""
+    done = subprocess.run([f'{BUILD}/lifeboat', 'pki', '--dir', directory, *words], text=True,
+                          capture_output=True, check=False, timeout=20)
+    self.assertEqual(done.returncode, 0, done.stderr)
+
+  def test_before_the_certificate(self):
+    hello = self.frame(1, self.hello())
+    for what, data, cert in (('garbage', b'GET / HTTP/1.1\r\nHost: n1\r\n\r\n', ''),
+                             ('a greeting that is not encrypted', hello, ''),
+                             ('no certificate', hello, 'none')):
+      with self.subTest(what):
+        before = len(self.lab.log('n1'))
+        self.assertNotIn(b'LBT1', self.say(data, cert))
+        self.logged(before, 'refused a peer', 'TLS')
+    other = os.path.join(self.lab.work, 'pki-other')
+    self.certificate(other, 'init', '--cluster', self.lab.name)
+    self.certificate(other, 'node', 'n2')
+    with self.subTest("another CA's certificate"):
+      before = len(self.lab.log('n1'))
+      self.assertNotIn(b'LBT1', self.say(hello, f'{other}/n2'))
+      self.logged(before, 'refused a peer', 'certificate')
+    with self.subTest('nothing, and one byte a second: timeouts.connect is 1s'):
+      for data, slowly in ((b'\x16\x03', ''), (bytes([0x16, 3, 1, 2, 0, 1]) + bytes(20), 0.5)):
+        before, start = len(self.lab.log('n1')), time.monotonic()
+        self.say(data, '', seconds=5, slowly=slowly)
+        self.logged(before, 'refused a peer', 'no progress before the deadline')
+        self.assertLess(time.monotonic() - start, 15)
+    with self.subTest('200 connections that say nothing: the cluster goes on'):
+      self.lab.must('exec', 'n2', '/usr/bin/python3', '-c',
+                    'import socket, time\n'
+                    'all = [socket.create_connection(("10.2.0.11", 7420), 5) for _ in range(200)]\n'
+                    'time.sleep(0.3)\n'
+                    'closed = 0\n'
+                    'for s in all:\n'
+                    '  s.setblocking(False)\n'
+                    '  try: closed += s.recv(1) == b""\n'
+                    '  except ConnectionResetError: closed += 1\n'
+                    '  except BlockingIOError: pass\n'
+                    'assert 180 <= closed < 200, closed\n')
+      self.assertEqual(self.lab.api('GET', '/v1/nodes')[0], 200)
+      self.assertEqual(self.lab.api('GET', '/v1/status', node='n1')[0], 200)
+    self.check_nothing_left()
+
   def test_peers(self):
-    hello = {'cluster': self.lab.name, 'node': 'n2', 'version': 4}
     cases = (
       ('garbage', b'GET / HTTP/1.1\r\nHost: n1\r\n\r\n', 'wrong magic'),
-      ('half a header', self.frame(1, hello)[:7], 'no progress before the deadline'),
+      ('half a header', self.frame(1, self.hello())[:7], 'no progress before the deadline'),
       ('a huge length', self.frame(1, b'', 0xffffffff), 'a Hello frame of 4294967295 bytes'),
       ('a long message before the greeting', self.frame(2, b'x' * 5000), '5000 bytes before'),
       ('an unknown kind', self.frame(99, {}), 'unknown frame kind 99'),
@@ -987,33 +1061,151 @@ class Strangers(Group):
       ('a greeting without a name', self.frame(1, {'cluster': self.lab.name}), "member 'node'"),
       ('a request before the greeting', self.frame(2, {'method': 'status'}),
        'sent Request where Hello was due'),
-      ('another version', self.frame(1, {**hello, 'version': 5}), 'speaks protocol version 5'),
-      ('another cluster', self.frame(1, {**hello, 'cluster': 'other'}),
-       "belongs to cluster 'other', this one to"))
+      ('another version', self.frame(1, self.hello(version=VERSION + 1)),
+       f'speaks protocol version {VERSION + 1}'),
+      ('another cluster', self.frame(1, self.hello(cluster='other')),
+       "belongs to cluster 'other', this one to"),
+      ('another node than its certificate', self.frame(1, self.hello(node='n3')),
+       'but its certificate is of lifeboat://'))
     for what, data, logged in cases:
       with self.subTest(what):
         before = len(self.lab.log('n1'))
         self.say(data)
-        line = wait_for(f'the log says {logged!r}', 5, lambda: [
-          text for text in self.lab.log('n1')[before:].splitlines() if logged in text])
-        self.assertIn('refused a peer', line[0])
+        self.logged(before, 'refused a peer', logged)
     with self.subTest('another cluster is told why'):
-      self.assertIn(b'belongs to cluster', self.say(self.frame(1, {**hello, 'cluster': 'other'})))
+      self.assertIn(b'belongs to cluster', self.say(self.frame(1, self.hello(cluster='other'))))
+    pki = os.path.join(self.lab.state().directory, 'pki')
+    with self.subTest('a role that the configuration does not give'):
+      forged = os.path.join(self.lab.work, 'pki-forged')
+      shutil.copytree(pki, forged)
+      os.remove(f'{forged}/n2.crt')
+      self.certificate(forged, 'node', 'n2', '--role', 'head')
+      before = len(self.lab.log('n1'))
+      self.say(self.frame(1, self.hello()), f'{forged}/n2')
+      self.logged(before, 'refused a peer', 'certificate for the role head, but is configured as compute')
+    with self.subTest('a node that is not configured'):
+      self.certificate(forged, 'node', 'n99')
+      before = len(self.lab.log('n1'))
+      self.say(self.frame(1, self.hello(node='n99')), f'{forged}/n99')
+      self.logged(before, 'refused a peer', 'node n99 is not configured')
     with self.subTest('after a good greeting: bad methods, bad offers, image data out of place'):
       for kind, body in ((2, {'method': 'nope'}), (2, {}), (2, {'method': 'migrate', 'params': 3}),
                          (2, {'method': 'container.create', 'params': {'spec': {'id': '../x'}}}),
                          (16, {}), (16, {'migration': '../../x', 'source': 'n2'}), (19, b'x' * 30),
                          (22, {}), (2, b'[' * 3000)):
-        self.say(self.frame(1, hello) + self.frame(kind, body))
-      self.assertEqual(self.lab.api('GET', '/v1/status', node='n1')[0], 200)
-    with self.subTest('200 connections that say nothing'):
-      self.lab.must('exec', 'n2', '/usr/bin/python3', '-c',
-                    'import socket, time\n'
-                    'all = [socket.create_connection(("10.2.0.11", 7420), 5) for _ in range(200)]\n'
-                    'time.sleep(0.5)\n')
-      self.assertEqual(self.lab.api('GET', '/v1/nodes')[0], 200)
+        self.say(self.frame(1, self.hello()) + self.frame(kind, body))
       self.assertEqual(self.lab.api('GET', '/v1/status', node='n1')[0], 200)
     self.check_nothing_left()
+
+  def test_roles(self):
+    greeting = self.frame(1, self.hello())
+    for method, params in (('job.run', {'yaml': ''}), ('container.create', {}), ('migrate', {}),
+                           ('container.remove', {'id': 'x-0'}), ('node.degrade', {'node': 'n1', 'reason': 'x'}),
+                           ('node.evacuate', {'node': 'n1'}), ('migration.outcome', {'id': 'n3-abc'}),
+                           ('migration.cancel', {'id': 'n1-abc'}), ('status', {}), ('migration.list', {})):
+      with self.subTest(method):
+        before = len(self.lab.log('n1'))
+        answer = self.say(greeting + self.frame(2, {'method': method, 'params': params}))
+        self.assertIn(f"'{method}' is not for node n2 (compute)".encode(), answer)
+        self.logged(before, 'refused a request', method)
+    with self.subTest('states may be asked for'):
+      self.assertIn(b'"state"', self.say(greeting + self.frame(2, {'method': 'node.state', 'params': {}})))
+    with self.subTest('a head node may give orders: this one fails for what it asks'):
+      answer = self.say(self.frame(1, self.hello(node='head')) + self.frame(
+        2, {'method': 'migrate', 'params': {'container': 'none', 'to': 'n2'}}), node='head')
+      self.assertIn(b'has left node n1', answer)
+    with self.subTest("another node's container, another migration's pages"):
+      before = len(self.lab.log('n1'))
+      for source, migration in (('n3', 'n3-abc'), ('n2', 'n3-abc')):
+        answer = self.say(greeting + self.frame(16, {'migration': migration, 'source': source}))
+        self.assertIn(b'compute nodes offer what is theirs', answer)
+      answer = self.say(greeting + self.frame(24, {'migration': 'n3-abc', 'shard': 0, 'shards': 1}))
+      self.assertIn(b'which is not its own', answer)
+      self.logged(before, 'refused a peer', 'sends pages of migration')
+    with self.subTest('pages of a migration that is none, and pages that are not encrypted'):
+      answer = self.say(greeting + self.frame(
+        24, {'migration': 'n2-abc', 'shard': 0, 'shards': 1, 'encrypted': True}))
+      self.assertIn(b'no container waits for pages', answer)
+      answer = self.say(greeting + self.frame(24, {'migration': 'n2-abc', 'shard': 0, 'shards': 1}))
+      self.assertIn(b'security.pages must be the same', answer)
+    with self.subTest('who asks too often waits: 200 a second'):
+      start = time.monotonic()
+      answer = self.say(greeting + 500 * self.frame(2, {'method': 'node.state', 'params': {}}), seconds=2)
+      self.assertEqual(answer.count(b'"state"'), 500)
+      self.assertGreater(time.monotonic() - start, 1.4)
+    self.check_nothing_left()
+
+  def test_renewal(self):
+    """Another key and certificate for n1, then another CA, without a restart."""
+    from lablib.pki import Pki
+    state = self.lab.state()
+    pki, root = Pki(state, BUILD), f'/proc/{self.lab.pid("n1")}/root'
+    expires = self.lab.api('GET', '/v1/status', node='n1')[1]['certificate_expires']
+    pki.run('renew', 'n1', '--days', '200')
+    pki.install('n1', root)
+    answer = self.say(self.frame(1, self.hello()))
+    self.assertIn(b'"n1"', answer)
+    status = self.lab.api('GET', '/v1/status', node='n1')[1]
+    self.assertNotEqual(status['certificate_expires'], expires)
+    self.assertEqual(status['certificate_problem'], '')
+    with self.subTest('a file that is none: told, and the old one serves'):
+      with open(root + '/run/lifeboat/node.crt', 'r+', encoding='ascii') as file:
+        text = file.read()
+        file.seek(0)
+        file.write('x' * len(text))
+      self.assertIn(b'"n1"', self.say(self.frame(1, self.hello())))
+      status = self.lab.api('GET', '/v1/status', node='n1')[1]
+      self.assertIn('security.cert /run/lifeboat/node.crt', status['certificate_problem'])
+      pki.install('n1', root)
+      self.assertIn(b'"n1"', self.say(self.frame(1, self.hello())))
+      self.assertEqual(self.lab.api('GET', '/v1/status', node='n1')[1]['certificate_problem'], '')
+
+  def test_files(self):
+    """What daemons keep is root's alone: every directory below their own, and every file in these."""
+    with self.job('f', containers=1, nodes=['n1']):
+      for node in ('head', 'n1'):
+        for top in ('/run/lifeboat', '/var/lib/lifeboat'):
+          root = self.lab.inside(node, top)
+          for name in os.listdir(root):
+            info = os.stat(os.path.join(root, name))
+            self.assertEqual(info.st_uid, 0, name)
+            if name not in ('lifeboat.yaml', 'hardware'):  # the lab's own
+              self.assertEqual(info.st_mode & 0o077, 0, f'{node}: {top}/{name}')
+
+  # As user and groups: what the socket answers to a method and a path.
+  AS_USER = '''
+import os, socket, sys
+uid, groups = int(sys.argv[1]), [int(g) for g in sys.argv[2].split(",") if g]
+os.setgroups(groups)
+os.setgid(uid)
+os.setuid(uid)
+s = socket.socket(socket.AF_UNIX)
+try:
+  s.connect("/run/lifeboat/api.sock")
+except PermissionError:
+  print("no connection")
+  sys.exit()
+s.settimeout(5)
+s.sendall(f"{sys.argv[3]} {sys.argv[4]} HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 0\\r\\n\\r\\n".encode())
+print(s.recv(65536).decode())
+'''
+
+  def as_user(self, node, method, path, *groups):
+    return self.lab.must('exec', node, '/usr/bin/python3', '-c', self.AS_USER, '1234',
+                         ','.join(str(g) for g in groups), method, path)
+
+  def test_users(self):
+    """n3's daemon knows groups 1 (daemon: everything) and 2 (bin: looking); n1's none."""
+    self.assertEqual(self.as_user('n1', 'GET', '/v1/status', 1, 2).strip(), 'no connection')
+    self.assertIn('200 OK', self.as_user('n3', 'GET', '/v1/status', 2))
+    self.assertIn('200 OK', self.as_user('n3', 'GET', '/v1/status', 1))
+    said = self.as_user('n3', 'POST', '/v1/nodes/n3/restore', 2)
+    self.assertIn('403 Forbidden', said)
+    self.assertIn('group daemon (security.admin_group)', said)
+    self.assertIn('409 Conflict', self.as_user('n3', 'POST', '/v1/nodes/n3/restore', 1))  # it is up
+    said = self.as_user('n3', 'GET', '/v1/status', 1234)
+    self.assertIn('403 Forbidden', said)
+    self.assertIn('group bin (security.read_group)', said)
 
   def curl(self, *args):
     out = self.lab.must('exec', 'head', 'curl', '-s', '-w', '\n%{http_code}', '--unix-socket',

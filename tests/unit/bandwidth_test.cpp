@@ -102,12 +102,12 @@ struct Connection {
     options.compression = CompressionMode::kOff;
     options.duplicates = false;
     sender = std::make_unique<PageSender>(std::move(ours), options);
-    thread = std::jthread([this, shard] { (void)PageReceiver(theirs.get(), store, shard, 2).run(); });
+    thread = std::jthread([this, shard] { (void)PageReceiver(theirs, store, shard, 2).run(); });
   }
   ~Connection() { sender->cancel(); }
 
   PageStore store;
-  Fd theirs;
+  PageSocket theirs;
   std::unique_ptr<PageSender> sender;
   std::jthread thread;
 };

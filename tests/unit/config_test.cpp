@@ -60,6 +60,16 @@ TEST(Config, ShippedFileShowsTheDefaults) {
   EXPECT_EQ(shipped->paths.cgroup, bare->paths.cgroup);
   EXPECT_EQ(shipped->peer_port, bare->peer_port);
   EXPECT_EQ(shipped->nodes[1].slots, bare->nodes[0].slots);
+  EXPECT_EQ(shipped->security.insecure, bare->security.insecure);
+  EXPECT_EQ(shipped->security.ca, bare->security.ca);
+  EXPECT_EQ(shipped->security.cert, bare->security.cert);
+  EXPECT_EQ(shipped->security.key, bare->security.key);
+  EXPECT_EQ(shipped->security.encrypt_pages, bare->security.encrypt_pages);
+  EXPECT_EQ(shipped->security.admin_group, bare->security.admin_group);
+  EXPECT_EQ(shipped->security.read_group, bare->security.read_group);
+  EXPECT_EQ(shipped->security.connections, bare->security.connections);
+  EXPECT_EQ(shipped->security.connections_per_peer, bare->security.connections_per_peer);
+  EXPECT_EQ(shipped->security.requests_per_s, bare->security.requests_per_s);
   EXPECT_EQ(shipped->timeouts.connect, bare->timeouts.connect);
   EXPECT_EQ(shipped->timeouts.request, bare->timeouts.request);
   EXPECT_EQ(shipped->timeouts.freeze, bare->timeouts.freeze);

@@ -13,8 +13,8 @@ using asio::ip::tcp;
 using protocol::Kind;
 
 constexpr Milliseconds kLimit{300};
-const PeerName kHere{"c", "here"};
-const PeerName kThere{"c", "there"};
+const LinkSelf kHere{"c", "here"};
+const LinkSelf kThere{"c", "there"};
 
 // A listener, and what runs against it until all of it has ended.
 class LinkTest : public ::testing::Test {
@@ -82,8 +82,9 @@ class LinkTest : public ::testing::Test {
     co_await sleep_for(kLimit * 2);
   }
 
-  awaitable<void> client(PeerName self) {
-    auto link = co_await Link::connect("127.0.0.1", port(), self, kLimit);
+  awaitable<void> client(LinkSelf self) {
+    PeerAddress to{"there", "127.0.0.1", port()};
+    auto link = co_await Link::connect(std::move(to), self, kLimit);
     if (!link) {
       client_said_ = std::string(to_string(link.error().code)) + ": " + link.error().message;
       co_return;
@@ -136,7 +137,8 @@ TEST_F(LinkTest, GreetsAndTalks) {
 TEST_F(LinkTest, AnotherClusterIsRefusedAndTold) {
   std::vector<awaitable<void>> tasks;
   tasks.push_back(echo());
-  tasks.push_back(client({"other", "here"}));
+  LinkSelf other{"other", "here"};
+  tasks.push_back(client(std::move(other)));
   run(std::move(tasks));
   EXPECT_EQ(server_said_, "node here belongs to cluster 'other', this one to 'c'");
   EXPECT_EQ(client_said_, "refused: hello: node here belongs to cluster 'other', this one to 'c'");
@@ -221,9 +223,11 @@ TEST_F(LinkTest, NobodyListens) {
   acceptor_.close();
   std::string said;
   const auto dial = [](std::uint16_t to, std::string& out) -> awaitable<void> {
-    auto link = co_await Link::connect("127.0.0.1", to, kHere, kLimit);
+    PeerAddress nobody{"there", "127.0.0.1", to};
+    auto link = co_await Link::connect(std::move(nobody), kHere, kLimit);
     if (!link) out = link.error().message;
-    auto bad = co_await Link::connect("localhost", to, kHere, kLimit);
+    PeerAddress name{"there", "localhost", to};
+    auto bad = co_await Link::connect(std::move(name), kHere, kLimit);
     if (!bad) out += "|" + bad.error().message;
   };
   std::vector<awaitable<void>> tasks;

@@ -137,12 +137,12 @@ class PageReceiverTest : public ::testing::Test {
     int pair[2];
     EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     Fd ours(pair[0]);
-    Fd theirs(pair[1]);
+    PageSocket theirs{Fd(pair[1])};
     Status result;
     {
       std::jthread receiving([&] {
-        result = PageReceiver(theirs.get(), *store_, 0, 1, draining).run();
-        theirs.reset();
+        result = PageReceiver(theirs, *store_, 0, 1, draining).run();
+        theirs = PageSocket();
       });
       std::jthread acknowledged([socket = ours.get()] {
         char ignored[4096];

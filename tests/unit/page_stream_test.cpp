@@ -45,14 +45,14 @@ class PageStreamTest : public ::testing::Test {
       options.shards = shards;
       options.timeout_s = 5;
       senders_.push_back(std::make_unique<PageSender>(Fd(pair[0]), options));
-      sockets_.push_back(std::make_unique<Fd>(pair[1]));
+      sockets_.push_back(std::make_unique<PageSocket>(Fd(pair[1])));
       stores_.push_back(std::make_unique<PageStore>(budget_));
       results_.push_back(std::make_unique<Status>());
     }
     for (unsigned shard = 0; shard < shards; ++shard) {
       threads_.emplace_back([this, shard, shards] {
-        *results_[shard] = PageReceiver(sockets_[shard]->get(), *stores_[shard], shard, shards).run();
-        ::shutdown(sockets_[shard]->get(), SHUT_RDWR);
+        *results_[shard] = PageReceiver(*sockets_[shard], *stores_[shard], shard, shards).run();
+        sockets_[shard]->shut_down(SHUT_RDWR);
       });
     }
   }
@@ -130,7 +130,7 @@ class PageStreamTest : public ::testing::Test {
   SendCounts counts_;
   std::vector<PageRun> unread_;
   std::vector<std::unique_ptr<PageSender>> senders_;
-  std::vector<std::unique_ptr<Fd>> sockets_;
+  std::vector<std::unique_ptr<PageSocket>> sockets_;
   std::vector<std::unique_ptr<PageStore>> stores_;
   std::vector<std::unique_ptr<Status>> results_;
   std::vector<std::jthread> threads_;
@@ -319,10 +319,10 @@ TEST_F(PageStreamTest, ProgressIsToldPerBatch) {
     EXPECT_LE(sent.pages, 128U);
   };
   PageSender sender(Fd(pair[0]), options);
-  Fd theirs(pair[1]);
+  PageSocket theirs{Fd(pair[1])};
   PageStore store(budget_);
   Status result;
-  std::jthread receiving([&] { result = PageReceiver(theirs.get(), store, 0, 1).run(); });
+  std::jthread receiving([&] { result = PageReceiver(theirs, store, 0, 1).run(); });
   const std::vector<PageRun> runs{{address(), kPages, true}};
   const PageJob job{::getpid(), kPid, runs};
   const auto sent = sender.send(job, unread_);
@@ -342,7 +342,7 @@ TEST(PageReceiver, GarbageIsRefused) {
     int pair[2];
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     Fd ours(pair[0]);
-    const Fd theirs(pair[1]);
+    PageSocket theirs{Fd(pair[1])};
     std::vector<unsigned char> bytes(400);
     for (unsigned char& byte : bytes) byte = static_cast<unsigned char>(random());
     // Half of them with a header that begins well.
@@ -354,7 +354,7 @@ TEST(PageReceiver, GarbageIsRefused) {
     ASSERT_EQ(::write(ours.get(), bytes.data(), bytes.size()), 400);
     ours.reset();
     PageStore store(std::make_shared<PageBudget>(1 << 20));
-    EXPECT_FALSE(PageReceiver(theirs.get(), store, 0, 1).run().has_value());
+    EXPECT_FALSE(PageReceiver(theirs, store, 0, 1).run().has_value());
     EXPECT_EQ(store.bytes(), 0U);
   }
 }

@@ -99,7 +99,7 @@ class PagerTest : public ::testing::Test {
       options.shards = kShards;
       ends.shards.push_back(std::make_unique<PageSender>(Fd(pair[0]), options));
       asio::co_spawn(context_,
-                     keep(pager_->add_connection(Fd(pair[1]), shard, kShards), added[shard]),
+                     keep(pager_->add_connection(Fd(pair[1]), "", shard, kShards), added[shard]),
                      asio::detached);
     }
     context_.restart();
@@ -109,7 +109,7 @@ class PagerTest : public ::testing::Test {
     int pair[2];
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     ends.urgent = std::make_unique<PageSender>(Fd(pair[0]), PageSender::Options());
-    const Status status = run(pager_->add_urgent_connection(Fd(pair[1])));
+    const Status status = run(pager_->add_urgent_connection(Fd(pair[1]), ""));
     ASSERT_TRUE(status.has_value()) << status.error().message;
   }
 

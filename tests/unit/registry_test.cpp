@@ -83,7 +83,8 @@ class RegistryTest : public ::testing::TestWithParam<Kind> {
       RemoteRegistry::Settings settings;
       settings.addresses = {{"f", "127.0.0.1"}};
       settings.port = server_->port();
-      settings.self = {"c", "n1"};
+      settings.node = "head";
+      settings.self = {"c", "n1", nullptr};
       registry_ = std::make_unique<RemoteRegistry>(context_.get_executor(), settings);
     }
   }
@@ -327,7 +328,8 @@ TEST_P(RegistryTest, NobodyThereMeansNothingWritten) {
     RemoteRegistry::Settings settings;
     settings.addresses = {{"f", "127.0.0.1"}};
     settings.port = 1;
-    settings.self = {"c", "n1"};
+    settings.node = "head";
+      settings.self = {"c", "n1", nullptr};
     nobody = std::make_unique<RemoteRegistry>(context_.get_executor(), settings);
   } else {
     EtcdHttp::Settings settings = EtcdCluster::shared().settings();

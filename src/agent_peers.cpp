@@ -1,0 +1,146 @@
+// The agent's work for other nodes' daemons: who they are, what they may ask, and the answers.
+#include <algorithm>
+
+#include "agent.hpp"
+#include "base/log.hpp"
+#include "migration/target.hpp"
+
+namespace lifeboat {
+
+using asio::ip::tcp;
+using protocol::Kind;
+
+namespace {
+
+double steady_s() {
+  return std::chrono::duration<double>(SteadyClock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+Status Agent::load_credentials() {
+  const Config& config = node_.config();
+  if (config.security.insecure) {
+    log::warn("nothing between nodes is encrypted, and nobody is sure who is who (security.insecure)");
+    return {};
+  }
+  CertificateName self;
+  self.cluster = config.cluster;
+  self.node = node_.name();
+  self.role = node_.self().role;
+  auto credentials = Credentials::load(config.security, std::move(self));
+  if (!credentials) {
+    return tl::unexpected<Error>(Error(
+        credentials.error().code, credentials.error().message + "; `lifeboat pki` makes certificates"));
+  }
+  node_.set_credentials(std::move(*credentials));
+  return {};
+}
+
+Result<Asking> Agent::identify(const PeerName& peer) const {
+  const NodeConfig* const known = node_.config().find_node(peer.node);
+  if (known == nullptr) {
+    return fail(Errc::kRefused, "node " + peer.node + " is not configured (nodes)");
+  }
+  if (peer.role && *peer.role != known->role) {
+    return fail(Errc::kRefused, "node " + peer.node + " has a certificate for the role " +
+                                    to_string(*peer.role) + ", but is configured as " +
+                                    to_string(known->role));
+  }
+  const std::vector<std::string> listeners = heartbeat_listeners(node_.config());
+  Asking asking;
+  asking.node = peer.node;
+  asking.role = known->role;
+  asking.listener = std::find(listeners.begin(), listeners.end(), peer.node) != listeners.end();
+  return asking;
+}
+
+// Whether `node` is at the other end of the migration, or has it of the container, that is asked about.
+bool Agent::is_party(const std::string& method, const json::object& params, const std::string& node) const {
+  const std::string id = string_or(params, "id");
+  if (method == "migration.outcome") return is_migration_of(id, node);
+  if (method == "migration.cancel") {
+    const auto at = node_.migrations().find(id);
+    return at != node_.migrations().end() && at->second->target == node;
+  }
+  const auto container = node_.find(id);
+  return container && is_migration_of(container->migration(), node);
+}
+
+awaitable<void> Agent::serve_peer(tcp::socket socket) {
+  Link link(std::move(socket));
+  auto pass = gate_.enter(link.remote());
+  if (!pass) co_return;  // the connection closes
+  auto peer = co_await link.accept_hello(node_.link_self(), node_.config().timeouts.connect);
+  if (!peer) {
+    log::warn("refused a peer", {{"from", link.remote()}, {"reason", peer.error().message}});
+    co_return;
+  }
+  auto asking = identify(*peer);
+  if (asking && !gate_.admit(*pass, peer->node)) {
+    asking = fail(Errc::kConflict, "node " + peer->node + " has too many connections here "
+                                       "(security.connections_per_peer)");
+  }
+  if (!asking) {
+    log::warn("refused a peer", {{"from", link.remote()}, {"reason", asking.error().message}});
+    json::object body = failed_body(asking.error(), "");
+    (void)co_await link.send(Kind::kFailed, std::move(body), node_.config().timeouts.connect);
+    co_return;
+  }
+  co_await serve_requests(std::move(link), std::move(*asking));
+}
+
+awaitable<void> Agent::serve_requests(Link link, Asking peer) {
+  const Timeouts& timeouts = node_.config().timeouts;
+  for (;;) {
+    auto frame = co_await link.receive(timeouts.idle);
+    if (!frame) co_return;
+    const double delay_s = gate_.delay_s(peer.node, steady_s());
+    if (delay_s > 0) co_await sleep_for(Milliseconds(static_cast<long>(delay_s * 1000) + 1));
+    auto body = parse_object(frame->text());
+    if (!body) co_return;
+    if (frame->kind == Kind::kRequest) {
+      auto answered = co_await answer_request(link, peer, std::move(*body));
+      if (!answered) co_return;
+      continue;
+    }
+    if (frame->kind != Kind::kOffer && frame->kind != Kind::kPages) co_return;
+    const Status allowed = frame->kind == Kind::kOffer
+                               ? check_offer(peer, string_or(*body, "source"), string_or(*body, "migration"))
+                               : check_pages(peer, string_or(*body, "migration"));
+    if (!allowed) {
+      log::warn("refused a peer", {{"from", link.remote()}, {"reason", allowed.error().message}});
+      json::object refusal = failed_body(allowed.error(), "");
+      (void)co_await link.send(Kind::kFailed, std::move(refusal), timeouts.request);
+      co_return;
+    }
+    if (frame->kind == Kind::kOffer) {
+      co_await serve_migration(node_, std::move(link), std::move(*body));
+      co_return;
+    }
+    auto taken = co_await take_page_connection(node_, std::move(link), std::move(*body), timeouts.request);
+    if (!taken) log::warn("refused a page connection", {{"reason", taken.error().message}});
+    co_return;
+  }
+}
+
+awaitable<Status> Agent::answer_request(Link& link, Asking peer, json::object request) {
+  const std::string method = string_or(request, "method");
+  const json::value* params = request.if_contains("params");
+  json::object arguments =
+      params != nullptr && params->is_object() ? params->get_object() : json::object{};
+  peer.party = is_party(method, arguments, peer.node);
+  const Status allowed = check_right(method, peer);
+  Result<json::object> result = json::object{};
+  if (allowed) {
+    result = co_await handle(method, std::move(arguments), Caller::kPeer);
+  } else {
+    log::warn("refused a request", {{"from", link.remote()}, {"reason", allowed.error().message}});
+    result = tl::unexpected<Error>(allowed.error());
+  }
+  const Kind kind = result ? Kind::kResponse : Kind::kFailed;
+  json::object answer = result ? std::move(*result) : failed_body(result.error(), "");
+  co_return co_await link.send(kind, std::move(answer), node_.config().timeouts.request);
+}
+
+}  // namespace lifeboat

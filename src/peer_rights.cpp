@@ -1,0 +1,104 @@
+#include "peer_rights.hpp"
+
+namespace lifeboat {
+
+namespace {
+
+struct Row {
+  std::string_view method;
+  PeerRight right;
+};
+
+constexpr Row kTable[] = {
+    // States: a node that is to be emptied plans by itself, from what all others say.
+    {"node.info", PeerRight::kEvery},
+    {"node.state", PeerRight::kEvery},
+    {"node.down", PeerRight::kEvery},
+    {"node.get", PeerRight::kEvery},
+    {"migration.get", PeerRight::kEvery},
+    {"job.list", PeerRight::kEvery},
+    {"job.get", PeerRight::kEvery},
+    // Who owns what, where this node keeps the registry.
+    {"registry.get", PeerRight::kEvery},
+    {"registry.page", PeerRight::kEvery},
+    {"registry.swap", PeerRight::kEvery},
+    {"registry.grant", PeerRight::kEvery},
+    {"registry.keep_alive", PeerRight::kEvery},
+    {"registry.revoke", PeerRight::kEvery},
+    // Orders.
+    {"node.back", PeerRight::kListener},
+    {"node.degrade", PeerRight::kHead},
+    {"node.restore", PeerRight::kHead},
+    {"node.evacuate", PeerRight::kHead},
+    {"container.create", PeerRight::kHead},
+    {"container.logs", PeerRight::kHead},
+    {"migrate", PeerRight::kHead},
+    {"job.run", PeerRight::kHead},
+    {"job.logs", PeerRight::kHead},
+    {"job.kill", PeerRight::kHead},
+    // The source of a container whose last pages are lost ends the copy.
+    {"container.remove", PeerRight::kHeadOrParty},
+    // An operator's decision on a migration in doubt, and what this node knows of it.
+    {"migration.decide", PeerRight::kHeadOrParty},
+    {"migration.end", PeerRight::kHeadOrParty},
+    // A target that has turned degraded sends what arrives back.
+    {"migration.cancel", PeerRight::kHeadOrParty},
+    // Asking may end a migration (Node::outcome_of), so it is for its source alone.
+    {"migration.outcome", PeerRight::kParty},
+};
+
+bool allows(PeerRight right, const Asking& peer) {
+  const bool head = peer.role == NodeRole::kHead;
+  switch (right) {
+    case PeerRight::kNone: return false;
+    case PeerRight::kEvery: return true;
+    case PeerRight::kHead: return head;
+    case PeerRight::kListener: return head || peer.listener;
+    case PeerRight::kHeadOrParty: return head || peer.party;
+    case PeerRight::kParty: return peer.party;
+  }
+  return false;
+}
+
+}  // namespace
+
+PeerRight right_for(std::string_view method) {
+  for (const Row& row : kTable) {
+    if (row.method == method) return row.right;
+  }
+  return PeerRight::kNone;
+}
+
+Status check_right(std::string_view method, const Asking& peer) {
+  const PeerRight right = right_for(method);
+  if (allows(right, peer)) return {};
+  std::string text = "'" + std::string(method.substr(0, 64)) + "' is not for node " + peer.node + " (" +
+                     to_string(peer.role) + ") to ask of another node";
+  if (right != PeerRight::kNone) text += "; use the command on a head node";
+  return fail(Errc::kRefused, std::move(text));
+}
+
+bool is_migration_of(std::string_view migration, std::string_view node) {
+  const std::size_t dash = migration.rfind('-');
+  return dash != std::string_view::npos && migration.substr(0, dash) == node;
+}
+
+Status check_offer(const Asking& peer, std::string_view source, std::string_view migration) {
+  if (peer.role == NodeRole::kCompute && source == peer.node && is_migration_of(migration, peer.node)) {
+    return {};
+  }
+  return fail(Errc::kRefused, "node " + peer.node + " (" + to_string(peer.role) +
+                                  ") offers a container of node '" + std::string(source.substr(0, 64)) +
+                                  "' by migration '" + std::string(migration.substr(0, 64)) +
+                                  "'; compute nodes offer what is theirs, others nothing");
+}
+
+
+Status check_pages(const Asking& peer, std::string_view migration) {
+  if (peer.role == NodeRole::kCompute && is_migration_of(migration, peer.node)) return {};
+  return fail(Errc::kRefused, "node " + peer.node + " (" + to_string(peer.role) +
+                                  ") sends pages of migration '" + std::string(migration.substr(0, 64)) +
+                                  "', which is not its own");
+}
+
+}  // namespace lifeboat

@@ -1,0 +1,89 @@
+// What nodes may ask of each other, by role: the whole table.
+#include "peer_rights.hpp"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <vector>
+
+namespace lifeboat {
+namespace {
+
+Asking compute() { return {"n1", NodeRole::kCompute, false, false}; }
+Asking head() { return {"head", NodeRole::kHead, true, false}; }
+Asking listener() { return {"n1", NodeRole::kCompute, true, false}; }
+Asking party() { return {"n1", NodeRole::kCompute, false, true}; }
+
+TEST(PeerRights, Table) {
+  // Allowed to: compute, head, listener, party.
+  const std::map<std::string, std::vector<bool>> expected{
+      {"node.info", {true, true, true, true}},
+      {"node.state", {true, true, true, true}},
+      {"node.down", {true, true, true, true}},
+      {"node.get", {true, true, true, true}},
+      {"migration.get", {true, true, true, true}},
+      {"job.list", {true, true, true, true}},
+      {"job.get", {true, true, true, true}},
+      {"node.back", {false, true, true, false}},
+      {"node.degrade", {false, true, false, false}},
+      {"node.restore", {false, true, false, false}},
+      {"node.evacuate", {false, true, false, false}},
+      {"container.create", {false, true, false, false}},
+      {"container.logs", {false, true, false, false}},
+      {"migrate", {false, true, false, false}},
+      {"job.run", {false, true, false, false}},
+      {"job.logs", {false, true, false, false}},
+      {"job.kill", {false, true, false, false}},
+      {"container.remove", {false, true, false, true}},
+      {"migration.cancel", {false, true, false, true}},
+      {"migration.outcome", {false, false, false, true}},
+      // For operators of the node itself only, or nothing at all.
+      {"status", {false, false, false, false}},
+      {"nodes", {false, false, false, false}},
+      {"containers", {false, false, false, false}},
+      {"container.kill", {false, false, false, false}},
+      {"migration.list", {false, false, false, false}},
+      {"migration.plan", {false, false, false, false}},
+      {"", {false, false, false, false}},
+      {"node.infos", {false, false, false, false}},
+      {std::string("node.info\0", 10), {false, false, false, false}}};
+  const Asking peers[] = {compute(), head(), listener(), party()};
+  for (const auto& [method, allowed] : expected) {
+    for (std::size_t i = 0; i < std::size(peers); ++i) {
+      EXPECT_EQ(check_right(method, peers[i]).has_value(), allowed[i]) << method << " by " << i;
+    }
+  }
+}
+
+TEST(PeerRights, RefusalsNameMethodAndRole) {
+  EXPECT_EQ(check_right("job.run", compute()).error().message,
+            "'job.run' is not for node n1 (compute) to ask of another node; use the command on a head node");
+  EXPECT_EQ(check_right("nodes", head()).error().message,
+            "'nodes' is not for node head (head) to ask of another node");
+  EXPECT_EQ(check_right("job.run", compute()).error().code, Errc::kRefused);
+}
+
+TEST(PeerRights, OffersAndPagesAreTheSourcesOwn) {
+  EXPECT_TRUE(check_offer(compute(), "n1", "n1-abc"));
+  EXPECT_FALSE(check_offer(compute(), "n2", "n1-abc"));
+  EXPECT_FALSE(check_offer(compute(), "n1", "n2-abc"));
+  EXPECT_FALSE(check_offer(compute(), "n1", ""));
+  EXPECT_FALSE(check_offer(head(), "head", "head-abc"));
+  EXPECT_TRUE(check_pages(compute(), "n1-abc"));
+  EXPECT_FALSE(check_pages(compute(), "n2-abc"));
+  EXPECT_EQ(check_offer(compute(), "n2", "n2-abc").error().message,
+            "node n1 (compute) offers a container of node 'n2' by migration 'n2-abc'; compute nodes offer "
+            "what is theirs, others nothing");
+  EXPECT_EQ(check_pages(compute(), "n2-abc").error().message,
+            "node n1 (compute) sends pages of migration 'n2-abc', which is not its own");
+}
+
+TEST(PeerRights, TheNodeIsWhatStandsBeforeTheLastDash) {
+  EXPECT_TRUE(is_migration_of("rack-1-n2-x7", "rack-1-n2"));
+  EXPECT_FALSE(is_migration_of("rack-1-n2-x7", "rack-1"));
+  EXPECT_FALSE(is_migration_of("n1", "n1"));
+  EXPECT_FALSE(is_migration_of("", ""));
+}
+
+}  // namespace
+}  // namespace lifeboat

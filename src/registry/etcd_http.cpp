@@ -23,6 +23,24 @@ awaitable<Result<http::response<http::string_body>>> exchange(Stream& stream, co
   co_return parser.release();
 }
 
+// An address as it is; only names are asked for.
+awaitable<Result<std::vector<tcp::endpoint>>> resolve(const EtcdEndpoint& endpoint, Milliseconds limit) {
+  std::vector<tcp::endpoint> found;
+  const auto port = static_cast<std::uint16_t>(std::stoul(endpoint.port));
+  boost::system::error_code is_name;
+  const auto address = asio::ip::make_address(endpoint.host, is_name);
+  if (!is_name) {
+    found.emplace_back(address, port);
+    co_return found;
+  }
+  tcp::resolver resolver(co_await asio::this_coro::executor);
+  const Deadline deadline(resolver.get_executor(), limit, [&resolver] { resolver.cancel(); });
+  auto [error, results] = co_await resolver.async_resolve(endpoint.host, endpoint.port, use_tuple);
+  if (error) co_return fail(Errc::kUnavailable, "etcd at " + endpoint.host + ": " + error.message());
+  for (const auto& result : results) found.push_back(result.endpoint());
+  co_return found;
+}
+
 Result<json::object> read_answer(const http::response<http::string_body>& response,
                                  const std::string& path) {
   auto body = parse_object(response.body());
@@ -57,7 +75,7 @@ Result<EtcdEndpoint> etcd_endpoint_from(const std::string& url) {
   }
   const bool digits = !endpoint.port.empty() && endpoint.port.size() <= 5 &&
                       endpoint.port.find_first_not_of("0123456789") == std::string::npos;
-  if (endpoint.host.empty() || !digits) {
+  if (endpoint.host.empty() || !digits || std::stoul(endpoint.port) > 65535) {
     return fail(Errc::kInvalid, "'" + url + "' is no URL such as https://10.1.0.1:2379");
   }
   return endpoint;
@@ -108,10 +126,7 @@ void EtcdHttp::disconnect() {
 awaitable<Status> EtcdHttp::connect() {
   const EtcdEndpoint& endpoint = settings_.endpoints[current_];
   const std::string where = "etcd at " + endpoint.host + ":" + endpoint.port;
-  tcp::resolver resolver(executor_);
-  const Deadline deadline(executor_, attempt_limit(), [&resolver] { resolver.cancel(); });
-  auto [resolve_error, found] = co_await resolver.async_resolve(endpoint.host, endpoint.port, use_tuple);
-  if (resolve_error) co_return fail(Errc::kUnavailable, where + ": " + resolve_error.message());
+  CO_TRY(const std::vector<tcp::endpoint> found, co_await resolve(endpoint, attempt_limit()));
   auto stream = std::make_unique<Plain>(executor_);
   stream->expires_after(attempt_limit());
   auto [error, peer] = co_await stream->async_connect(found, use_tuple);

@@ -73,9 +73,10 @@ class Etcd(Group):
 
   @classmethod
   def kill(cls, node):
-    server = cls.servers.pop(node)
-    server.kill()
-    server.wait()
+    server = cls.servers.pop(node, None)
+    if server is not None:
+      server.kill()
+      server.wait()
 
   def start(self, node):
     data = os.path.join(self.lab.work, 'etcd', node)
@@ -114,7 +115,7 @@ class Etcd(Group):
       return yaml.safe_load(file)['cluster']
 
   def test_etcd(self):
-    with self.job('etcd', tests=24) as job:
+    with self.job('etcd', tests=10) as job:
       for member in MEMBERS:
         with self.subTest(f'the etcd server on {member} is killed in the middle of a migration'):
           source = self.lab.settled('etcd-1', job.ranks)
@@ -124,14 +125,14 @@ class Etcd(Group):
           report = self.over(migration, 40)
           node = self.lab.settled('etcd-1', job.ranks)
           self.assertEqual(node, report['target'] if report['outcome'] == 'committed' else source, report)
-        with self.subTest(f'without it containers move, and daemons start again'):
-          self.moved('etcd-1', self.elsewhere(node))
+        with self.subTest(f'without the one on {member} containers move, and daemons start again'):
+          self.moved('etcd-1', self.elsewhere(self.lab.settled('etcd-1', job.ranks)))
           node = self.lab.settled('etcd-1', job.ranks)
           self.lab.crash(node)
           self.lab.must('daemon', node, 'start')
           self.moved('etcd-1', self.elsewhere(node))
-          self.start(member)
-          self.ready()
+        self.start(member)
+        self.ready()
       with self.subTest('without a majority nothing begins; with it, it moves again'):
         source = self.lab.settled('etcd-1', job.ranks)
         self.kill('n1')

@@ -365,4 +365,5 @@ def main():
 
 
 if __name__ == '__main__':
+  harness.end_on_signals()
   sys.exit(main())

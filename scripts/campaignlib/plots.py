@@ -12,7 +12,8 @@ WIDTH, HEIGHT = 760, 380
 
 def gnuplot(commands, width=WIDTH, height=HEIGHT):
   head = [f'set terminal svg size {width},{height} font "sans-serif,12" background "#ffffff"',
-          'set border 3', 'set tics nomirror', 'set grid ytics lc rgb "#dddddd"', 'set key outside top center horizontal']
+          'set border 3', 'set tics nomirror', 'set grid ytics lc rgb "#dddddd"',
+          'set key outside top center horizontal']
   try:
     done = subprocess.run(['gnuplot'], input='\n'.join([*head, *commands]) + '\n', text=True,
                           capture_output=True, check=False, timeout=60)
@@ -38,7 +39,8 @@ def bars(title, unit, categories, series):
            for i, (name, _) in enumerate(series)]
   return gnuplot(['$data << EOD', *columns, 'EOD', f'set title "{title}"', f'set ylabel "{unit}"',
                   # Error bars take the colours of the line types in turn.
-                  *(f'set linetype {i} lc rgb "#333333"' for i in range(1, 9)), 'set style data histograms', 'set style histogram errorbars gap 1 lw 1',
+                  *(f'set linetype {i} lc rgb "#333333"' for i in range(1, 9)),
+                  'set style data histograms', 'set style histogram errorbars gap 1 lw 1',
                   'set style fill solid 0.9 noborder', 'set yrange [0:*]', 'set xlabel "containers"',
                   'plot ' + ', '.join(plots)])
 
@@ -60,7 +62,9 @@ def timeline(title, record):
   end, commands, stays = record.get('wall_s', 0), [], []
   for row, name in enumerate(names, 1):
     since, node = 0.0, record['placed'][name]
-    for move in [m for m in record['migrations'] if m['container'] == name and m['report'].get('outcome') == 'committed']:
+    for move in record['migrations']:
+      if move['container'] != name or move['report'].get('outcome') != 'committed':
+        continue
       report = move['report']
       frozen = move['at_s'] + sum(report[part] for part in ('queued_ms', 'preflight_ms', 'pre_copy_ms')) / 1000
       done = frozen + report['downtime_ms'] / 1000

@@ -152,7 +152,8 @@ awaitable<Status> serve_api(Agent& agent, std::string socket_path, ApiAccess acc
     co_return fail_errno("chmod " + directory);
   }
   if (error) co_return fail(Errc::kSystem, "listen on " + socket_path + ": " + error.message());
-  asio::co_spawn(executor, accept_clients(agent, std::make_shared<Clients>(std::move(access)), std::move(acceptor)), asio::detached);
+  auto clients = std::make_shared<Clients>(std::move(access));
+  asio::co_spawn(executor, accept_clients(agent, std::move(clients), std::move(acceptor)), asio::detached);
   co_return Status{};
 }
 

@@ -261,7 +261,7 @@ TEST_P(RegistryTest, OwnersDecideOnce) {
   ASSERT_TRUE(wait(owners.claim("hpl-0", "hpl", "n1")));
   EXPECT_EQ(wait(owners.claim("hpl-0", "hpl", "n2")).error().code, Errc::kConflict);
   const OwnerRecord record = **wait(owners.find("hpl-0"));
-  const OwnerRecord right = wait(owners.offer(record, "n1-a", "n1", "n2")).value();
+  const OwnerRecord right = wait(owners.offer(record, {"n1-a", "n1", "n2"})).value();
   EXPECT_EQ(owner_record_from(to_json(right))->ownership, right.ownership);
   const auto first = [&](bool commits) -> awaitable<Result<decision::Written>> {
     if (commits) co_return co_await owners.commit(right, "n1-a");

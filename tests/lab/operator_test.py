@@ -66,6 +66,7 @@ nodes:
 lifeboat:
   timeouts: {connect: 1s, request: 5s, dump: 20s, idle: 3s, restore: 8s, commit: 3s}
   health: {probation: 0s}
+  security: {pages: encrypted}
 '''
 
 # Stand-ins for CRIU: too old; killed in the middle of its work; ended before it has said anything;

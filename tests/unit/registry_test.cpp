@@ -43,7 +43,7 @@ class Server {
     }
   }
   awaitable<void> serve(Registry& registry, std::shared_ptr<Link> link) {
-    const PeerName name{"c", "head"};
+    const LinkSelf name{"c", "head", nullptr};
     if (!co_await link->accept_hello(name, kLimit)) co_return;
     for (;;) {
       auto body = co_await link->expect(protocol::Kind::kRequest, Milliseconds(60'000));

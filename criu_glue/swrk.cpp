@@ -1,5 +1,6 @@
 #include "criu_glue/swrk.hpp"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -77,6 +78,29 @@ Result<criu::Response> Swrk::read_message() {
   return response;
 }
 
+namespace {
+
+// Calls `on_readable` (in the event loop) when the descriptor is, unless destroyed before.
+class Watch {
+ public:
+  Watch(const asio::any_io_executor& executor, int fd, std::function<void()> on_readable)
+      : armed_(std::make_shared<bool>(true)), descriptor_(executor, ::fcntl(fd, F_DUPFD_CLOEXEC, 0)) {
+    descriptor_.async_wait(asio::posix::stream_descriptor::wait_read,
+                           [armed = armed_, call = std::move(on_readable)](boost::system::error_code error) {
+                             if (!error && *armed) call();
+                           });
+  }
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+  ~Watch() { *armed_ = false; }
+
+ private:
+  std::shared_ptr<bool> armed_;  // the call may already be queued when this goes
+  asio::posix::stream_descriptor descriptor_;
+};
+
+}  // namespace
+
 awaitable<Result<criu::Response>> Swrk::receive(Milliseconds limit) {
   auto executor = co_await asio::this_coro::executor;
   // CRIU's children hold the socket open: that CRIU itself has died shows only in its pidfd. So the
@@ -85,11 +109,17 @@ awaitable<Result<criu::Response>> Swrk::receive(Milliseconds limit) {
   const auto end = SteadyClock::now() + limit;
   bool readable = false;
   while (!readable && SteadyClock::now() < end) {
-    const bool alive = process_.running();
+    if (!process_.running()) {
+      pollfd last{socket_->native_handle(), POLLIN, 0};  // what it said before
+      readable = ::poll(&last, 1, 0) == 1;
+      if (readable) break;
+      co_return fail(Errc::kSystem, "criu was killed or crashed");
+    }
+    // Its death at once, too: the tasks that it held run on, some with connections in repair mode.
+    Watch death(executor, process_.pidfd(), [this] { socket_->cancel(); });
     Deadline slice(executor, kSlice, [this] { socket_->cancel(); });
     auto [error] = co_await socket_->async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
     readable = !error;
-    if (!readable && !alive) co_return fail(Errc::kSystem, "criu was killed or crashed");
     if (!readable && condition_) CO_CHECK_OK(condition_());
   }
   if (!readable) {

@@ -330,9 +330,15 @@ awaitable<Result<Staged>> stage(Node& node, Frozen source) {
   auto machine = std::make_shared<decision::Source>(source.right.version);
   Result<json::object> staged = fail(Errc::kUnavailable, "");
   {
-    const PresenceWatch watch(node.executor(), node.owners(), move.target,
-                              [link = &source.peer.link] { link->close(); });
+    bool gone = false;
+    const PresenceWatch watch(node.executor(), node.owners(), move.target, [&gone, link = &source.peer.link] {
+      gone = true;
+      link->close();
+    });
     staged = co_await give_right(node, source, *machine);
+    if (!staged && gone) {
+      staged = fail(Errc::kUnavailable, "node " + move.target + " is silent: it no longer keeps its lease in the registry");
+    }
   }
   const auto now = SteadyClock::now();
   if (staged) {

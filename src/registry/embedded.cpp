@@ -1,8 +1,10 @@
 #include "registry/embedded.hpp"
 
+#include <fcntl.h>
 #include <sqlite3.h>
 
 #include "base/blocking.hpp"
+#include "base/fd.hpp"
 
 namespace lifeboat {
 
@@ -95,6 +97,10 @@ EmbeddedRegistry::~EmbeddedRegistry() {
 }
 
 Result<std::unique_ptr<EmbeddedRegistry>> EmbeddedRegistry::open(const std::string& path, Clock clock) {
+  {  // root's alone, and so are the files that SQLite puts beside it
+    const Fd made(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    if (!made) return fail_errno("open " + path);
+  }
   sqlite3* db = nullptr;
   const int code = sqlite3_open_v2(path.c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, nullptr);
   Database database(db);

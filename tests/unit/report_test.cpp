@@ -33,6 +33,7 @@ TEST(Report, Json) {
   report.times.resume = 7;
   report.times.downtime = 27.0006;
   report.times.total = 30;
+  report.times.tidy = 40;
   report.memory.pages = 9;
   report.memory.pages_duplicate = 3;
   report.memory.pages_compressed = 4;
@@ -59,7 +60,7 @@ TEST(Report, Json) {
             R"("queued_ms":9E0,"preflight_ms":1E0,"pre_copy_ms":8E0,)"
             R"("downtime_ms":2.7001E1,"downtime_parts_ms":)"
             R"({"freeze":2E0,"dump":3E0,"transfer":4E0,"restore":5E0,"network":6E0,"resume":7E0},)"
-            R"("drain_ms":0E0,"total_ms":3E1,"warnings":["w"],)"
+            R"("drain_ms":0E0,"total_ms":3E1,"tidy_ms":4E1,"warnings":["w"],)"
             R"("queue_position":0,"waiting_for":"","remaining_bytes":0,"rate_bytes_per_s":0E0,)"
             R"("dirty_bytes_per_s":0E0,"eta_s":0E0,"expected_downtime_ms":null})");
 }

@@ -325,8 +325,8 @@ class Pager {
     if (op == "final") return set_final(std::move(fd));
     if (op == "push") {
       faults_.push();
-      pushed_ = true;
-      list_absent();
+      // Once: a daemon that has started again asks for it again, and the source has its list.
+      if (!std::exchange(pushed_, true)) list_absent();
       return json::object{};
     }
     return fail(Errc::kInvalid, "no operation '" + op + "'");

@@ -55,13 +55,17 @@ Result<Asking> Agent::identify(const PeerName& peer) const {
   return asking;
 }
 
-// Whether `node` is at the other end of the migration, or has it of the container, that is asked about.
+// Whether `node` is at the other end of the migration, or the last one of the container, that is asked about.
 bool Agent::is_party(const std::string& method, const json::object& params, const std::string& node) const {
   const std::string id = string_or(params, "id");
   if (method == "migration.outcome") return is_migration_of(id, node);
   if (method == "migration.cancel") {
     const auto at = node_.migrations().find(id);
     return at != node_.migrations().end() && at->second->target == node;
+  }
+  if (method == "migrate") {  // back to where it came from: a node that is well again (evacuation.bring_back)
+    const auto here = node_.find(string_or(params, "container"));
+    return here && here->origin().node == node && string_or(params, "to") == node;
   }
   const auto container = node_.find(id);
   return container && is_migration_of(container->migration(), node);

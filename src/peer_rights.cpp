@@ -32,7 +32,7 @@ constexpr Row kTable[] = {
     {"node.evacuate", PeerRight::kHead},
     {"container.create", PeerRight::kHead},
     {"container.logs", PeerRight::kHead},
-    {"migrate", PeerRight::kHead},
+    {"migrate", PeerRight::kHeadOrParty},
     {"job.run", PeerRight::kHead},
     {"job.logs", PeerRight::kHead},
     {"job.kill", PeerRight::kHead},

@@ -119,10 +119,11 @@ CRIU_EXITS = '#!/bin/sh\n[ "$1" != swrk ] || exit 1\nexec REAL "$@"\n'
 # It stands still once it restores, for two seconds; with a file `held`, once it holds what it has restored,
 # for longer than anybody waits.
 CRIU_SLOW = '''#!/bin/sh
+# Not as a child of what becomes CRIU, which fails when one ends.
 [ "$1" != swrk ] || if [ -e WORK/held ]; then
-  WORK/hit $$ frozen STOP 20 CONT 3>&- > /dev/null 2>&1 &
+  ( WORK/hit $$ frozen STOP 20 CONT 3>&- > /dev/null 2>&1 & )
 else
-  WORK/hit $$ restore.log STOP 2 CONT 3>&- > /dev/null 2>&1 &
+  ( WORK/hit $$ restore.log STOP 2 CONT 3>&- > /dev/null 2>&1 & )
 fi
 exec REAL "$@"
 '''

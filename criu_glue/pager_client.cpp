@@ -90,8 +90,7 @@ awaitable<Result<json::object>> PagerClient::ask(json::object request, int fd, M
   if (string_or(answer, "op") != string_or(request, "op")) {
     co_return fail(Errc::kProtocol, "the pager answers another request than was made");
   }
-  const json::value* ok = answer.if_contains("ok");
-  if (ok != nullptr && ok->is_bool() && ok->get_bool()) co_return answer;
+  if (flag(answer, "ok")) co_return answer;
   co_return fail(errc_from(string_or(answer, "code")), string_or(answer, "message"));
 }
 

@@ -80,11 +80,20 @@ Result<criu::Response> Swrk::read_message() {
 
 namespace {
 
-// Calls `on_readable` (in the event loop) when the descriptor is, unless destroyed before.
+// Calls `on_readable` (in the event loop) when the descriptor is, unless destroyed before; never where this
+// process may not have one more descriptor.
 class Watch {
  public:
   Watch(const asio::any_io_executor& executor, int fd, std::function<void()> on_readable)
-      : armed_(std::make_shared<bool>(true)), descriptor_(executor, ::fcntl(fd, F_DUPFD_CLOEXEC, 0)) {
+      : armed_(std::make_shared<bool>(true)), descriptor_(executor) {
+    const int own = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (own < 0) return;
+    boost::system::error_code ignored;
+    descriptor_.assign(own, ignored);
+    if (ignored) {
+      ::close(own);
+      return;
+    }
     descriptor_.async_wait(asio::posix::stream_descriptor::wait_read,
                            [armed = armed_, call = std::move(on_readable)](boost::system::error_code error) {
                              if (!error && *armed) call();

@@ -75,8 +75,7 @@ Result<Reason> reason_from(const json::object& object) {
     reason.lead = Duration(static_cast<std::int64_t>(lead_s * 1e6));
   }
   reason.risk = number_or(object, "risk");
-  const json::value* cleared = object.if_contains("cleared");
-  reason.cleared = cleared != nullptr && cleared->is_bool() && cleared->get_bool();
+  reason.cleared = flag(object, "cleared");
   return reason;
 }
 

@@ -44,9 +44,7 @@ Agent::Agent(asio::any_io_executor executor, Config config, std::string name)
 awaitable<Status> Agent::start() {
   const Config& config = node_.config();
   CO_CHECK_OK(load_credentials());
-  const std::string containers = config.paths.run_dir + "/containers";
-  const bool machine_ran_on = ::access(containers.c_str(), F_OK) == 0;  // run_dir goes with its power
-  CO_CHECK_OK(make_directories(containers));
+  CO_CHECK_OK(make_directories(config.paths.run_dir + "/containers"));
   if (!is_on_tmpfs(config.paths.run_dir)) {
     log::warn("images of containers touch a disk on their way; put a tmpfs there",
               {{"paths.run_dir", config.paths.run_dir}});
@@ -60,7 +58,7 @@ awaitable<Status> Agent::start() {
               {{"reason", node_.facts().criu_problem}});
   }
   co_await node_.adopt_all();
-  if (machine_ran_on) node_.settle_outcomes();
+  node_.settle_outcomes();
   resume_migrations();
   for (const auto& [id, container] : node_.containers()) {
     asio::co_spawn(node_.executor(), adopt_pager(node_, container), asio::detached);
@@ -71,6 +69,7 @@ awaitable<Status> Agent::start() {
   presence_.emplace(node_.owners(), node_.name(), config.registry.lease,
                     [this] { return node_.reconcile(); });
   asio::co_spawn(node_.executor(), presence_->keep(), asio::detached);
+  asio::co_spawn(node_.executor(), node_.keep_to_registry(), asio::detached);
   keep_time();
   heartbeat_.start();
   evacuation_.start();
@@ -116,7 +115,7 @@ void Agent::resume_migrations() {
     entry.reason = "lifeboatd ended in phase " + entry.phase +
                    (container ? "; the container runs on here" : "; the container is not here any more");
     entry.phase = to_string(Outcome::kAborted);
-    node_.journal().add(entry);
+    node_.journal().end(entry);
   }
 }
 

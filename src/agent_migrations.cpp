@@ -65,8 +65,7 @@ awaitable<Result<json::object>> Agent::migrate_request(json::object params, Call
   request.fabric = fabric;
   request.mode = mode;
   request.bytes_per_s = get_u64(params, "bytes_per_s").value_or(0);
-  const json::value* dry = params.if_contains("dry_run");
-  if (dry != nullptr && dry->is_bool() && dry->get_bool()) {
+  if (flag(params, "dry_run")) {
     CO_CHECK_OK(check_movable(*container, target, node_.name()));
     Move move = move_of(container, request);
     move.report = std::make_shared<MigrationReport>();
@@ -175,9 +174,8 @@ awaitable<Result<json::object>> Agent::migration_list() {
 
 awaitable<Result<json::object>> Agent::migration_outcome(json::object params) {
   CO_TRY(const std::string id, get_string(params, "id"));
-  const json::value* value = params.if_contains("renounce");
-  const bool renounce = value != nullptr && value->is_bool() && value->get_bool();
-  co_return json::object{{"id", id}, {"outcome", to_string(node_.outcome_of(id, renounce))}};
+  const Outcome outcome = node_.outcome_of(id, flag(params, "renounce"));
+  co_return json::object{{"id", id}, {"outcome", to_string(outcome)}};
 }
 
 awaitable<Result<json::object>> Agent::migration_cancel(json::object params, Caller caller) {

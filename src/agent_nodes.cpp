@@ -18,11 +18,6 @@ constexpr std::size_t kReasonMax = 500;
 
 const char* role_of(const NodeConfig& node) { return node.role == NodeRole::kHead ? "head" : "compute"; }
 
-bool flag(const json::object& params, std::string_view key) {
-  const json::value* value = params.if_contains(key);
-  return value != nullptr && value->is_bool() && value->get_bool();
-}
-
 // One line, as it is logged and shown.
 Result<std::string> reason_of(const json::object& params) {
   TRY(const std::string reason, get_string(params, "reason"));

@@ -105,7 +105,7 @@ awaitable<Result<json::object>> Agent::migration_decide(json::object params) {
     entry.target = string_or(*known, "target");
     entry.job = string_or(*known, "job");
   }
-  node_.journal().add(entry);
+  node_.journal().end(entry);
   // The registry first, so that both ends hear the same; where it cannot be reached, a person knows more.
   const std::shared_ptr<decision::Source> source = machines->source;
   const std::shared_ptr<decision::Target> target = machines->target;

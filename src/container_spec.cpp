@@ -20,8 +20,7 @@ Result<BindMount> mount_from(const json::value& item) {
   BindMount mount;
   TRY(mount.source, get_string(item.get_object(), "source"));
   TRY(mount.target, get_string(item.get_object(), "target"));
-  const json::value* readonly = item.get_object().if_contains("readonly");
-  mount.readonly = readonly != nullptr && readonly->is_bool() && readonly->get_bool();
+  mount.readonly = flag(item.get_object(), "readonly");
   if (mount.source.empty() || mount.source.front() != '/' || mount.target.empty() ||
       mount.target.front() != '/' || mount.target == "/") {
     return fail(Errc::kProtocol, "mounts: '" + mount.source + "' on '" + mount.target +

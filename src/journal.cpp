@@ -58,7 +58,7 @@ void MigrationJournal::remember(json::object line) {
   }
 }
 
-void MigrationJournal::add(const JournalEntry& entry, const std::optional<json::object>& report) {
+void MigrationJournal::add(const JournalEntry& entry, const std::optional<json::object>& report, bool sync) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   json::object line{{"t", std::chrono::duration_cast<std::chrono::microseconds>(now).count()},
                     {"id", entry.id},
@@ -71,7 +71,7 @@ void MigrationJournal::add(const JournalEntry& entry, const std::optional<json::
   if (!entry.reason.empty()) line["reason"] = entry.reason;
   if (report) line["report"] = *report;
   if (log_) {
-    auto kept = log_->append(line, is_end(entry.phase));
+    auto kept = log_->append(line, sync);
     if (!kept && !failed_) {
       log::error("the journal of migrations cannot be written: a restart will forget them",
                  {{"reason", kept.error().message}});

@@ -37,9 +37,12 @@ class MigrationJournal {
   // Reads what there is. kSystem: it cannot be used.
   Status open(const std::string& path);
 
-  // An entry whose phase is an outcome is synced; `report`: of a migration that is over. Failures are
-  // logged, once.
-  void add(const JournalEntry& entry, const std::optional<json::object>& report = std::nullopt);
+  // Failures are logged, once. note() costs some microseconds, end() waits for the disk: nothing may be
+  // frozen meanwhile. `report`: of a migration that is over.
+  void note(const JournalEntry& entry) { add(entry, std::nullopt, false); }
+  void end(const JournalEntry& entry, const std::optional<json::object>& report = std::nullopt) {
+    add(entry, report, true);
+  }
 
   // What is known of a migration, oldest first; empty: nothing.
   [[nodiscard]] json::array history(const std::string& id) const;
@@ -55,6 +58,7 @@ class MigrationJournal {
     json::array events;
     std::optional<json::object> report;
   };
+  void add(const JournalEntry& entry, const std::optional<json::object>& report, bool sync);
   void remember(json::object line);
 
   std::optional<AppendLog> log_;

@@ -52,23 +52,18 @@ bool is_migration_id(const std::string& id) {
 
 namespace {
 
-// Aborted is also the answer for a migration without a record, so old records of that kind can go.
-// Committed ones stay much longer: without its record, a source that asks after days and cannot reach the
-// registry would be told to run its copy again.
+// Without a record there is no answer, and a source that cannot reach the registry waits for it: only what
+// nobody asks for any more may go.
 void forget_old(const std::string& directory) {
   static unsigned calls = 0;
   if (calls++ % 256 != 0) return;
   const auto now = fs::file_time_type::clock::now();
-  constexpr std::chrono::hours kAborted{24};
-  constexpr std::chrono::hours kCommitted{24 * 90};
+  constexpr std::chrono::hours kKept{24 * 90};
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(directory, error)) {
     std::error_code gone;
     const auto age = now - entry.last_write_time(gone);
-    if (gone || age < kAborted) continue;
-    auto text = read_file(entry.path(), 64);
-    const bool aborted = text && *text == to_string(Outcome::kAborted);
-    if (aborted || age > kCommitted) fs::remove(entry.path(), gone);
+    if (!gone && age > kKept) fs::remove(entry.path(), gone);
   }
 }
 
@@ -236,8 +231,8 @@ std::shared_ptr<MigrationReport> Node::new_migration(const Container& container,
   report->fabric = fabric;
   report->phase = "queued";
   report->started_at = timestamp_now();
-  report->on_phase = [this](const MigrationReport& changed) { journal_.add(journal_entry(changed)); };
-  journal_.add(journal_entry(*report));
+  report->on_phase = [this](const MigrationReport& changed) { journal_.note(journal_entry(changed)); };
+  journal_.note(journal_entry(*report));
   report->resident_bytes = container.resident_bytes();
   report->nominal_bytes_per_s = static_cast<double>(config_.find_fabric(fabric)->rate_bits_per_s) / 8;
   migrations_[report->id] = report;
@@ -278,10 +273,16 @@ Status Node::record_outcome(const std::string& migration, Outcome outcome) {
   if (!is_migration_id(migration)) {
     return fail(Errc::kProtocol, "'" + migration + "' is no migration id");
   }
-  const std::string directory = config_.paths.state_dir + "/outcomes";
-  CHECK_OK(make_directories(directory));
-  forget_old(directory);
-  return replace_file(directory + "/" + migration, to_string(outcome));
+  const auto write = [&](const std::string& directory) -> Status {
+    CHECK_OK(make_directories(directory));
+    forget_old(directory);
+    return replace_file(directory + "/" + migration, to_string(outcome));
+  };
+  if (outcome == Outcome::kCommitted) {
+    auto kept = write(config_.paths.state_dir + "/outcomes");
+    if (!kept) log::warn("after a power cut this node will not know of a commit", {{"reason", kept.error().message}});
+  }
+  return write(config_.paths.run_dir + "/outcomes");
 }
 
 Outcome Node::outcome_of(const std::string& migration, bool renounce) {
@@ -298,30 +299,37 @@ Outcome Node::outcome_of(const std::string& migration, bool renounce) {
       return Outcome::kRunning;
     }
   }
-  const std::optional<Outcome> recorded = recorded_outcome(migration);
-  // Begun, and no more is known: this machine has lost its power since. Only the registry can tell.
-  if (recorded == Outcome::kCommitted || recorded == Outcome::kRunning) return *recorded;
-  (void)record_outcome(migration, Outcome::kAborted);
-  return Outcome::kAborted;
+  // A source asks for what was accepted here. Without a record of it this machine has lost its power since:
+  // only the registry can tell.
+  return recorded_outcome(migration).value_or(Outcome::kRunning);
 }
 
 std::optional<Outcome> Node::recorded_outcome(const std::string& migration) const {
   if (!is_migration_id(migration)) return std::nullopt;
-  auto text = read_file(config_.paths.state_dir + "/outcomes/" + migration, 64);
-  for (const Outcome known : {Outcome::kRunning, Outcome::kCommitted, Outcome::kAborted}) {
-    if (text && *text == to_string(known)) return known;
+  for (const std::string& place : {config_.paths.run_dir, config_.paths.state_dir}) {
+    auto text = read_file(place + "/outcomes/" + migration, 64);
+    for (const Outcome known : {Outcome::kRunning, Outcome::kCommitted, Outcome::kAborted}) {
+      if (text && *text == to_string(known)) return known;
+    }
   }
   return std::nullopt;
 }
 
 void Node::settle_outcomes() {
-  std::set<std::string> held;
-  for (const auto& [id, container] : containers_) held.insert(container->migration());
+  std::map<std::string, ContainerState> held;
+  for (const auto& [id, container] : containers_) held[container->migration()] = container->state();
+  std::vector<std::string> open;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(config_.paths.state_dir + "/outcomes", error)) {
+  for (const auto& entry : fs::directory_iterator(config_.paths.run_dir + "/outcomes", error)) {
     const std::string migration = entry.path().filename();
-    if (recorded_outcome(migration) != Outcome::kRunning || held.contains(migration)) continue;
-    (void)record_outcome(migration, Outcome::kAborted);
+    if (recorded_outcome(migration) == Outcome::kRunning) open.push_back(migration);
+  }
+  for (const std::string& migration : open) {
+    const auto at = held.find(migration);
+    if (at == held.end()) (void)record_outcome(migration, Outcome::kAborted);
+    // Its commit could not be written down.
+    const bool runs = at != held.end() && at->second == ContainerState::kRunning;
+    if (runs) (void)record_outcome(migration, Outcome::kCommitted);
   }
 }
 

@@ -109,14 +109,14 @@ class Node {
   // Directory of lifeboat-pager and liblifeboat-criu.so.
   [[nodiscard]] std::string libexec() const;
 
-  // How a migration to this node ended, for a source that cannot reach the registry. Written to
-  // state_dir, so that neither a restarted daemon nor a restarted machine forgets. Asking for one that is
-  // neither recorded nor going on records it as aborted: it can never be committed after that. `renounce`:
-  // one that is going on is given up, too, if that is still possible (registry/decision.hpp).
-  // One that has begun is recorded as running: a machine that has lost its power then has no answer.
+  // What became of a migration to this node, for a source that cannot reach the registry: running from the
+  // offer on, then how it ended. In run_dir, which a restarted daemon finds again and a restarted machine
+  // does not; commits in state_dir, too. kSystem: run_dir has no room.
   Status record_outcome(const std::string& migration, Outcome outcome);
-  // After a restart of the daemon alone: of what it has no container, nothing was committed.
+  // After a restart of the daemon: of what it has no container, nothing was committed.
   void settle_outcomes();
+  // kRunning: not known yet, or not any more. `renounce`: one that is going on is given up, if that is still
+  // possible (registry/decision.hpp).
   [[nodiscard]] Outcome outcome_of(const std::string& migration, bool renounce);
 
   // Who owns what. Set once, before anything else is done with it.
@@ -153,6 +153,9 @@ class Node {
   // Compares what lives here with the registry. What belongs to another node is ended, never let go on;
   // what has no record is claimed; a record of this node's without a container is ended.
   awaitable<void> reconcile();
+  // The same for what runs here, now and then, until the program ends: somebody who does not hear of this
+  // node may have given a container up while the registry heard of both.
+  awaitable<void> keep_to_registry();
 
   // Takes over the containers of an earlier daemon and removes what it left half-done.
   awaitable<void> adopt_all();

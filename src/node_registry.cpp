@@ -112,11 +112,17 @@ awaitable<Status> Node::compare_with_registry() {
       continue;
     }
     if (find(owned.container) || starting_.contains(owned.container)) continue;
+    // It may have left, or ended, since the records were read.
+    CO_TRY(const std::optional<OwnerRecord> again, co_await owners_->find(owned.container));
+    if (!again || again->version != record.version || find(owned.container)) continue;
     if (owned.migration && owned.migration->state == MigrationState::kOpen) {
       asio::co_spawn(executor_, leave_to_target(owned), asio::detached);
       continue;
     }
-    tell_lost(owned);
+    const bool ended_here = std::any_of(exited_.begin(), exited_.end(), [&](const ExitedContainer& ended) {
+      return ended.id == owned.container;
+    });
+    if (!ended_here) tell_lost(owned);
     (void)co_await owners_->end(owned.container, name_);
   }
   co_return Status{};
@@ -127,6 +133,22 @@ awaitable<void> Node::reconcile() {
   if (!compared) {
     log::warn("this node's containers could not be compared with the registry",
               {{"reason", compared.error().message}});
+  }
+}
+
+awaitable<void> Node::keep_to_registry() {
+  constexpr std::chrono::seconds kPause{30};
+  for (;;) {
+    co_await sleep_for(kPause);
+    std::vector<std::shared_ptr<Container>> running;
+    for (const auto& [id, container] : containers_) {
+      if (container->state() == ContainerState::kRunning) running.push_back(container);
+    }
+    for (const std::shared_ptr<Container>& container : running) {
+      auto record = co_await owners_->find(container->spec().id);
+      if (!record) break;
+      co_await reconcile_here(container, *record ? &**record : nullptr);
+    }
   }
 }
 

@@ -93,9 +93,7 @@ Status NodeWatch::load() {
   TRY(const std::string positions, get_string(saved, "sources"));
   CHECK_OK(predictor_.load(learned));
   CHECK_OK(sources_.restore(positions));
-  const json::value* clean = saved.if_contains("clean");
-  const bool failed = string_or(saved, "boot") != boot_id_ &&
-                      !(clean != nullptr && clean->is_bool() && clean->get_bool());
+  const bool failed = string_or(saved, "boot") != boot_id_ && !flag(saved, "clean");
   if (!failed) return {};
   const auto seen_us = static_cast<std::int64_t>(get_u64(saved, "time").value_or(0));
   const Time seen{predictor::Duration(seen_us)};

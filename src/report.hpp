@@ -130,6 +130,7 @@ struct MigrationReport {
   std::uint64_t resident_bytes = 0;  // memory of the container when it was frozen, until then at first
   std::uint64_t bytes_sent = 0;
   bool retry_without_pages = false;  // this attempt failed in a way that CRIU's images avoid
+  bool offered = false;              // the registry may hold it open
   bool target_busy = false;          // this attempt was turned away: there will be a place later
   std::vector<RoundReport> rounds;
   MemoryReport memory;

@@ -20,8 +20,8 @@ GONE = 'a connection is gone'
 GONE_S = 5             # such a warning counts unless the job has ended after this
 FILES_MORE = 8         # open files a daemon may hold beyond those at the start
 # What a daemon keeps on purpose: where images are put, and how each arrival ended.
-RECORD = re.compile(r'nodes\.\w+\.files: \+ (/run/lifeboat/images|'
-                    r'/var/lib/lifeboat/(registry\.db-wal|outcomes(/[\w-]+)?))')
+RECORD = re.compile(r'nodes\.\w+\.files: \+ (/run/lifeboat/images|/var/lib/lifeboat/registry\.db-wal|'
+                    r'/(run|var/lib)/lifeboat/outcomes(/[\w-]+)?)')
 
 
 class Soak:

@@ -169,38 +169,32 @@ def memory_free_mb():
   return int(fields['MemAvailable'].split()[0]) * 1024 // MB
 
 
-def watch_writer(cluster, settings, fabric, before_s, times):
-  """Tracks the writes of one writer of memory, alone, so many times, and moves it nowhere: (what was found,
-  how many seconds it took, pages it wrote per second before it, the same meanwhile)."""
-  system = Lifeboat(cluster, 'pre-copy')
-  try:
-    system.start(settings)
-    memory.wait_alive(system.text, time.time() + before_s)
-    began = time.time()
-    found = [system.watch(cluster.nodes[-1], fabric) for _ in range(times)]
-    ended = time.time()
-    memory.wait_alive(system.text, ended + 1)
-    system.stop()
-    return (found, ended - began, memory.pages_per_s(system.text(), began - before_s + 1, began),
-            memory.pages_per_s(system.text(), began, ended))
-  finally:
-    system.remove()
-
-
-def move_writer(cluster, mode, settings, fabric, before_s):
-  """Moves one writer of memory, alone, after so many seconds: (report of the migration, how many seconds
-  it took as seen from outside, pages it wrote per second before it, the same while it was moved); None
+def with_writer(cluster, mode, settings, before_s, act):
+  """Does something with one writer of memory, alone, after so many seconds: (what `act(system)` returns, how
+  many seconds it took as seen from outside, pages it wrote per second before it, the same meanwhile); None
   where its own reports do not cover that."""
   system = Lifeboat(cluster, mode)
   try:
     system.start(settings)
     memory.wait_alive(system.text, time.time() + before_s)
     began = time.time()
-    report = system.move(cluster.nodes[-1], fabric)['report']
+    result = act(system)
     ended = time.time()
     memory.wait_alive(system.text, ended + 1)
     system.stop()
-    return (report, ended - began, memory.pages_per_s(system.text(), began - before_s + 1, began),
+    return (result, ended - began, memory.pages_per_s(system.text(), began - before_s + 1, began),
             memory.pages_per_s(system.text(), began, ended))
   finally:
     system.remove()
+
+
+def move_writer(cluster, mode, settings, fabric, before_s):
+  """with_writer(): moves it; the report of the migration."""
+  return with_writer(cluster, mode, settings, before_s,
+                     lambda system: system.move(cluster.nodes[-1], fabric)['report'])
+
+
+def watch_writer(cluster, settings, fabric, before_s, times):
+  """with_writer(): tracks its writes so many times, and moves it nowhere; what was found each time."""
+  return with_writer(cluster, 'pre-copy', settings, before_s,
+                     lambda system: [system.watch(cluster.nodes[-1], fabric) for _ in range(times)])

@@ -24,7 +24,7 @@ HEAD = 'head'
 # were in. `host` is the machine outside of the lab, where others work too.
 KEPT = (
   r'nodes\.\w+\.files: \+ /var/lib/lifeboat/(jobs(/.*)?|node-states\.jsonl|predictor\.json)$',
-  r'nodes\.\w+\.files: \+ /run/lifeboat/(crun|images|containers)$',
+  r'nodes\.\w+\.files: \+ /run/lifeboat/(crun|images|containers|outcomes(/.*)?)$',
   r'nodes\.\w+\.files: \+ /var/lib/lifeboat/(registry\.db(-wal)?|migrations\.jsonl|outcomes(/[^/]+)?)$',
   r'nodes\.\w+\.cgroups: \+ \w*:containers$',
   r'host\.',

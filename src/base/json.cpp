@@ -81,4 +81,9 @@ double number_or(const json::object& object, std::string_view key, double fallba
   return error ? fallback : number;
 }
 
+bool flag(const json::object& object, std::string_view key) {
+  const json::value* value = object.if_contains(json::string_view(key.data(), key.size()));
+  return value != nullptr && value->is_bool() && value->get_bool();
+}
+
 }  // namespace lifeboat

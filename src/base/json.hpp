@@ -30,5 +30,7 @@ Result<std::vector<std::string>> get_strings(const json::object& object, std::st
 // Optional members: the default when absent or of another type.
 std::string string_or(const json::object& object, std::string_view key, std::string fallback = "");
 double number_or(const json::object& object, std::string_view key, double fallback = 0);
+// False when absent or no bool.
+bool flag(const json::object& object, std::string_view key);
 
 }  // namespace lifeboat

@@ -54,8 +54,7 @@ int follow_logs(ApiClient& api, const Options& options, const std::string& path,
       std::cout << text << std::flush;
     }
     const auto next = static_cast<std::uint64_t>(number_or(*answer, "offset"));
-    const json::value* running = answer->if_contains("running");
-    const bool more = running != nullptr && running->is_bool() && running->get_bool();
+    const bool more = flag(*answer, "running");
     const bool advanced = next != offset;
     offset = next;
     if (interrupted != 0) return kOk;

@@ -7,10 +7,7 @@ namespace lifeboat {
 
 namespace {
 
-bool is_reachable(const json::object& node) {
-  const json::value* reachable = node.if_contains("reachable");
-  return reachable != nullptr && reachable->is_bool() && reachable->get_bool();
-}
+bool is_reachable(const json::object& node) { return flag(node, "reachable"); }
 
 // "2026-01-31 12:00:00" of a timestamp.
 std::string short_time(const json::object& node, const char* key) {

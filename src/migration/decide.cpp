@@ -58,7 +58,7 @@ awaitable<void> resolve(Node& node, std::shared_ptr<Container> container) {
   log::info("in-doubt migration resolved", {{"migration", decision.migration},
                                             {"container", decision.container},
                                             {"outcome", to_string(outcome)}});
-  node.journal().add(entry_of(decision, *container, "source", outcome,
+  node.journal().end(entry_of(decision, *container, "source", outcome,
                               "found in doubt by a restarted lifeboatd; " +
                                   (committed ? "it runs on " + decision.target : "it runs on here")));
   if (committed) {
@@ -86,7 +86,7 @@ awaitable<void> resolve_arrival(Node& node, std::shared_ptr<Container> container
   log::info("an arrival that a restart had left undecided is decided", {{"migration", decision.migration},
                                                                         {"container", decision.container},
                                                                         {"outcome", to_string(outcome)}});
-  node.journal().add(
+  node.journal().end(
       entry_of(decision, *container, "target", outcome, "found undecided by a restarted lifeboatd"));
   if (committed) {
     container->set_epoch(decision.epoch + 1);

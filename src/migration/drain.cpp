@@ -109,7 +109,7 @@ awaitable<void> finish_draining(Node& node, std::shared_ptr<Container> container
   co_await drain(node, container, report, nullptr);
   report->source = node.name();
   report->enter(to_string(Outcome::kCommitted));
-  node.journal().add(journal_entry(*report));
+  node.journal().end(journal_entry(*report));
   node.remove(container->spec().id);
   container->destroy();
 }

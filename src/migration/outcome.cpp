@@ -44,17 +44,13 @@ awaitable<decision::Word> ask_target(Node& node, std::string target, std::string
   co_return decision::Word::kUndecided;
 }
 
-awaitable<Outcome> ask_outcome(Node& node, const std::string& target, const std::string& migration,
-                               std::size_t attempts_max) {
-  for (std::size_t attempt = 0; attempt < attempts_max; ++attempt) {
-    json::object params{{"id", migration}};
-    auto answer = co_await ask_node(node, target, "migration.outcome", std::move(params));
-    const std::string outcome = answer ? string_or(*answer, "outcome") : "";
-    if (outcome == to_string(Outcome::kCommitted)) co_return Outcome::kCommitted;
-    if (outcome == to_string(Outcome::kAborted)) co_return Outcome::kAborted;
+awaitable<void> wait_until_removed(Node& node, std::string target, std::string migration) {
+  constexpr int kAttempts = 10;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    const decision::Word word = co_await ask_target(node, target, migration, false);
+    if (word == decision::Word::kRenounced) co_return;
     co_await sleep_for(Milliseconds(200));
   }
-  co_return Outcome::kInDoubt;
 }
 
 namespace {

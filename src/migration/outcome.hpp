@@ -12,10 +12,8 @@ awaitable<Result<json::object>> ask_node(Node& node, std::string name, std::stri
 // One question to the target: how has it ended, for it? With `renounce` it is to give it up if it can.
 awaitable<decision::Word> ask_target(Node& node, std::string target, std::string migration, bool renounce);
 
-// Asks the target how the migration ended until it answers, over every fabric in turn; kInDoubt when
-// it has not after `attempts_max` times, 200 ms apart.
-awaitable<Outcome> ask_outcome(Node& node, const std::string& target, const std::string& migration,
-                               std::size_t attempts_max);
+// Until the target has removed what an attempt left there, for 2 s at most.
+awaitable<void> wait_until_removed(Node& node, std::string target, std::string migration);
 
 // For a container whose migration the daemon did not survive and which is known to live here. Waits until
 // CRIU, which ends by itself without its daemon, has let go, and thaws it.

@@ -171,6 +171,7 @@ awaitable<Result<OwnerRecord>> offer_right(Node& node, const Move& move) {
   migration.source = node.name();
   migration.target = move.target;
   migration.needs_source = is_post_copy(move.report->mode);
+  move.report->offered = true;
   co_return co_await node.owners().offer(std::move(record), std::move(migration));
 }
 
@@ -207,15 +208,9 @@ awaitable<bool> committed_after_all(Node& node, Frozen& source, std::shared_ptr<
     JournalEntry entry = journal_entry(report);
     entry.phase = to_string(Outcome::kInDoubt);
     entry.reason = why;
-    node.journal().add(entry);
+    node.journal().note(entry);
   }
-  Decision decision;
-  decision.migration = report.id;
-  decision.container = report.container;
-  decision.source = node.name();
-  decision.target = source.peer.move.target;
-  decision.epoch = source.right.ownership.epoch;
-  decision.record = source.right;
+  Decision decision(source.right);
   const auto state = co_await decide_at_source(node, std::move(decision), std::move(machine));
   const bool committed = state == decision::Source::State::kCommitted;
   if (!committed) source.container.keep_frozen(false);
@@ -227,10 +222,7 @@ awaitable<Result<json::object>> expect_word(Link& link, Kind kind, Milliseconds 
   CO_TRY(const Frame frame, co_await link.receive(limit));
   if (frame.kind == Kind::kFailed) {
     auto body = parse_object(frame.text());
-    const json::value* renounced = body ? body->if_contains("renounced") : nullptr;
-    if (renounced != nullptr && renounced->is_bool() && renounced->get_bool()) {
-      machine.target_says(decision::Word::kRenounced);
-    }
+    if (body && flag(*body, "renounced")) machine.target_says(decision::Word::kRenounced);
   }
   co_return link.read(frame, kind);
 }
@@ -302,6 +294,27 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
   co_return result;
 }
 
+// Closes the connection once the target no longer keeps its lease, and says so.
+class TargetWatch {
+ public:
+  TargetWatch(Node& node, Frozen& source)
+      : target_(source.peer.move.target), watch_(node.executor(), node.owners(), target_, [this, &source] {
+          gone_ = true;
+          source.peer.link.close();
+        }) {}
+  // Why the connection was lost.
+  [[nodiscard]] tl::unexpected<Error> explain(const Error& error) const {
+    if (!gone_) return tl::unexpected<Error>(error.context("node " + target_));
+    return fail(Errc::kUnavailable,
+                "node " + target_ + " is silent: it no longer keeps its lease in the registry");
+  }
+
+ private:
+  std::string target_;
+  bool gone_ = false;
+  PresenceWatch watch_;
+};
+
 // The end of the images, and with it the right to commit; then until the target holds everything.
 awaitable<Result<json::object>> give_right(Node& node, Frozen& source, decision::Source& machine) {
   const Config& config = node.config();
@@ -310,11 +323,12 @@ awaitable<Result<json::object>> give_right(Node& node, Frozen& source, decision:
   for (const ImageReader::File& file : source.reader->files()) sizes[file.name] = file.sent;
   json::object end{{"files", std::move(sizes)}, {"right", to_json(source.right)}};
   add_to(end, source.network);
+  const TargetWatch watch(node, source);
   CO_CHECK_OK(co_await source.peer.link.send(Kind::kImageEnd, std::move(end), config.timeouts.idle));
   const auto hook =
       report.cancellation.on_request([link = &source.peer.link] { link->close(); });
   auto staged = co_await expect_word(source.peer.link, Kind::kStaged, config.timeouts.restore, machine);
-  if (!staged) co_return tl::unexpected<Error>(staged.error().context("node " + source.peer.move.target));
+  if (!staged) co_return watch.explain(staged.error());
   co_return staged;
 }
 
@@ -328,18 +342,7 @@ awaitable<Result<Staged>> stage(Node& node, Frozen source) {
   CO_CHECK_OK(move.container->set_state(ContainerState::kInDoubt, report.id, move.target));
   source.container.keep_frozen(true);
   auto machine = std::make_shared<decision::Source>(source.right.version);
-  Result<json::object> staged = fail(Errc::kUnavailable, "");
-  {
-    bool gone = false;
-    const PresenceWatch watch(node.executor(), node.owners(), move.target, [&gone, link = &source.peer.link] {
-      gone = true;
-      link->close();
-    });
-    staged = co_await give_right(node, source, *machine);
-    if (!staged && gone) {
-      staged = fail(Errc::kUnavailable, "node " + move.target + " is silent: it no longer keeps its lease in the registry");
-    }
-  }
+  auto staged = co_await give_right(node, source, *machine);
   const auto now = SteadyClock::now();
   if (staged) {
     report.times.restore = number_or(*staged, "restore_ms");
@@ -362,9 +365,9 @@ awaitable<Result<json::object>> send_commit(Node& node, Frozen& source, decision
   CO_CHECK_OK(source.peer.move.report->cancellation.pass_point_of_no_return());
   json::object nothing;
   CO_CHECK_OK(co_await link.send(Kind::kCommit, std::move(nothing), timeouts.request));
-  const PresenceWatch watch(node.executor(), node.owners(), source.peer.move.target,
-                            [&link] { link.close(); });
-  CO_TRY(json::object running, co_await expect_word(link, Kind::kRunning, timeouts.commit, machine));
+  const TargetWatch watch(node, source);
+  auto running = co_await expect_word(link, Kind::kRunning, timeouts.commit, machine);
+  if (!running) co_return watch.explain(running.error());
   machine.target_says(decision::Word::kCommitted);
   co_return running;
 }
@@ -467,7 +470,7 @@ void keep(Node& node, const MigrationReport& report) {
   JournalEntry entry = journal_entry(report);
   entry.phase = to_string(report.outcome);
   entry.reason = report.error;
-  node.journal().add(entry, to_json(report));
+  node.journal().end(entry, to_json(report));
 }
 
 void tell(const MigrationReport& report) {
@@ -535,10 +538,8 @@ awaitable<Status> migrate(Node& node, Move move) {
                                                     {"reason", committed.error().message}});
     report->retry_without_pages = false;
     report->mode = MigrationMode::kCriuImages;
-    // Until the target has removed what the first attempt left there. Should it not say so, the
-    // second one finds out.
-    constexpr std::size_t kAttempts = 10;
-    (void)co_await ask_outcome(node, move.target, report->id, kAttempts);
+    // Should the target not have done it by then, the second attempt finds out.
+    co_await wait_until_removed(node, move.target, report->id);
     committed = co_await run_in_turn(node, move, turn);
   }
   if (committed) {
@@ -559,7 +560,9 @@ awaitable<Status> migrate(Node& node, Move move) {
   report->outcome = Outcome::kAborted;
   keep(node, *report);
   tell(*report);
-  asio::co_spawn(node.executor(), withdraw(node.owners(), report->container, report->id), asio::detached);
+  if (report->offered) {
+    asio::co_spawn(node.executor(), withdraw(node.owners(), report->container, report->id), asio::detached);
+  }
   co_return tl::unexpected<Error>(committed.error());
 }
 

@@ -97,6 +97,8 @@ struct Prepared {
   std::optional<ArrivingPager> pager;  // when memory does not come in CRIU's images
   std::unique_ptr<PreparedRestore> criu;
   std::unique_ptr<LayerReceiver> layers;
+  std::shared_ptr<decision::Target> machine;
+  Node::DecisionHold hold;  // others find the machine as long as this lives
   HeldFrames held = {};
   std::size_t delivered = 0;  // of these
 };
@@ -108,11 +110,6 @@ struct Restored {
   OwnerRecord right;     // to commit
   double restore_ms;
 };
-
-bool flag(const json::object& body, const char* name) {
-  const json::value* value = body.if_contains(name);
-  return value != nullptr && value->is_bool() && value->get_bool();
-}
 
 // What a source says of the container that it wants to send.
 struct Offer {
@@ -174,7 +171,11 @@ StepResult<Prepared> prepare(Node& node, Offer offer) {
   if (!images) return failed_at(step, images.error());
   auto layers = LayerReceiver::open(*shared, std::move(offer.tmpfs), offer.layer_bytes);
   if (!layers) return failed_at(step, layers.error());
+  if (auto ok = node.record_outcome(offer.migration, Outcome::kRunning); !ok) {
+    return failed_at(step, ok.error());
+  }
   node.add(shared);
+  auto machine = std::make_shared<decision::Target>();
   return Prepared{offer.migration, offer.source, Arrival(node, offer.migration, shared),
                   std::make_unique<ImageDirectory>(std::move(*images)),
                   needed.received_max,
@@ -182,7 +183,9 @@ StepResult<Prepared> prepare(Node& node, Offer offer) {
                   std::move(*memory),
                   std::nullopt,
                   nullptr,
-                  std::move(*layers)};
+                  std::move(*layers),
+                  machine,
+                  node.hold_decision(offer.migration, {nullptr, machine})};
 }
 
 RestoreRequest restore_request(const Node& node, const Prepared& prepared,
@@ -369,10 +372,10 @@ awaitable<json::object> take_over(Node& node, Restored& restored) {
   auto kept = node.record_outcome(restored.prepared.migration, Outcome::kCommitted);
   if (!kept) log::warn("an outcome is not kept", {{"reason", kept.error().message}});
   const bool post_copy = restored.prepared.post_copy;
+  const bool remember = post_copy || !kept;  // see settle_outcomes()
   container->set_epoch(restored.right.ownership.epoch + 1);
-  (void)container->set_state(ContainerState::kRunning,
-                             post_copy ? restored.prepared.migration : "",
-                             post_copy ? restored.prepared.source : "");
+  (void)container->set_state(ContainerState::kRunning, remember ? restored.prepared.migration : "",
+                             remember ? restored.prepared.source : "");
   if (pager) {
     container->set_filling(true);
     if (post_copy) node.add_pager(restored.prepared.migration, pager);
@@ -385,23 +388,18 @@ awaitable<json::object> take_over(Node& node, Restored& restored) {
   co_return body;
 }
 
-void note(Node& node, const std::string& migration, const std::string& source, const Container& container,
-          const char* phase) {
+JournalEntry entry_of(const Node& node, const Prepared& prepared, const Container& container,
+                      const char* phase) {
   const ContainerSpec& spec = container.spec();
-  node.journal().add({migration, spec.id, spec.job, source, node.name(), "target", phase, ""});
+  return {prepared.migration, spec.id, spec.job, prepared.source, node.name(), "target", phase, ""};
 }
 
 // Until it is decided whether the container is ours.
-awaitable<void> decide(Node& node, Link& link, Restored& restored, decision::Target& machine) {
+awaitable<void> decide(Node& node, Link& link, Restored& restored) {
   using Do = decision::Target::Do;
   const Prepared& prepared = restored.prepared;
-  Decision decision;
-  decision.migration = prepared.migration;
-  decision.container = restored.right.ownership.container;
-  decision.source = prepared.source;
-  decision.target = node.name();
-  decision.epoch = restored.right.ownership.epoch;
-  decision.record = restored.right;
+  decision::Target& machine = *prepared.machine;
+  Decision decision(restored.right);
   const PresenceWatch watch(node.executor(), node.owners(), prepared.source, [&link] { link.close(); });
   for (;;) {
     switch (machine.next()) {
@@ -430,54 +428,65 @@ awaitable<void> decide(Node& node, Link& link, Restored& restored, decision::Tar
   }
 }
 
-// The whole arrival; an error has undone everything.
-awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& body) {
+// From the offer to a copy that is held; an error has undone everything.
+awaitable<StepResult<Restored>> take_in(Node& node, Link& link, const json::object& body) {
   using namespace asio::experimental::awaitable_operators;
-  const Timeouts& timeouts = node.config().timeouts;
   auto offer = offer_from(body);
   if (!offer) co_return failed_at("preflight", offer.error());
   const bool pages = offer->pages;
   auto prepared = prepare(node, std::move(*offer));
   if (!prepared) co_return tl::unexpected<StepError>(prepared.error());
-  const std::string migration = prepared->migration;
-  const std::string source = prepared->source;
-  if (auto noted = node.record_outcome(migration, Outcome::kRunning); !noted) {
-    co_return failed_at("preflight", noted.error());
-  }
   auto [pager, criu] = co_await (start_pager(node, *prepared, pages) && start_criu(node, *prepared));
   for (const Status& started : {pager, criu}) {
     if (!started) co_return failed_at("preflight", started.error());
   }
   json::object accepted;
-  auto sent = co_await link.send(Kind::kAccepted, std::move(accepted), timeouts.request);
+  auto sent = co_await link.send(Kind::kAccepted, std::move(accepted), node.config().timeouts.request);
   if (!sent) co_return failed_at("preflight", sent.error());
+  co_return co_await restore(node, std::move(*prepared), link);
+}
 
-  auto machine = std::make_shared<decision::Target>();
-  const Node::DecisionHold hold = node.hold_decision(migration, {nullptr, machine});
-  auto restored = co_await restore(node, std::move(*prepared), link);
+// The same where there is no thread to be had. Not for what comes after it: that a container is held, or
+// runs here, must not look as if it had failed.
+awaitable<StepResult<Restored>> take_in_or_fail(Node& node, Link& link, const json::object& body) {
+  int error = 0;
+  try {
+    co_return co_await take_in(node, link, body);
+  } catch (const std::system_error& thrown) {
+    error = thrown.code().value();
+  } catch (const boost::system::system_error& thrown) {  // Asio's own threads
+    error = thrown.code().value();
+  }
+  co_return failed_at("prepare", fail_task("take it in", error).value());
+}
+
+// The whole arrival; an error has undone everything, and nothing was committed.
+awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& body) {
+  const Timeouts& timeouts = node.config().timeouts;
+  auto restored = co_await take_in_or_fail(node, link, body);
   if (!restored) co_return tl::unexpected<StepError>(restored.error());
-  const std::shared_ptr<Container> container = restored->prepared.arrival.container();
-  note(node, migration, source, *container, "staged");
-  machine->staged(restored->right.version, !restored->prepared.post_copy);
+  Prepared& prepared = restored->prepared;
+  const std::shared_ptr<Container> container = prepared.arrival.container();
+  decision::Target& machine = *prepared.machine;
+  machine.staged(restored->right.version);
   json::object staged{{"restore_ms", restored->restore_ms}};
-  sent = co_await link.send(Kind::kStaged, std::move(staged), timeouts.request);
-  if (!sent) machine->source_lost();
-  co_await decide(node, link, *restored, *machine);
-  if (machine->state() != decision::Target::State::kCommitted) {
-    note(node, migration, source, *container, to_string(Outcome::kAborted));
+  auto sent = co_await link.send(Kind::kStaged, std::move(staged), timeouts.request);
+  if (!sent) machine.source_lost();
+  node.journal().note(entry_of(node, prepared, *container, "staged"));
+  co_await decide(node, link, *restored);
+  if (machine.state() != decision::Target::State::kCommitted) {
+    node.journal().note(entry_of(node, prepared, *container, to_string(Outcome::kAborted)));
     co_return failed_at("commit", Error(Errc::kCancelled, "the source has taken the container back"));
   }
-  HeldFrames& held = restored->prepared.held;
   json::object running = co_await take_over(node, *restored);
   // Should this not get through, the source asks for the outcome.
   (void)co_await link.send(Kind::kRunning, std::move(running), timeouts.request);
-  note(node, migration, source, *container, to_string(Outcome::kCommitted));
-  (void)co_await deliver_rest(link, container, std::move(held), restored->prepared.delivered,
-                              timeouts.request);
+  (void)co_await deliver_rest(link, container, std::move(prepared.held), prepared.delivered, timeouts.request);
+  node.journal().end(entry_of(node, prepared, *container, to_string(Outcome::kCommitted)));
   asio::co_spawn(node.executor(),
                  check_connections_later(container, restored->network), asio::detached);
   log::info("container arrived",
-            {{"migration", migration}, {"container", container->spec().id}});
+            {{"migration", prepared.migration}, {"container", container->spec().id}});
   co_return true;
 }
 
@@ -542,14 +551,7 @@ awaitable<Status> take_page_connection(Node& node, Link link, json::object pages
 }
 
 awaitable<void> serve_migration(Node& node, Link link, json::object offer) {
-  StepResult<bool> arrived = false;
-  try {
-    arrived = co_await arrive(node, link, offer);
-  } catch (const std::system_error& error) {  // no thread to be had
-    arrived = failed_at("prepare", fail_task("take it in", error.code().value()).value());
-  } catch (const boost::system::system_error& error) {
-    arrived = failed_at("prepare", fail_task("take it in", error.code().value()).value());
-  }
+  auto arrived = co_await arrive(node, link, offer);
   if (arrived) co_return;
   const StepError& failure = arrived.error();
   if (failure.step == kBusyStep) {  // the source asks again, several times a second

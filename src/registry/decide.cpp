@@ -2,6 +2,14 @@
 
 namespace lifeboat {
 
+Decision::Decision(OwnerRecord right)
+    : migration(right.ownership.migration->id),
+      container(right.ownership.container),
+      source(right.ownership.migration->source),
+      target(right.ownership.migration->target),
+      epoch(right.ownership.epoch),
+      record(std::move(right)) {}
+
 namespace {
 
 constexpr Milliseconds kLook{200};

@@ -9,8 +9,11 @@
 
 namespace lifeboat {
 
-// A migration that is to be decided.
+// A migration that is to be decided: as its right says, or what is known of it after a restart.
 struct Decision {
+  Decision() = default;
+  explicit Decision(OwnerRecord right);
+
   std::string migration;
   std::string container;
   std::string source;

@@ -56,8 +56,7 @@ Target::Do Target::next() const {
   return commit_asked_ ? Do::kWriteCommit : Do::kListen;
 }
 
-void Target::staged(std::uint64_t version, bool whole) {
-  whole_ = whole;
+void Target::staged(std::uint64_t version) {
   if (state_ == State::kReceiving) state_ = State::kHolding;
   version_ = version;
 }
@@ -65,7 +64,6 @@ void Target::staged(std::uint64_t version, bool whole) {
 void Target::resumed() {
   if (state_ == State::kReceiving) state_ = State::kHolding;
   source_lost_ = true;
-  whole_ = true;
   tried_ = true;  // by the earlier daemon, for all that is known
   look_first_ = true;
 }
@@ -80,7 +78,7 @@ void Target::registry_says(Verdict verdict, std::uint64_t version, bool source_a
       version_ = version;
       look_first_ = false;
       // Nobody else can save it.
-      if (source_lost_ && !source_alive && whole_) commit_asked_ = true;
+      if (source_lost_ && !source_alive) commit_asked_ = true;
       return;
     case Verdict::kUnknown:
       look_first_ = true;

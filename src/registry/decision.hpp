@@ -94,15 +94,15 @@ class Target {
   // A commit may have been written: until it is known, what is held must outlive everything.
   [[nodiscard]] bool undecided() const { return state_ == State::kHolding && (writing_ || tried_); }
 
-  // It holds what it was sent; `version` of the record by which the right was given. `whole`: that is all
-  // there is; if not (post-copy), it can never do without its source.
-  void staged(std::uint64_t version, bool whole);
+  // It holds what it was sent; `version` of the record by which the right was given.
+  void staged(std::uint64_t version);
   // A daemon that has started again holds it: it has no connection, and reads first.
   void resumed();
   void commit_asked() { commit_asked_ = true; }
   // The connection to the source is lost, or it says nothing for too long.
   void source_lost() { source_lost_ = true; }
-  // `source_alive`: its lease in the registry; without one nobody else will decide.
+  // `source_alive`: it keeps its lease and has its copy, or the target cannot do without it (post-copy); if
+  // not, nobody else will decide.
   void registry_says(Verdict verdict, std::uint64_t version, bool source_alive);
   // Around the swap: while it is under way nothing can be renounced.
   void commit_begins() { writing_ = true; }
@@ -118,7 +118,6 @@ class Target {
   }
   State state_ = State::kReceiving;
   std::uint64_t version_ = 0;
-  bool whole_ = false;
   bool commit_asked_ = false;
   bool source_lost_ = false;
   bool writing_ = false;

@@ -108,8 +108,7 @@ awaitable<Result<Swap>> EtcdRegistry::try_swap(SwapRequest request) {
       {"compare", std::move(compares)}, {"success", std::move(success)}, {"failure", std::move(failure)}};
   CO_TRY(const json::object answer, co_await post("/v3/kv/txn", std::move(body), false));
   Swap swap;
-  const json::value* succeeded = answer.if_contains("succeeded");  // left out when it has not
-  if (succeeded != nullptr && succeeded->is_bool() && succeeded->get_bool()) {
+  if (flag(answer, "succeeded")) {  // left out when it has not
     swap.written = true;
     CO_TRY(swap.version, revision_of(answer));
     co_return swap;

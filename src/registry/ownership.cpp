@@ -7,11 +7,6 @@ namespace {
 constexpr MigrationState kMigrationStates[] = {MigrationState::kOpen, MigrationState::kCommitted,
                                                MigrationState::kAborted};
 
-bool flag(const json::object& object, const char* name) {
-  const json::value* value = object.if_contains(name);
-  return value != nullptr && value->is_bool() && value->get_bool();
-}
-
 Result<OwnedMigration> migration_from(const json::object& object) {
   OwnedMigration migration;
   TRY(migration.id, get_string(object, "id"));

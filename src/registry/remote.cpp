@@ -150,8 +150,7 @@ awaitable<Result<Swap>> RemoteRegistry::try_swap(SwapRequest request) {
   if (request.value) params["value"] = *request.value;
   CO_TRY(const json::object answer, co_await ask("registry.swap", std::move(params)));
   Swap swap;
-  const json::value* written = answer.if_contains("written");
-  swap.written = written != nullptr && written->is_bool() && written->get_bool();
+  swap.written = flag(answer, "written");
   CO_TRY(swap.version, get_u64(answer, "version"));
   CO_TRY(swap.found, found_from(answer));
   co_return swap;

@@ -166,7 +166,7 @@ HPL.out      output file name (if any)
 KEPT = (
   r'nodes\.\w+\.files: . /var/lib/lifeboat/(jobs(/.*)?|node-states\.jsonl|predictor\.json)$',
   r'nodes\.\w+\.files: . /var/lib/lifeboat/(registry\.db(-wal)?|migrations\.jsonl|outcomes(/.*)?)$',
-  r'nodes\.\w+\.files: . /run/lifeboat/(crun|images|containers)$',
+  r'nodes\.\w+\.files: . /run/lifeboat/(crun|images|containers|outcomes(/.*)?)$',
   r'nodes\.\w+\.files: . /run/lifeboat(/api\.sock|/lifeboat\.yaml)?$',
   r'nodes\.\w+\.cgroups: . \w*:containers$',
 )

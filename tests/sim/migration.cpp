@@ -200,7 +200,7 @@ awaitable<bool> World::give(std::size_t from, DaemonPtr daemon, std::string cont
   if (said && said->kind == Kind::kFailed && said->renounced) machine->target_says(decision::Word::kRenounced);
   if (machine->state() == decision::Source::State::kWaiting) {
     ++counts_.doubts;
-    Decision decision{id, container, here.name, target, right.ownership.epoch, right};
+    Decision decision(right);
     AskTarget ask_target = [this, from, target, id] { return ask(from, target, id, true); };
     const Micros began = events_.now();
     (void)co_await decide_at_source(*daemon->owners, std::move(decision), machine, std::move(ask_target),
@@ -256,10 +256,10 @@ awaitable<void> World::arrive(std::size_t at, DaemonPtr daemon, std::string cont
   if (!fails) {
     copy.restored = true;
     set(at, container, copy);
-    machine->staged(images->right->version, true);
+    machine->staged(images->right->version);
     send(link, 1, Message{Kind::kStaged, {}, false});
     events_.spawn(watch(at, daemon, source, link, 1));
-    Decision decision{id, container, source, here.name, images->right->ownership.epoch, *images->right};
+    Decision decision(*images->right);
     bool alone = false;
     while (machine->next() == Do::kListen || machine->next() == Do::kLook ||
            machine->next() == Do::kWriteCommit) {
@@ -312,7 +312,10 @@ awaitable<void> World::resolve(std::size_t node, DaemonPtr daemon, std::string c
   auto machine = std::make_shared<decision::Source>(kAbsent);
   daemon->waiting[copy.migration] = machine;
   ++counts_.doubts;
-  Decision decision{copy.migration, container, nodes_[node].name, copy.peer, copy.epoch, std::nullopt};
+  Decision decision;
+  decision.migration = copy.migration;
+  decision.container = container;
+  decision.epoch = copy.epoch;
   AskTarget ask_target = [this, node, target = copy.peer, id = copy.migration] { return ask(node, target, id, true); };
   const auto state = co_await decide_at_source(*daemon->owners, std::move(decision), machine,
                                                std::move(ask_target), [](const std::string&) {});
@@ -335,7 +338,11 @@ awaitable<void> World::resolve_arrival(std::size_t node, DaemonPtr daemon, std::
   auto machine = std::make_shared<decision::Target>();
   daemon->deciding[copy.migration] = machine;
   machine->resumed();
-  Decision decision{copy.migration, container, copy.peer, here.name, copy.epoch, std::nullopt};
+  Decision decision;
+  decision.migration = copy.migration;
+  decision.container = container;
+  decision.source = copy.peer;
+  decision.epoch = copy.epoch;
   while (machine->next() == Do::kLook || machine->next() == Do::kWriteCommit) {
     co_await step_at_target(*daemon->owners, decision, *machine);
     if (daemon->ended) co_return;

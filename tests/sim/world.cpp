@@ -19,7 +19,7 @@ World::World(const Settings& settings) : settings_(settings), events_(settings.s
   for (std::size_t n = 0; n < nodes_.size(); ++n) {
     nodes_[n].name = "n" + std::to_string(n);
     numbers_[nodes_[n].name] = n;
-    start_daemon(n, false);
+    start_daemon(n);
   }
 }
 
@@ -38,7 +38,7 @@ bool World::registry_answers(std::size_t node) const {
   return nodes_[0].daemon && connected(node, 0);
 }
 
-void World::start_daemon(std::size_t n, bool machine_ran_on) {
+void World::start_daemon(std::size_t n) {
   Node& node = nodes_[n];
   if (!node.power || node.daemon) return;
   auto daemon = std::make_shared<Daemon>();
@@ -51,6 +51,7 @@ void World::start_daemon(std::size_t n, bool machine_ran_on) {
   daemons_.push_back(daemon);
   if (settings_.embedded && n == 0) server_.restarted();
   events_.spawn(keep_lease(n, daemon));
+  events_.spawn(keep_to_registry(n, daemon));
   std::vector<std::string> half;
   for (auto& [container, copy] : node.copies) {
     copy.moving = false;
@@ -68,12 +69,10 @@ void World::start_daemon(std::size_t n, bool machine_ran_on) {
       copy.migration.clear();
     }
   }
-  if (machine_ran_on) {  // as Node::settle_outcomes()
-    for (auto& [id, word] : node.outcomes) {
-      const bool held = std::any_of(node.copies.begin(), node.copies.end(),
-                                    [&](const auto& item) { return item.second.migration == id; });
-      if (word == decision::Word::kUndecided && !held) word = decision::Word::kRenounced;
-    }
+  for (auto& [id, word] : node.outcomes) {  // as Node::settle_outcomes()
+    const bool held = std::any_of(node.copies.begin(), node.copies.end(),
+                                  [&](const auto& item) { return item.second.migration == id; });
+    if (word == decision::Word::kUndecided && !held) word = decision::Word::kRenounced;
   }
   for (const std::string& container : half) {
     node.outcomes[node.copies[container].migration] = decision::Word::kRenounced;
@@ -100,13 +99,14 @@ void World::cut_power(std::size_t n) {
   ++counts_.power_cuts;
   node.power = false;
   end_daemon(n);
+  std::erase_if(node.outcomes, [](const auto& item) { return item.second != decision::Word::kCommitted; });
   for (const auto& [container, copy] : std::map<std::string, Copy>(node.copies)) drop(n, container, true);
 }
 
 void World::boot(std::size_t n) {
-  const bool ran_on = std::exchange(nodes_[n].power, true);
+  nodes_[n].power = true;
   nodes_[n].degraded = false;
-  start_daemon(n, ran_on);
+  start_daemon(n);
 }
 
 World::LinkPtr World::open_link(std::size_t from, std::size_t to) {
@@ -180,7 +180,7 @@ awaitable<decision::Word> World::ask(std::size_t from, std::string to, std::stri
     co_await events_.sleep(events_.between(kMs, kSecond));
     co_return decision::Word::kSilent;
   }
-  decision::Word word = decision::Word::kRenounced;
+  decision::Word word = decision::Word::kUndecided;
   const auto at = node.daemon->deciding.find(migration);
   const auto known = node.outcomes.find(migration);
   const bool held = std::any_of(node.copies.begin(), node.copies.end(), [&](const auto& item) {
@@ -192,12 +192,8 @@ awaitable<decision::Word> World::ask(std::size_t from, std::string to, std::stri
     word = state == decision::Target::State::kCommitted ? decision::Word::kCommitted
            : state == decision::Target::State::kAborted ? decision::Word::kRenounced
                                                         : decision::Word::kUndecided;
-  } else if (held) {
-    word = decision::Word::kUndecided;
-  } else if (known != node.outcomes.end()) {
+  } else if (!held && known != node.outcomes.end()) {
     word = known->second;
-  } else {
-    node.outcomes[migration] = word;
   }
   co_await events_.sleep(events_.between(100, 2 * kMs));
   co_return connected(from, n) ? word : decision::Word::kSilent;
@@ -247,37 +243,74 @@ awaitable<void> World::watch(std::size_t, DaemonPtr daemon, std::string peer, Li
   }
 }
 
+bool World::runs(std::size_t n, const std::string& container) const {
+  const auto copy = nodes_[n].copies.find(container);
+  return copy != nodes_[n].copies.end() && copy->second.state == Copy::State::kRunning && !copy->second.moving;
+}
+
+std::vector<std::string> World::running(std::size_t n) const {
+  std::vector<std::string> names;
+  for (const auto& [container, copy] : nodes_[n].copies) {
+    if (runs(n, container)) names.push_back(container);
+  }
+  return names;
+}
+
+// As Node::reconcile_here().
+awaitable<void> World::reconcile_here(std::size_t n, DaemonPtr daemon, std::string container,
+                                      std::optional<OwnerRecord> record) {
+  if (!runs(n, container)) co_return;
+  const std::string& name = nodes_[n].name;
+  if (!record) {
+    (void)co_await daemon->owners->claim(container, "job", name);
+    co_return;
+  }
+  const Ownership owned = record->ownership;
+  if (owned.ended || owned.owner != name) {
+    ++counts_.fenced;
+    drop(n, container, false);
+  } else if (owned.migration && owned.migration->state == MigrationState::kOpen) {
+    (void)co_await daemon->owners->abort(std::move(*record), owned.migration->id);
+  }
+}
+
+// As Node::keep_to_registry().
+awaitable<void> World::keep_to_registry(std::size_t n, DaemonPtr daemon) {
+  for (;;) {
+    co_await events_.sleep(30 * kSecond);
+    if (daemon->ended) co_return;
+    for (const std::string& container : running(n)) {
+      auto record = co_await daemon->owners->find(container);
+      if (daemon->ended) co_return;
+      if (!record) break;
+      co_await reconcile_here(n, daemon, container, std::move(*record));
+      if (daemon->ended) co_return;
+    }
+  }
+}
+
 // As Node::compare_with_registry().
 awaitable<void> World::reconcile(std::size_t n, DaemonPtr daemon) {
   Node& node = nodes_[n];
-  std::vector<std::string> running;
-  for (const auto& [container, copy] : node.copies) {
-    if (copy.state == Copy::State::kRunning) running.push_back(container);
-  }
+  const std::vector<std::string> here = running(n);
   auto records = co_await daemon->owners->all();
   if (!records || daemon->ended) co_return;
   std::map<std::string, const OwnerRecord*> by_id;
   for (const OwnerRecord& record : *records) by_id[record.ownership.container] = &record;
-  for (const std::string& container : running) {
+  for (const std::string& container : here) {
     const auto at = by_id.find(container);
-    const OwnerRecord* record = at == by_id.end() ? nullptr : at->second;
-    const auto copy = node.copies.find(container);
-    if (copy == node.copies.end() || copy->second.state != Copy::State::kRunning) continue;
-    if (record == nullptr) {
-      (void)co_await daemon->owners->claim(container, "job", node.name);
-    } else if (record->ownership.ended || record->ownership.owner != node.name) {
-      ++counts_.fenced;
-      drop(n, container, false);
-    } else if (record->ownership.migration && record->ownership.migration->state == MigrationState::kOpen) {
-      OwnerRecord now = *record;
-      (void)co_await daemon->owners->abort(std::move(now), record->ownership.migration->id);
-    }
+    std::optional<OwnerRecord> record;
+    if (at != by_id.end()) record = *at->second;
+    co_await reconcile_here(n, daemon, container, std::move(record));
     if (daemon->ended) co_return;
   }
   for (const OwnerRecord& record : *records) {
     if (record.ownership.owner != node.name || record.ownership.ended) continue;
     const std::string& container = record.ownership.container;
     if (node.copies.contains(container) || daemon->starting.contains(container)) continue;
+    auto again = co_await daemon->owners->find(container);
+    if (!again || daemon->ended) co_return;
+    if (!*again || (*again)->version != record.version || node.copies.contains(container)) continue;
     if (record.ownership.migration && record.ownership.migration->state == MigrationState::kOpen) {
       events_.spawn(leave_to_target(n, daemon, record.ownership));
       continue;
@@ -391,7 +424,7 @@ awaitable<void> World::faults() {
         if (!nodes_[node].daemon) break;
         ++counts_.crashes;
         end_daemon(node);
-        events_.after(events_.between(50 * kMs, 10 * kSecond), [this, node] { start_daemon(node, true); });
+        events_.after(events_.between(50 * kMs, 10 * kSecond), [this, node] { start_daemon(node); });
         break;
       case 2:
         cut_power(node);

@@ -87,7 +87,7 @@ class World {
     bool degraded = false;
     std::shared_ptr<Daemon> daemon;                   // null: not running
     std::map<std::string, Copy> copies;               // by container; gone with the power
-    std::map<std::string, decision::Word> outcomes;   // by migration; on its disk
+    std::map<std::string, decision::Word> outcomes;   // by migration; only commits outlive its power
   };
   struct Link {
     std::uint64_t number;
@@ -104,7 +104,7 @@ class World {
   [[nodiscard]] bool connected(std::size_t a, std::size_t b) const;
   [[nodiscard]] bool registry_answers(std::size_t node) const;
   [[nodiscard]] std::size_t number_of(const std::string& node) const;
-  void start_daemon(std::size_t node, bool machine_ran_on);
+  void start_daemon(std::size_t node);
   void end_daemon(std::size_t node);
   void cut_power(std::size_t node);
   void boot(std::size_t node);
@@ -116,6 +116,11 @@ class World {
   awaitable<void> leave_to_target(std::size_t node, DaemonPtr daemon, Ownership owned);
   awaitable<void> keep_lease(std::size_t node, DaemonPtr daemon);
   awaitable<void> watch(std::size_t node, DaemonPtr daemon, std::string peer, LinkPtr link, int end);
+  [[nodiscard]] bool runs(std::size_t node, const std::string& container) const;
+  [[nodiscard]] std::vector<std::string> running(std::size_t node) const;
+  awaitable<void> reconcile_here(std::size_t node, DaemonPtr daemon, std::string container,
+                                 std::optional<OwnerRecord> record);
+  awaitable<void> keep_to_registry(std::size_t node, DaemonPtr daemon);
   awaitable<void> reconcile(std::size_t node, DaemonPtr daemon);
   awaitable<void> faults();
   awaitable<void> load();

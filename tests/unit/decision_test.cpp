@@ -60,7 +60,7 @@ TEST(Source, WhatIsKnownIsNeverForgotten) {
 TEST(Target, CommitsOnlyWhatItHoldsAndWasAskedFor) {
   Target target;
   EXPECT_EQ(target.next(), Target::Do::kReceive);
-  target.staged(kVersion, true);
+  target.staged(kVersion);
   EXPECT_EQ(target.next(), Target::Do::kListen);
   target.commit_asked();
   EXPECT_EQ(target.next(), Target::Do::kWriteCommit);
@@ -71,7 +71,7 @@ TEST(Target, CommitsOnlyWhatItHoldsAndWasAskedFor) {
 
 TEST(Target, SavesTheContainerOfADeadSource) {
   Target target;
-  target.staged(kVersion, true);
+  target.staged(kVersion);
   target.source_lost();
   EXPECT_EQ(target.next(), Target::Do::kLook);
   target.registry_says(Verdict::kOpen, kVersion, true);
@@ -80,22 +80,14 @@ TEST(Target, SavesTheContainerOfADeadSource) {
   EXPECT_EQ(target.next(), Target::Do::kWriteCommit);
 }
 
-TEST(Target, CannotSaveWhatIsNotAllThere) {
-  Target target;
-  target.staged(kVersion, false);
-  target.source_lost();
-  target.registry_says(Verdict::kOpen, kVersion, false);
-  EXPECT_EQ(target.next(), Target::Do::kLook);
-}
-
 TEST(Target, RenouncesOnlyWhatItNeverTried) {
   Target never;
-  never.staged(kVersion, true);
+  never.staged(kVersion);
   EXPECT_TRUE(never.renounce());
   EXPECT_EQ(never.next(), Target::Do::kRemove);
 
   Target under_way;
-  under_way.staged(kVersion, true);
+  under_way.staged(kVersion);
   under_way.commit_asked();
   under_way.commit_begins();
   EXPECT_FALSE(under_way.renounce());
@@ -103,7 +95,7 @@ TEST(Target, RenouncesOnlyWhatItNeverTried) {
   EXPECT_TRUE(under_way.renounce());
 
   Target unknown;
-  unknown.staged(kVersion, true);
+  unknown.staged(kVersion);
   unknown.commit_asked();
   unknown.commit_begins();
   unknown.commit_written(Written::kUnknown);
@@ -188,7 +180,7 @@ Steps successors(const World& w) {
     });
   }
   if (w.target.next() == Target::Do::kReceive) {
-    add(steps, "restored", w, [](World& n) { n.target.staged(kVersion, true); });
+    add(steps, "restored", w, [](World& n) { n.target.staged(kVersion); });
     add(steps, "restore fails", w, [](World& n) { (void)n.target.renounce(); });
   }
   if (w.link && w.source_alive && w.target.next() == Target::Do::kListen && !w.commit_sent) {

@@ -34,9 +34,9 @@ TEST_F(JournalTest, KeepsWhatHappenedOverARestart) {
   {
     MigrationJournal journal;
     ASSERT_TRUE(journal.open(path_));
-    journal.add(entry("queued"));
-    journal.add(entry("freeze"));
-    journal.add(entry("aborted", "no room"),
+    journal.note(entry("queued"));
+    journal.note(entry("freeze"));
+    journal.end(entry("aborted", "no room"),
                 json::object{{"id", "n1-a"}, {"outcome", "aborted"}, {"total_ms", 7}});
   }
   MigrationJournal journal;
@@ -54,7 +54,7 @@ TEST_F(JournalTest, ALineThatWasCutOffIsAsIfNeverWritten) {
   {
     MigrationJournal journal;
     ASSERT_TRUE(journal.open(path_));
-    journal.add(entry("queued"));
+    journal.note(entry("queued"));
   }
   std::ofstream(path_, std::ios::app) << R"({"id":"n1-a","phase":"fre)";
   {
@@ -62,7 +62,7 @@ TEST_F(JournalTest, ALineThatWasCutOffIsAsIfNeverWritten) {
     ASSERT_TRUE(journal.open(path_));
     EXPECT_EQ(journal.history("n1-a").size(), 1U);
     ASSERT_EQ(journal.unfinished().size(), 1U);
-    journal.add(entry("aborted"));
+    journal.end(entry("aborted"));
   }
   MigrationJournal journal;
   ASSERT_TRUE(journal.open(path_));

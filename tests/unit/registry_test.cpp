@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "etcd_cluster.hpp"
+#include "registry/decide.hpp"
 #include "registry/embedded.hpp"
 #include "registry/etcd.hpp"
 #include "registry/owners.hpp"
@@ -275,6 +276,31 @@ TEST_P(RegistryTest, OwnersDecideOnce) {
   ASSERT_TRUE(wait(owners.end_anywhere("hpl-0")));
   EXPECT_TRUE((**wait(owners.find("hpl-0"))).ownership.ended);
   EXPECT_EQ(wait(owners.claim("hpl-0", "hpl", "n3"))->ownership.epoch, 3U);
+}
+
+// Of a source that keeps no lease.
+TEST_P(RegistryTest, ATargetSavesOnlyWhatItCanRunAlone) {
+  Owners owners(*registry_, kLimit);
+  const auto next = [&](OwnerRecord right) {
+    decision::Target target;
+    target.staged(right.version);
+    target.source_lost();
+    Decision decision(std::move(right));
+    const auto step = [&]() -> awaitable<Status> {
+      co_await step_at_target(owners, decision, target);
+      co_return Status{};
+    };
+    EXPECT_TRUE(wait(step()));
+    return target.next();
+  };
+  OwnedMigration migration{"n1-a", "n1", "n2"};
+  const OwnerRecord whole =
+      wait(owners.offer(wait(owners.claim("hpl-0", "hpl", "n1")).value(), migration)).value();
+  EXPECT_EQ(next(whole), decision::Target::Do::kWriteCommit);
+  migration.needs_source = true;
+  const OwnerRecord part =
+      wait(owners.offer(wait(owners.claim("hpl-1", "hpl", "n1")).value(), migration)).value();
+  EXPECT_EQ(next(part), decision::Target::Do::kLook);
 }
 
 TEST_P(RegistryTest, EmbeddedKeepsEverythingAndGivesLeasesAFullTermAfterARestart) {

@@ -28,7 +28,7 @@ void World::tell(const std::string& container, const std::string& what) const {
 }
 
 void World::set(std::size_t node, const std::string& container, Copy copy) {
-  if (copy.state == Copy::State::kRunning && died_.contains(container)) {
+  if (copy.state == Copy::State::kRunning && (died_.contains(container) || died_committing(container))) {
     wrong_ = container + " runs on " + nodes_[node].name + " though its running copy died with another node";
   }
   tell(container, nodes_[node].name + ": " + name_of(copy.state) + " epoch " + std::to_string(copy.epoch) + " " +
@@ -42,12 +42,8 @@ void World::drop(std::size_t node, const std::string& container, bool died) {
   const auto at = nodes_[node].copies.find(container);
   if (at == nodes_[node].copies.end()) return;
   if (died) {
-    // Also when it was not told yet that it had become the owner: nobody else may run it after that.
-    const auto entry = server_.get(ownership_key(container));
-    const auto record = entry ? ownership_from(entry->value) : Result<Ownership>(fail(Errc::kNotFound, ""));
-    const bool owner = record && record->owner == nodes_[node].name;
-    const bool held = at->second.state == Copy::State::kHeld;
-    if (at->second.state == Copy::State::kRunning || (held && owner)) died_.insert(container);
+    if (at->second.state == Copy::State::kRunning) died_.insert(container);
+    if (at->second.state == Copy::State::kHeld) died_held_[container] = at->second.migration;
   }
   tell(container, nodes_[node].name + (died ? ": gone with the node" : ": removed"));
   nodes_[node].copies.erase(at);
@@ -57,9 +53,18 @@ void World::drop(std::size_t node, const std::string& container, bool died) {
   where_.erase(container);
   if (died) {
     ++counts_.lost;
-  } else if (!died_.contains(container) && !given_up_.contains(container)) {
+  } else if (!died_.contains(container) && !given_up_.contains(container) && !died_committing(container)) {
     wrong_ = nodes_[node].name + " has removed the last copy of " + container;
   }
+}
+
+// Whether its target became the owner and was gone: before it heard of it, or before its request arrived.
+bool World::died_committing(const std::string& container) {
+  const auto held = died_held_.find(container);
+  const auto entry = server_.get(ownership_key(container));
+  const auto record = entry ? ownership_from(entry->value) : Result<Ownership>(fail(Errc::kNotFound, ""));
+  return held != died_held_.end() && record && record->migration && record->migration->id == held->second &&
+         record->migration->state == MigrationState::kCommitted;
 }
 
 void World::check(const std::string& container) {

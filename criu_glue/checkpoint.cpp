@@ -148,6 +148,8 @@ awaitable<Result<HeldDump>> PreparedDump::start() && {
   HeldDump held(std::move(swrk_));
   CO_CHECK_OK(
       co_await advance_to(*held.swrk_, "post-dump", request_.paths, request_.limit, nullptr));
+  // CRIU has thawed it to do its work. Should it be killed from here on, its tasks still stand.
+  CO_CHECK_OK(write_value(request_.freeze_cgroup + "/cgroup.freeze", "1"));
   co_return held;
 }
 

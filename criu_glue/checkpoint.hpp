@@ -50,7 +50,7 @@ struct DumpRequest {
   CriuPaths paths;
   pid_t init = -1;            // the container's pid 1, as seen here
   int netns_fd = -1;          // the container's network namespace
-  std::string freeze_cgroup;  // frozen already; CRIU thaws and freezes it itself
+  std::string freeze_cgroup;  // frozen already; CRIU thaws it to work, and it is frozen again at the end
   std::vector<ExternalMount> mounts;
   // Path of liblifeboat-criu.so: memory can be hidden from CRIU. Empty: CRIU dumps everything.
   std::string hide_library;

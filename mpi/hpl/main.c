@@ -1,6 +1,9 @@
 /* The main program of xhpl: HPL as it is inside hpcc, run alone.
  *
- *   xhpl [INPUT [OUTPUT]]
+ *   xhpl [--until FILE] [INPUT [OUTPUT]]
+ *
+ * With --until the tests of INPUT are run again and again until the first rank
+ * finds FILE: a job that lasts as long as what is done to it.
  *
  * INPUT is a file in HPL.dat format, hpccinf.txt if not given. The results go
  * to OUTPUT if given, else where the file says ("device out": 6 stdout, 7
@@ -14,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "hpcc.h"
 
@@ -68,15 +72,35 @@ int HPCC_Defaults(HPL_T_test *test, int *ns, int *n, int *nbs, int *nb, HPL_T_OR
   return 1;
 }
 
+/* Whether to go on, the same for all ranks. */
+static int again(const char *until) {
+  int rank = 0, on = 0;
+  if (until == NULL) return 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  if (rank == 0) on = access(until, F_OK) != 0;
+  MPI_Bcast(&on, 1, MPI_INT, 0, MPI_COMM_WORLD);
+  return on;
+}
+
 int main(int argc, char **argv) {
   HPL_RuntimeData best;
-  int failure = 0;
+  const char *until = NULL;
+  int failures = 0;
 
   MPI_Init(&argc, &argv);
+  if (argc > 2 && strcmp(argv[1], "--until") == 0) {
+    until = argv[2];
+    argc -= 2;
+    argv += 2;
+  }
   if (argc > 1) input = argv[1];
   if (argc > 2) output = argv[2];
-  memset(&best, 0, sizeof best);
-  HPL_main(argc, argv, &best, &failure);
+  do {
+    int failure = 0;
+    memset(&best, 0, sizeof best);
+    HPL_main(argc, argv, &best, &failure);
+    failures += failure != 0;
+  } while (again(until));
   MPI_Finalize();
-  return failure ? EXIT_FAILURE : EXIT_SUCCESS;
+  return failures > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

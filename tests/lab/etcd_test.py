@@ -115,7 +115,7 @@ class Etcd(Group):
       return yaml.safe_load(file)['cluster']
 
   def test_etcd(self):
-    with self.job('etcd', tests=10) as job:
+    with self.job('etcd') as job:
       for member in MEMBERS:
         with self.subTest(f'the etcd server on {member} is killed in the middle of a migration'):
           source = self.lab.settled('etcd-1', job.ranks)

@@ -79,7 +79,7 @@ class Evacuations(Group):
     return wait_for(f'an evacuation of {container}', 5, found, pause=0.005)
 
   def test_degrade(self):
-    with self.job('dg', n=3000, tests=8, containers=4, nodes=['n1', 'n2']) as job:
+    with self.job('dg', n=3000, containers=4, nodes=['n1', 'n2']) as job:
       with self.subTest('a degraded node empties itself; it says why and since when'):
         self.degrade('n1')
         self.emptied('n1')
@@ -118,7 +118,7 @@ class Evacuations(Group):
     self.lab.must('daemon', 'n1', 'restart')
     wait_for('its first look', 5, lambda: 'such source of events source=edac' not in
              self.lab.log('n1').rpartition(' ready ')[2])
-    with self.job('pr', n=3000, tests=12, containers=3, nodes=['n1', 'n2']) as job:
+    with self.job('pr', n=3000, containers=3, nodes=['n1', 'n2']) as job:
       with self.subTest('a few corrected errors, and garbage, degrade nobody'):
         dimm.corrected(3)
         dimm.say('not a number')
@@ -145,7 +145,7 @@ class Evacuations(Group):
         self.assertEqual(self.node('n1')['state'], 'up')
 
   def test_bring_back(self):
-    with self.job('bb', n=3000, tests=12, containers=2, nodes=['n4', 'n1']) as job:
+    with self.job('bb', n=3000, containers=2, nodes=['n4', 'n1']) as job:
       with self.subTest('a node that is well again takes back what left it, if it is told to'):
         self.degrade('n4')
         self.emptied('n4')
@@ -154,7 +154,7 @@ class Evacuations(Group):
         self.assertEqual(self.places(job, 2), {'bb-0': 'n4', 'bb-1': 'n1'})
 
   def test_by_hand(self):
-    with self.job('bh', n=3000, tests=8, containers=3, nodes=['n1']) as job:
+    with self.job('bh', n=3000, containers=3, nodes=['n1']) as job:
       with self.subTest('a plan moves nothing'):
         code, out, error = self.lab.lifeboat('evacuate', 'n1', '--dry-run')
         self.assertEqual(code, 0, out + error)
@@ -182,7 +182,7 @@ class Evacuations(Group):
         self.assertEqual(self.node('n1')['cause'], 'maintenance')
 
   def test_no_room(self):
-    with self.job('nr', n=3000, tests=10, containers=3, nodes=['n1']) as job:
+    with self.job('nr', n=3000, containers=3, nodes=['n1']) as job:
       for name in ('n2', 'n3'):
         self.degrade(name)
       with self.subTest('two find room; the third stays, and that is said'):
@@ -199,7 +199,7 @@ class Evacuations(Group):
         self.assertEqual(sorted(self.places(job, 3).values()), ['n2', 'n4', 'n4'])
 
   def test_receiving(self):
-    with self.job('rc', n=4000, tests=8, containers=2, nodes=['n1', 'n2']) as job:
+    with self.job('rc', n=4000, containers=2, nodes=['n1', 'n2']) as job:
       with self.subTest('an arrival is turned away before its commit'):
         migration = self.lab.start_migration('rc-0', 'n3', mode='pre-copy', bytes_per_s=2_000_000)
         self.in_phase(migration, ('pre-copy',))
@@ -221,7 +221,7 @@ class Evacuations(Group):
         self.assertNotIn(target, places.values())
 
   def test_daemon_killed(self):
-    with self.job('dk', n=1500, tests=6, containers=4, nodes=['n1']) as job:
+    with self.job('dk', n=1500, containers=4, nodes=['n1']) as job:
       with self.subTest('a daemon that dies in the middle of it goes on when it is back'):
         daemon = self.lab.daemon('n1')
         self.degrade('n1')
@@ -233,7 +233,7 @@ class Evacuations(Group):
         self.assertNotIn('n1', self.places(job, 4).values())
 
   def test_power(self):
-    with self.job('pw', n=4000, tests=16, containers=2, nodes=['n1', 'n2']) as job:
+    with self.job('pw', n=4000, containers=2, nodes=['n1', 'n2']) as job:
       self.degrade('n1')
       self.emptied('n1')
       with self.subTest('a node without power is down, by the word of the head'):

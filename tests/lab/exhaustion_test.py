@@ -162,7 +162,7 @@ class Exhaustion(Group):
     self.runs_on(container, source, job)
 
   def test_full_run(self):
-    with self.job('fr', tests=12) as job:
+    with self.job('fr') as job:
       with self.subTest('no room in run_dir of the target: named, with advice; it stays'):
         with self.full_run('n3'):
           self.fails('fr-0', 'n3', 'No space left on device', '/run/lifeboat', 'free space', job=job)
@@ -176,7 +176,7 @@ class Exhaustion(Group):
         self.moved('fr-0', 'n1')
 
   def test_full_state(self):
-    with self.job('fs', tests=12) as job:
+    with self.job('fs') as job:
       with self.small_state('n3', '256k') as state:
         self.fill(state)
         with self.subTest('no room in state_dir: containers come and go all the same'):
@@ -206,7 +206,7 @@ class Exhaustion(Group):
       self.check_nothing_left()
 
   def test_read_only(self):
-    with self.job('ro', tests=10):
+    with self.job('ro'):
       # What is open for writing keeps it from becoming read-only.
       self.lab.must('daemon', 'n3', 'stop')
       self.enter('n3', 'mount', '-o', 'remount,bind,ro', STATE_DIR)
@@ -226,9 +226,9 @@ class Exhaustion(Group):
         self.lab.must('daemon', 'n3', 'start')
 
   def test_full_layer(self):
-    with self.job('fl', tests=8, root='overlay', writable='64MiB', command=[
+    with self.job('fl', root='overlay', writable='64MiB', command=[
         '/bin/sh', '-c', 'dd if=/dev/zero of=/var/data bs=1M count=12 2>/dev/null; '
-                         'exec /usr/local/bin/xhpl /work/hpl.txt']) as job:
+                         'exec /usr/local/bin/xhpl --until /work/stop /work/hpl.txt']) as job:
       with self.small_state('n3', '4m'):
         with self.subTest('no room for the writable layer at the target'):
           self.fails('fl-0', 'n3', 'MiB', job=job)
@@ -236,7 +236,7 @@ class Exhaustion(Group):
         self.moved('fl-0', 'n3')
 
   def test_memory(self):
-    with self.job('me', n=6000, tests=5) as job:
+    with self.job('me', n=6000) as job:
       with self.subTest('the target\'s daemon and pager may not have the memory: the container stays'):
         with self.group_of('memory', 'n3', limit_in_bytes=48 << 20):
           self.fails('me-0', 'n3', job=job)
@@ -246,7 +246,7 @@ class Exhaustion(Group):
         self.moved('me-0', 'n3')
 
   def test_pids(self):
-    with self.job('pi', tests=10) as job:
+    with self.job('pi') as job:
       daemon = self.lab.daemon('n3').pid
       threads = len(os.listdir(f'/proc/{daemon}/task'))
       with self.subTest('the target\'s daemon may have no more tasks: named, with advice; it stays'):
@@ -270,7 +270,7 @@ class Exhaustion(Group):
         self.moved('pi-0', 'n1')
 
   def test_descriptors(self):
-    with self.job('fd', tests=12) as job:
+    with self.job('fd') as job:
       for node, to in (('n3', 'n3'), ('n1', 'n3')):
         pid = self.lab.daemon(node).pid
         soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -295,7 +295,7 @@ class Exhaustion(Group):
     self.lab.write('us/work/.keep', '')
     subprocess.run(['gcc', '-O1', '-static', '-o', os.path.join(self.lab.work, 'us/work/vforked'), source],
                    check=True, timeout=60)
-    with self.job('us', tests=14) as job:
+    with self.job('us') as job:
       pids = base.read(f'{self.cgroup("us-0")}/cgroup.procs').split()
       ice = f'/sys/fs/cgroup/freezer/lifeboat-{self.lab.name}'
       with self.subTest('a task is frozen by another cgroup: told within timeouts.freeze, the rest goes on'):
@@ -319,8 +319,8 @@ class Exhaustion(Group):
       with self.subTest('it moves again'):
         self.moved('us-0', 'n3')
         self.moved('us-0', 'n1')
-    with self.job('vf', tests=14, command=[
-        '/bin/sh', '-c', '/vforked/vforked </dev/null >/dev/null 2>&1 & exec /usr/local/bin/xhpl /work/hpl.txt'],
+    with self.job('vf', command=[
+        '/bin/sh', '-c', '/vforked/vforked </dev/null >/dev/null 2>&1 & exec /usr/local/bin/xhpl --until /work/stop /work/hpl.txt'],
         mounts=[{'source': 'work', 'target': '/work'},
                 {'source': os.path.join(self.lab.work, 'us/work'), 'target': '/vforked', 'readonly': True}]) as job:
       with self.subTest('a parent that waits in vfork: an error or a migration, within the limits'):
@@ -335,7 +335,7 @@ class Exhaustion(Group):
     return path
 
   def test_slow_peers(self):
-    with self.job('sp', tests=12) as job:
+    with self.job('sp') as job:
       with self.subTest('a caller of one byte a second is not listened to for long'):
         heard = float(self.lab.must('exec', 'n2', '/usr/bin/python3', '-c', SLOW_CALLER))
         self.assertLess(heard, 6)

@@ -65,7 +65,7 @@ class Many(Group):
     return report
 
   def test_exchange(self):
-    with self.job('ex', tests=5, containers=3, nodes=['one', 'two', 'three']) as job:
+    with self.job('ex', containers=3, nodes=['one', 'two', 'three']) as job:
       with self.subTest('two full nodes exchange their containers'):
         self.all_moved([self.start('ex-0', 'two'), self.start('ex-1', 'one')])
         self.runs_on('ex-0', 'two', job)
@@ -82,7 +82,7 @@ class Many(Group):
         self.assertIn('failed in: connect', said)
 
   def test_again(self):
-    with self.job('ag', tests=5) as job:
+    with self.job('ag') as job:
       with self.subTest('a container is moved again at once, six times'):
         for to in ('n2', 'n3', 'n1', 'n3', 'n2', 'n1'):
           if to == self.lab.where('ag-0')[0]:
@@ -92,7 +92,7 @@ class Many(Group):
         self.runs_on('ag-0', 'n1', job)
 
   def test_eight(self):
-    with self.job('m', n=2000, tests=6, containers=8, nodes=['n1']) as job:
+    with self.job('m', n=2000, containers=8, nodes=['n1']) as job:
       names = [f'm-{i}' for i in range(8)]
       with self.subTest('eight in one command: two at a time, in order, the others visible'):
         said = []
@@ -135,7 +135,7 @@ class Many(Group):
         self.assertEqual((code, out), (0, '0 of 0 moved\n'), error)
 
   def test_cancel(self):
-    with self.job('ca', n=4000, tests=6, containers=4, nodes=['n1']) as job:
+    with self.job('ca', n=4000, containers=4, nodes=['n1']) as job:
       with self.subTest('in the queue; the next one moves up'):
         first, second = self.slow('ca-0', 'n2'), self.slow('ca-1', 'n3')
         third, fourth = self.start('ca-2', 'n2'), self.start('ca-3', 'n3')
@@ -186,7 +186,7 @@ class Many(Group):
         self.assertEqual(self.lab.where('ca-0'), ['n2'])
 
   def test_wire(self):
-    with self.job('wi', n=6000, tests=4, containers=2, nodes=['n1']) as job:
+    with self.job('wi', n=6000, containers=2, nodes=['n1']) as job:
       with self.subTest('two over the same fabric get the same'):
         both = [self.start(name, 'n2', '100m') for name in ('wi-0', 'wi-1')]
         for migration in both:

@@ -44,7 +44,7 @@ class PostCopy(Group):
     return report
 
   def test_moves(self):
-    with self.job('mv', n=4000, tests=3) as job:
+    with self.job('mv', n=4000) as job:
       for mode, target in (('post-copy', 'n3'), ('hybrid', 'n1'), ('post-copy', 'n2')):
         with self.subTest(f'{mode} to {target}, and back at once'):
           code, out, error = self.lab.lifeboat('migrate', 'mv-0', '--to', target, '--mode', mode)
@@ -58,7 +58,7 @@ class PostCopy(Group):
         self.assertLess(reports[1]['memory']['pages_later'], reports[1]['memory']['pages'])
 
   def test_link(self):
-    with self.job('ln', n=4000, tests=3) as job:
+    with self.job('ln', n=4000) as job:
       migration = self.draining('ln-0', 'n3')
       with self.subTest('the fabric is cut while pages are missing: paused, then over another one'):
         self.lab.must('link', 'n3', 'down', '--fabric', '100m')
@@ -68,7 +68,7 @@ class PostCopy(Group):
         self.runs_on('ln-0', 'n3', job)
 
   def test_source_daemon(self):
-    with self.job('sd', n=4000, tests=4) as job:
+    with self.job('sd', n=4000) as job:
       self.draining('sd-0', 'n3')
       with self.subTest('the source\'s daemon is killed while pages are missing'):
         self.lab.crash('n1')
@@ -80,7 +80,7 @@ class PostCopy(Group):
         self.assertIn('draining', self.lab.log('n1'))
 
   def test_target_daemon(self):
-    with self.job('td', n=4000, tests=5) as job:
+    with self.job('td', n=4000) as job:
       self.draining('td-0', 'n3')
       with self.subTest('the target\'s daemon is killed while pages are missing'):
         self.lab.crash('n3')

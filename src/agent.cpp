@@ -69,7 +69,7 @@ awaitable<Status> Agent::start() {
   presence_.emplace(node_.owners(), node_.name(), config.registry.lease,
                     [this] { return node_.reconcile(); });
   asio::co_spawn(node_.executor(), presence_->keep(), asio::detached);
-  asio::co_spawn(node_.executor(), node_.keep_to_registry(), asio::detached);
+  asio::co_spawn(node_.executor(), node_.look_after_containers(), asio::detached);
   keep_time();
   heartbeat_.start();
   evacuation_.start();

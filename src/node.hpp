@@ -153,9 +153,9 @@ class Node {
   // Compares what lives here with the registry. What belongs to another node is ended, never let go on;
   // what has no record is claimed; a record of this node's without a container is ended.
   awaitable<void> reconcile();
-  // The same for what runs here, now and then, until the program ends: somebody who does not hear of this
-  // node may have given a container up while the registry heard of both.
-  awaitable<void> keep_to_registry();
+  // Now and then, until the program ends: the same for what runs here (somebody who does not hear of this node
+  // may have given a container up while the registry heard of both), and what is not on its network.
+  awaitable<void> look_after_containers();
 
   // Takes over the containers of an earlier daemon and removes what it left half-done.
   awaitable<void> adopt_all();
@@ -167,6 +167,7 @@ class Node {
   awaitable<Status> compare_with_registry();
   awaitable<void> leave_to_target(Ownership owned);
   void tell_lost(const Ownership& owned);
+  static void plug_in_again(Container& container);
   awaitable<void> reconcile_here(std::shared_ptr<Container> container, const OwnerRecord* record);
   void remember_exit(ExitedContainer ended);
   void sweep();

@@ -39,6 +39,7 @@ void Node::set_starting(const std::string& id, bool starting) {
 
 awaitable<void> Node::reconcile_here(std::shared_ptr<Container> container, const OwnerRecord* record) {
   const std::string& id = container->spec().id;
+  if (find(id) != container) co_return;
   const bool mine = record != nullptr && !record->ownership.ended && record->ownership.owner == name_;
   if (mine) {
     container->set_epoch(record->ownership.epoch);
@@ -136,18 +137,27 @@ awaitable<void> Node::reconcile() {
   }
 }
 
-awaitable<void> Node::keep_to_registry() {
+// What could not be plugged in when it came to run.
+void Node::plug_in_again(Container& container) {
+  auto state = container.net().state();
+  if (!state || *state == PlugState::kPlugged) return;
+  auto plugged = container.net().plug();
+  log::warn("a container was not on the network",
+            {{"container", container.spec().id}, {"now", plugged ? "it is" : plugged.error().message}});
+}
+
+awaitable<void> Node::look_after_containers() {
   constexpr std::chrono::seconds kPause{30};
   for (;;) {
     co_await sleep_for(kPause);
-    std::vector<std::shared_ptr<Container>> running;
-    for (const auto& [id, container] : containers_) {
-      if (container->state() == ContainerState::kRunning) running.push_back(container);
-    }
-    for (const std::shared_ptr<Container>& container : running) {
-      auto record = co_await owners_->find(container->spec().id);
-      if (!record) break;
-      co_await reconcile_here(container, *record ? &**record : nullptr);
+    bool registry_answers = true;
+    for (const auto& [id, container] : Containers(containers_)) {
+      if (container->state() != ContainerState::kRunning) continue;
+      plug_in_again(*container);
+      if (!registry_answers) continue;
+      auto record = co_await owners_->find(id);
+      registry_answers = record.has_value();
+      if (record) co_await reconcile_here(container, *record ? &**record : nullptr);
     }
   }
 }

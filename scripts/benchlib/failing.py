@@ -23,7 +23,8 @@ SITE = struct.Struct('<QII24s8Q')
 SITES = 4096
 REHEARSALS = 3         # migrations in which the sites are listed
 AGAIN_S = 15           # until what was interrupted is cleared away and the same migration works
-FILES_MORE = 6         # open files that a daemon may hold beyond those before
+FILES_MORE = 6         # open files that a daemon may hold beyond those before,
+FILES_PER_CONTAINER = 12  # and for each container that has come
 TIDY_S = 12
 FINAL = ('committed', 'aborted')
 
@@ -132,74 +133,86 @@ class Failing(Torture):
     lines = dict(zip(frames, done.stdout.splitlines()))
     for site in sites:
       own = [re.sub(r' \(disc.*', '', lines.get(f, '?')) for f in site.frames if f and f >> 48 == 0]
-      ours = [os.path.relpath(line, ROOT) for line in own if '/usr/' not in line and line[0] == '/']
+      # Compilers may say the path of another checkout that made the object.
+      ours = [m.group(1) for m in (re.search(r'/((?:src|criu_glue|predictor|mpi)/.*)', line) for line in own
+                                   if '/usr/' not in line) if m]
       self.places[site.hash] = (ours or [line.rpartition('/')[2] for line in own] or ['?'])[0]
 
   # ---- one failure
 
   def fail_once(self, side, mode, site, nth):
+    result = {'side': side, 'mode': mode, 'site': f'{site.hash:x}', 'nth': nth, 'call': site.call,
+              'place': self.places[site.hash], 'outcome': 'not reached', 'error': '', 'problems': []}
+    try:
+      self.try_failure(result, side, mode, site, nth)
+      self.check_job()
+    except Failure as failure:
+      result['problems'].append(' / '.join(str(failure).splitlines()[:4]))
+    result['problems'] += self.revive()
+    if result['problems']:
+      result['problems'] += [line[:300] for line in self.new_log_lines()][-12:]
+    return result
+
+  def try_failure(self, result, side, mode, site, nth):
     container = self.job.containers[0]
     source, target, *_ = self.choose(container)
     node = source if side == 'source' else target
-    daemons = self.cluster.daemons()
+    before = self.held()
     self.new_log_lines()
     self.controls[node].fail(site.hash, nth, self.args.stays)
     report = self.try_migrate(container, target, '10g', mode)
     end = time.monotonic() + 5
     while self.args.stays and report.get('outcome') not in FINAL and time.monotonic() < end:
       time.sleep(0.1)
-    fired = self.controls[node].fired()
-    if not fired:
-      return None
-    problems = []
-
-    def check(what, good):
-      if not good:
-        problems.append(what)
+    if not self.controls[node].fired():
+      return
     outcome = report.get('outcome')
-    try:
-      where = self.settled(container)
-      if where is None:
-        problems.append('the job has ended: ' + ' / '.join(self.job.lines[-3:]))
-      elif outcome in FINAL:
-        expected = target if outcome == 'committed' else source
-        check(f'{outcome}, but it runs on {where}, not {expected}', where == expected)
-      check('nothing says why', outcome == 'committed' or len(str(report.get('error') or '')) > 15)
-      if where is not None:
-        self.check_progress(15)
-        self.commit(target if where != target else source, mode)
-        self.check_progress(15)
-    except Failure as failure:
-      problems.append(str(failure).splitlines()[0])
-    problems += self.check_daemons(daemons)
-    if problems:
-      problems += [line[:260] for line in self.new_log_lines() if ' warn ' in line or ' error ' in line][:8]
     error = report.get('error') or ''
-    return {'side': side, 'mode': mode, 'site': f'{site.hash:x}', 'nth': nth, 'call': site.call,
-            'place': self.places[site.hash], 'fired': fired, 'outcome': outcome or 'refused',
-            'error': error.get('message', '') if isinstance(error, dict) else error, 'problems': problems}
+    result['outcome'] = outcome or 'refused'
+    result['error'] = error.get('message', '') if isinstance(error, dict) else error
+    where = self.settled(container)
+    if where is None:
+      raise Failure('the job has ended: ' + ' / '.join(self.job.lines[-3:]))
+    expected = {'committed': target, 'aborted': source}.get(outcome, where)
+    if where != expected:
+      raise Failure(f'{outcome}, but it runs on {where}, not {expected}')
+    if outcome != 'committed' and len(result['error']) < 15:
+      raise Failure('nothing says why')
+    self.check_progress(15)
+    self.commit(target if where != target else source, mode)
+    self.check_progress(15)
+    result['problems'] += self.wait_tidy(before)
 
-  def check_daemons(self, before):
-    """None has ended; none holds more than it did, after a while."""
+  def held(self):
+    """{node: (open files, containers) of its daemon}"""
+    where = list(self.cluster.where().values())
+    return {node: (daemon['files'], where.count(node)) for node, daemon in self.cluster.daemons().items()}
+
+  def revive(self):
+    """Daemons that have ended, which none may."""
     problems = []
-    for node, was in before.items():
-      if self.cluster.lab.daemon(node).proc() is None or self.cluster.daemons()[node]['pid'] != was['pid']:
+    for node in self.cluster.nodes:
+      if self.cluster.lab.daemon(node).proc() is None:
         problems.append(f'the daemon of {node} has ended: ' + ' / '.join(self.cluster.daemon_log(node)[-2:])[:300])
         self.start_daemon(node)
-    end = time.monotonic() + TIDY_S
-    while not problems:
-      left = self.left(before)
-      if not left:
-        break
-      if time.monotonic() > end:
-        return left
-      time.sleep(0.3)
     return problems
 
+  def wait_tidy(self, before):
+    """What a daemon holds, after a while, that it did not hold before."""
+    end = time.monotonic() + TIDY_S
+    while True:
+      left = self.left(before)
+      if not left or time.monotonic() > end:
+        return left
+      time.sleep(0.3)
+
   def left(self, before):
-    found = [f'{node}: {now["files"]} files open, {before[node]["files"]} before'
-             for node, now in self.cluster.daemons().items()
-             if now['files'] > before[node]['files'] + FILES_MORE]
+    found = []
+    for node, (files, containers) in self.held().items():
+      files_before, containers_before = before[node]
+      more = FILES_MORE + FILES_PER_CONTAINER * max(0, containers - containers_before)
+      if files > files_before + more:
+        found.append(f'{node}: {files} files open, {files_before} before')
     where = self.cluster.where()
     for node in self.cluster.nodes:
       run_dir = f'/proc/{self.cluster.lab.running(node).pid}/root/run/lifeboat'
@@ -235,12 +248,9 @@ class Failing(Torture):
           say(f'{mode}: {len(planned) - number} of {len(planned)} not tried, as the time is over')
           break
         result = self.fail_once(side, mode, site, nth)
-        if result is None:
-          self.results.append({'outcome': 'not reached', 'problems': []})
-          continue
         self.results.append(result)
         self.tell(result, number + 1, len(planned))
-        if self.job.ended():
+        if result['problems'] or self.job.ended():
           self.job.end()
           time.sleep(2)
           self.start_job()

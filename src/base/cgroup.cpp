@@ -1,5 +1,6 @@
 #include "base/cgroup.hpp"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -32,21 +33,36 @@ Result<Cgroup> Cgroup::create(const std::string& parent, const std::string& name
   std::error_code error;
   fs::create_directories(fs::path(path).parent_path(), error);
   if (error) return fail(Errc::kSystem, "create cgroup " + parent + ": " + error.message());
-  if (::mkdir(path.c_str(), 0755) != 0) {
-    if (errno != EEXIST) return fail_errno("create cgroup " + path);
-    Cgroup existing(path);
-    if (!existing.pids().empty()) {
-      return fail(Errc::kConflict, "cgroup " + path + " exists and holds processes");
-    }
-    CHECK_OK(existing.thaw());
+  const bool made = ::mkdir(path.c_str(), 0755) == 0;
+  if (!made && errno != EEXIST) return fail_errno("create cgroup " + path);
+  Cgroup cgroup(path);
+  if (Status opened = cgroup.open_control(); !opened) {
+    if (made) ::rmdir(path.c_str());
+    return tl::unexpected<Error>(opened.error());
   }
-  return Cgroup(path);
+  if (!made) {
+    if (!cgroup.pids().empty()) return fail(Errc::kConflict, "cgroup " + path + " exists and holds processes");
+    CHECK_OK(cgroup.thaw());
+  }
+  return cgroup;
+}
+
+Status Cgroup::open_control() {
+  const std::string file = path_ + "/cgroup.freeze";
+  control_ = std::make_shared<Fd>(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!*control_) return fail_errno("open " + file);
+  return {};
+}
+
+Status Cgroup::set_frozen(bool frozen) const {
+  if (::pwrite(control_->get(), frozen ? "1" : "0", 1, 0) == 1) return {};
+  return fail_errno((frozen ? "freeze cgroup " : "thaw cgroup ") + path_);
 }
 
 Result<Cgroup> Cgroup::open(const std::string& parent, const std::string& name) {
   TRY(const std::string top, mount_point());
   Cgroup cgroup(top + "/" + parent + "/" + name);
-  if (::access(cgroup.procs_file().c_str(), R_OK) != 0) return fail_errno("cgroup " + cgroup.path_);
+  CHECK_OK(cgroup.open_control());
   return cgroup;
 }
 
@@ -105,7 +121,7 @@ bool Cgroup::frozen_soon() const {
 }
 
 awaitable<Status> Cgroup::freeze(Milliseconds limit) const {
-  CO_CHECK_OK(write_value(path_ + "/cgroup.freeze", "1"));
+  CO_CHECK_OK(set_frozen(true));
   const auto deadline = SteadyClock::now() + limit;
   if (frozen_soon()) co_return Status{};
   while (!event_is("frozen", '1')) {
@@ -116,7 +132,7 @@ awaitable<Status> Cgroup::freeze(Milliseconds limit) const {
 }
 
 Status Cgroup::freeze_now(Milliseconds limit) const {
-  CHECK_OK(write_value(path_ + "/cgroup.freeze", "1"));
+  CHECK_OK(set_frozen(true));
   const auto deadline = SteadyClock::now() + limit;
   while (!frozen_soon()) {
     if (SteadyClock::now() >= deadline) return not_frozen(limit);
@@ -124,7 +140,7 @@ Status Cgroup::freeze_now(Milliseconds limit) const {
   return {};
 }
 
-Status Cgroup::thaw() const { return write_value(path_ + "/cgroup.freeze", "0"); }
+Status Cgroup::thaw() const { return set_frozen(false); }
 
 std::vector<pid_t> Cgroup::pids() const {
   std::vector<pid_t> found;

@@ -4,10 +4,12 @@
 // on hybrid ones (there only freeze and kill exist, limits are not enforced).
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/asio.hpp"
+#include "base/fd.hpp"
 #include "base/result.hpp"
 
 namespace lifeboat {
@@ -37,6 +39,7 @@ class Cgroup {
   awaitable<Status> freeze(Milliseconds limit) const;
   // The same, blocking its thread: for a freeze of less than a millisecond.
   [[nodiscard]] Status freeze_now(Milliseconds limit) const;
+  // Needs nothing that could have run out: often only this is between a container and its going on.
   [[nodiscard]] Status thaw() const;
 
   [[nodiscard]] std::vector<pid_t> pids() const;
@@ -47,11 +50,14 @@ class Cgroup {
 
  private:
   explicit Cgroup(std::string path) : path_(std::move(path)) {}
+  Status open_control();
+  [[nodiscard]] Status set_frozen(bool frozen) const;
   [[nodiscard]] bool event_is(const char* key, char value) const;
   [[nodiscard]] bool frozen_soon() const;
   [[nodiscard]] Status not_frozen(Milliseconds limit) const;
 
   std::string path_;
+  std::shared_ptr<Fd> control_;  // cgroup.freeze; null: not of own()
 };
 
 }  // namespace lifeboat

@@ -29,6 +29,7 @@ struct Answer {
   bool done = false;
   bool interrupted = false;
   int error = 0;  // errno
+  std::uint32_t sequence = 0;  // of the request
   std::string kernel_says;
   std::vector<std::vector<char>> replies;
 };
@@ -80,6 +81,12 @@ int on_error(sockaddr_nl*, nlmsgerr* error, void* answer) {
   return NL_STOP;
 }
 
+// What belongs to an earlier request, whose answer was not taken, is passed over. libnl's own check would fail
+// all that come after one that has failed.
+int on_sequence(nl_msg* message, void* answer) {
+  return nlmsg_hdr(message)->nlmsg_seq == static_cast<Answer*>(answer)->sequence ? NL_OK : NL_SKIP;
+}
+
 struct CallbacksFree {
   void operator()(nl_cb* callbacks) const { nl_cb_put(callbacks); }
 };
@@ -88,6 +95,7 @@ struct CallbacksFree {
 int exchange(nl_sock* socket, nl_msg* message, Answer& answer) {
   std::unique_ptr<nl_cb, CallbacksFree> callbacks(nl_cb_alloc(NL_CB_DEFAULT));
   if (!callbacks) throw std::bad_alloc();
+  nl_cb_set(callbacks.get(), NL_CB_SEQ_CHECK, NL_CB_CUSTOM, on_sequence, &answer);
   nl_cb_set(callbacks.get(), NL_CB_VALID, NL_CB_CUSTOM, on_valid, &answer);
   nl_cb_set(callbacks.get(), NL_CB_ACK, NL_CB_CUSTOM, on_end, &answer);
   nl_cb_set(callbacks.get(), NL_CB_FINISH, NL_CB_CUSTOM, on_end, &answer);
@@ -95,9 +103,18 @@ int exchange(nl_sock* socket, nl_msg* message, Answer& answer) {
   nl_cb_err(callbacks.get(), NL_CB_CUSTOM, on_error, &answer);
   nlmsg_hdr(message)->nlmsg_seq = NL_AUTO_SEQ;
   int status = nl_send_auto(socket, message);
+  answer.sequence = nlmsg_hdr(message)->nlmsg_seq;
   while (status >= 0 && !answer.done) status = nl_recvmsgs(socket, callbacks.get());
   // A custom error handler makes nl_recvmsgs() return that error too: the answer says it better.
   return answer.error != 0 ? 0 : status;
+}
+
+// The kernel answers while it takes a request, and goes on with a list as it is read: all of that.
+void forget_answers(nl_sock* socket) {
+  std::array<char, 64> part{};
+  while (::recv(nl_socket_get_fd(socket), part.data(), part.size(), MSG_DONTWAIT | MSG_TRUNC) >= 0 ||
+         errno == EINTR || errno == ENOBUFS) {
+  }
 }
 
 Errc code_of(int error) {
@@ -229,7 +246,10 @@ Status Netlink::request(const NetlinkRequest& request, const std::string& what,
     answer = Answer();
     const int status = exchange(socket_.get(), request.get(), answer);
     if (answer.interrupted || status == -NLE_DUMP_INTR) continue;
-    if (status < 0) return fail(Errc::kSystem, what + ": " + nl_geterror(status));
+    if (status < 0) {
+      forget_answers(socket_.get());
+      return fail(Errc::kSystem, what + ": " + nl_geterror(status));
+    }
     break;
   }
   if (answer.interrupted) return fail(Errc::kSystem, what + ": the links keep changing");

@@ -311,13 +311,19 @@ Status ContainerNet::settle_mtu() {
   return {};
 }
 
+Status ContainerNet::plug_once() {
+  CHECK_OK(switch_loopback(true));
+  for (const Port& port : ports_) CHECK_OK(set_plugged(*node_, port.host_index, true));
+  return verify_plugged();
+}
+
 Status ContainerNet::plug() {
-  Status plugged = switch_loopback(true);
-  for (const Port& port : ports_) {
-    if (plugged) plugged = set_plugged(*node_, port.host_index, true);
+  constexpr int kTries = 3;  // often it is the only copy that is to be plugged in
+  Status plugged;
+  for (int i = 0; i < kTries; ++i) {
+    plugged = plug_once();
+    if (plugged) return {};
   }
-  if (plugged) plugged = verify_plugged();
-  if (plugged) return {};
   (void)unplug();  // half plugged is the one state nobody wants
   return tl::unexpected<Error>(plugged.error().context("plug container " + container_id_ + " in"));
 }

@@ -154,6 +154,7 @@ class ContainerNet {
   Status build_namespace(const TcpSettings& tcp);
   Status build_port(Port port, NetPurpose purpose);
   Status adopt_port(Port port);
+  Status plug_once();
   Status verify_plugged();
   Status start_hold();
   Status switch_loopback(bool plugged);

@@ -356,10 +356,12 @@ awaitable<json::object> take_over(Node& node, Restored& restored) {
     Prepared& prepared = restored.prepared;
     prepared.delivered = container->net().deliver(prepared.held, 0, kBeforeResume);
   }
-  if (plugged) plugged = container->net().announce();
   if (!plugged) {
-    log::error("the container runs here but is not on the network; restarting lifeboatd plugs it in",
+    log::error("the container runs here but is not on the network; it is tried again every 30 s",
                {{"container", container->spec().id}, {"reason", plugged.error().message}});
+  } else if (auto announced = container->net().announce(); !announced) {
+    log::warn("bridges are not told that a container is here now: peers may lose some frames",
+              {{"container", container->spec().id}, {"reason", announced.error().message}});
   }
   const double network_ms = elapsed_ms(network_start);
   (void)container->cgroup().thaw();
@@ -481,8 +483,8 @@ awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& b
   json::object running = co_await take_over(node, *restored);
   // Should this not get through, the source asks for the outcome.
   (void)co_await link.send(Kind::kRunning, std::move(running), timeouts.request);
+  node.journal().note(entry_of(node, prepared, *container, to_string(Outcome::kCommitted)));
   (void)co_await deliver_rest(link, container, std::move(prepared.held), prepared.delivered, timeouts.request);
-  node.journal().end(entry_of(node, prepared, *container, to_string(Outcome::kCommitted)));
   asio::co_spawn(node.executor(),
                  check_connections_later(container, restored->network), asio::detached);
   log::info("container arrived",

@@ -153,7 +153,9 @@ WRAP(long, pread, EIO, (int fd, void *b, size_t n, long o), (fd, b, n, o))
 WRAP(long, pread64, EIO, (int fd, void *b, size_t n, long o), (fd, b, n, o))
 WRAP(long, readv, EIO, (int fd, const void *v, int n), (fd, v, n))
 WRAP(long, preadv, EIO, (int fd, const void *v, int n, long o), (fd, v, n, o))
-WRAP(long, pwrite, ENOSPC, (int fd, const void *b, size_t n, long o), (fd, b, n, o))
+/* Not what thaws a cgroup: a kernel that works does that. */
+WRAP_IF(!(n == 1 && ((const char *)b)[0] == '0'), long, pwrite, ENOSPC, (int fd, const void *b, size_t n, long o),
+        (fd, b, n, o))
 WRAP(long, pwrite64, ENOSPC, (int fd, const void *b, size_t n, long o), (fd, b, n, o))
 WRAP(long, writev, ENOSPC, (int fd, const void *v, int n), (fd, v, n))
 WRAP(long, pwritev, ENOSPC, (int fd, const void *v, int n, long o), (fd, v, n, o))
@@ -171,9 +173,7 @@ WRAP(int, lchown, EIO, (const char *p, unsigned u, unsigned g), (p, u, g))
 WRAP(int, chown, EIO, (const char *p, unsigned u, unsigned g), (p, u, g))
 WRAP(int, lsetxattr, ENOSPC, (const char *p, const char *n, const void *v, size_t s, int f), (p, n, v, s, f))
 
-/* Not what thaws a cgroup: a kernel that works does that. */
-WRAP_IF(!(n > 0 && n <= 2 && ((const char *)b)[0] == '0'), long, write, ENOSPC,
-        (int fd, const void *b, size_t n), (fd, b, n))
+WRAP(long, write, ENOSPC, (int fd, const void *b, size_t n), (fd, b, n))
 
 /* ---- descriptors */
 enum { kDupFd = 0, kDupFdCloexec = 1030, kSetPipeSize = 1031 };

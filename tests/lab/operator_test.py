@@ -380,7 +380,7 @@ class Job:
 
   def __init__(self, cluster, name, n=4000, tests=1, containers=2, ranks=1, nodes=('n1', 'n2'),
                command=None, until_stop=False, **changes):
-    self.cluster, self.name, self.ranks = cluster, name, containers * ranks
+    self.cluster, self.name, self.n, self.ranks = cluster, name, n, containers * ranks
     total = containers * ranks
     p = 2 if total == 4 else 1
     cluster.write(f'{name}/work/hpl.txt', HPL_INPUT.format(
@@ -441,8 +441,8 @@ class Group(unittest.TestCase):
 
   @contextlib.contextmanager
   def job(self, name, **options):
-    """A job that lasts as long as the body and must end well then: every test of HPL with the same digits,
-    and nothing left."""
+    """A job that lasts as long as the body and must end well then: every test of HPL passes, with the same
+    digits, and nothing is left."""
     job = self.lab.job = Job(self.lab, name, until_stop=True, **options).start()
     try:
       yield job
@@ -451,8 +451,10 @@ class Group(unittest.TestCase):
         job.stop()
         self.assertEqual(job.wait(60), 0, job.text())
         residuals = job.residuals()
-        self.assertTrue(residuals, job.text())
-        self.assertEqual([verdict for _, verdict in set(residuals)], ['PASSED'], residuals)
+        self.assertEqual({verdict for _, verdict in residuals}, {'PASSED'}, residuals)
+        # The order in which HPL adds up may depend on when messages arrive: then small systems differ, too.
+        if job.n >= 4000:
+          self.assertEqual(len(set(residuals)), 1, residuals)
       self.check_nothing_left()
     finally:
       if job.process.poll() is None:

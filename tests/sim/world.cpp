@@ -274,7 +274,7 @@ awaitable<void> World::reconcile_here(std::size_t n, DaemonPtr daemon, std::stri
   }
 }
 
-// As Node::keep_to_registry().
+// As Node::look_after_containers().
 awaitable<void> World::keep_to_registry(std::size_t n, DaemonPtr daemon) {
   for (;;) {
     co_await events_.sleep(30 * kSecond);

@@ -326,11 +326,9 @@ awaitable<Result<json::object>> Jobs::kill(json::object params) {
   job->mpiexec.signal_group(SIGTERM);
   constexpr Milliseconds kGrace{3000};
   auto process = Process::open(job->mpiexec.pid());
-  if (process && process->running()) {
-    asio::posix::stream_descriptor watch(node_.executor(), ::dup(process->pidfd()));
-    Deadline deadline(node_.executor(), kGrace, [&watch] { watch.cancel(); });
-    co_await watch.async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
-    if (deadline.expired()) job->mpiexec.signal_group(SIGKILL);
+  if (process) {
+    auto ended = co_await process->wait_for(kGrace);
+    if (!ended) job->mpiexec.signal_group(SIGKILL);
   }
   co_return describe(*job);
 }

@@ -180,12 +180,18 @@ void Node::watch(const std::shared_ptr<Container>& container) {
 
 awaitable<void> Node::watch_exit(std::weak_ptr<Container> weak, std::string id) {
   std::optional<ExitStatus> status;
-  {
+  for (bool ended = false; !ended;) {
     auto container = weak.lock();
     if (!container) co_return;
     auto init = Process::open(container->init().pid());
+    ended = !container->init().running();
     container.reset();  // a migration may end it while we wait
-    if (init) status = co_await init->wait();
+    if (init) {
+      status = co_await init->wait();
+      ended = true;
+    } else if (!ended) {  // no descriptor to watch it with
+      co_await sleep_for(Milliseconds(200));
+    }
   }
   // A migration decides first what becomes of it.
   for (;;) {
@@ -377,6 +383,23 @@ void Node::sweep() {
     if (containers_.contains(id)) continue;
     LayerDirectory(config_.paths.layers_dir, id, "").remove();
     log::warn("removed a writable layer that was left behind", {{"container", id}});
+  }
+}
+
+// They are removed with what needed them, unless there was no descriptor to read the directory with.
+void Node::sweep_images() {
+  constexpr std::chrono::seconds kOld{10};
+  const auto now = fs::file_time_type::clock::now();
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(config_.paths.run_dir + "/images", error)) {
+    const std::string migration = entry.path().filename();
+    const auto at = migrations_.find(migration);
+    const bool leaving = at != migrations_.end() && at->second->outcome != Outcome::kCommitted &&
+                         at->second->outcome != Outcome::kAborted;
+    std::error_code gone;
+    if (leaving || deciding_.contains(migration) || now - entry.last_write_time(gone) < kOld || gone) continue;
+    (void)remove_tree(entry.path());
+    log::warn("removed images that were left behind", {{"migration", migration}});
   }
 }
 

@@ -154,7 +154,8 @@ class Node {
   // what has no record is claimed; a record of this node's without a container is ended.
   awaitable<void> reconcile();
   // Now and then, until the program ends: the same for what runs here (somebody who does not hear of this node
-  // may have given a container up while the registry heard of both), and what is not on its network.
+  // may have given a container up while the registry heard of both), what is not on its network, and images
+  // that could not be removed.
   awaitable<void> look_after_containers();
 
   // Takes over the containers of an earlier daemon and removes what it left half-done.
@@ -171,6 +172,7 @@ class Node {
   awaitable<void> reconcile_here(std::shared_ptr<Container> container, const OwnerRecord* record);
   void remember_exit(ExitedContainer ended);
   void sweep();
+  void sweep_images();
   [[nodiscard]] bool is_leaving(const Container& container) const;
   [[nodiscard]] Status check_fits(const ContainerSpec& spec, bool without_leaving) const;
 

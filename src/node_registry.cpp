@@ -150,6 +150,7 @@ awaitable<void> Node::look_after_containers() {
   constexpr std::chrono::seconds kPause{30};
   for (;;) {
     co_await sleep_for(kPause);
+    sweep_images();
     bool registry_answers = true;
     for (const auto& [id, container] : Containers(containers_)) {
       if (container->state() != ContainerState::kRunning) continue;

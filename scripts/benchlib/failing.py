@@ -25,7 +25,7 @@ REHEARSALS = 3         # migrations in which the sites are listed
 AGAIN_S = 15           # until what was interrupted is cleared away and the same migration works
 FILES_MORE = 6         # open files that a daemon may hold beyond those before,
 FILES_PER_CONTAINER = 12  # and for each container that has come
-TIDY_S = 12
+TIDY_S = 50            # what could not be removed at once is looked for every 30 s
 FINAL = ('committed', 'aborted')
 
 Site = collections.namedtuple('Site', 'hash count call frames')

@@ -239,19 +239,28 @@ void Process::kill_and_reap() {
 }
 
 awaitable<std::optional<ExitStatus>> Process::wait() {
-  asio::posix::stream_descriptor watch(co_await asio::this_coro::executor, ::dup(pidfd_.get()));
-  co_await watch.async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
-  co_return reap(pidfd_.get());
+  constexpr std::chrono::hours kLong{24};
+  for (;;) {
+    auto ended = co_await wait_for(kLong);
+    if (ended) co_return *ended;
+  }
 }
 
 awaitable<Result<std::optional<ExitStatus>>> Process::wait_for(Milliseconds limit) {
+  constexpr Milliseconds kLook{50};  // without a descriptor or memory left to be woken by
   auto executor = co_await asio::this_coro::executor;
-  asio::posix::stream_descriptor watch(executor, ::dup(pidfd_.get()));
-  Deadline deadline(executor, limit, [&watch] { watch.cancel(); });
-  co_await watch.async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
-  if (deadline.expired()) {
-    co_return fail(Errc::kTimeout, "not ended after " + std::to_string(limit.count()) + " ms");
+  const auto end = SteadyClock::now() + limit;
+  asio::posix::stream_descriptor watch(executor);
+  Fd own(::fcntl(pidfd_.get(), F_DUPFD_CLOEXEC, 0));
+  boost::system::error_code failed;
+  if (own) watch.assign(own.get(), failed);
+  if (own && !failed) {
+    (void)own.release();
+    Deadline deadline(executor, limit, [&watch] { watch.cancel(); });
+    co_await watch.async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
   }
+  while (running() && SteadyClock::now() < end) co_await sleep_for(kLook);
+  if (running()) co_return fail(Errc::kTimeout, "not ended after " + std::to_string(limit.count()) + " ms");
   co_return reap(pidfd_.get());
 }
 

@@ -17,12 +17,6 @@ enum { SHORT_THREADS = 4, STACK_PAGES = 8 };
 
 static pid_t make_child(unsigned depth);
 
-static double seconds(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 static void check_child(pid_t pid) {
   int status = 0;
   if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {

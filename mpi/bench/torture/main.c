@@ -34,7 +34,7 @@ struct thread {
 static struct thread threads[THREADS_MAX];
 static unsigned thread_count;
 
-static double seconds(void) {
+double seconds(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;

@@ -64,6 +64,7 @@ extern long pause_us;
 uint64_t mix(uint64_t a, uint64_t b);
 uint64_t random_below(uint64_t limit);
 void sleep_us(long us);
+double seconds(void); /* CLOCK_MONOTONIC */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void wrong(const char *format, ...) __attribute__((format(printf, 1, 2)));
 unsigned char *page_of(const struct area *a, uint64_t page);

@@ -91,7 +91,8 @@ void Agent::resume_migrations() {
   for (const auto& [id, container] : node_.containers()) {
     switch (container->state()) {
       case ContainerState::kInDoubt:
-        asio::co_spawn(node_.executor(), resolve(node_, container), asio::detached);
+        asio::co_spawn(node_.executor(), resolve(node_, container, "found in doubt by a restarted lifeboatd"),
+                       asio::detached);
         break;
       case ContainerState::kDraining:
         asio::co_spawn(node_.executor(), finish_draining(node_, container), asio::detached);

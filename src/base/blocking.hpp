@@ -1,8 +1,9 @@
 // blocking.hpp - work that blocks (reading memory, sending pages), kept off the event loop.
 #pragma once
 
+#include <exception>
 #include <functional>
-#include <system_error>
+#include <string>
 #include <utility>
 
 #include "base/asio.hpp"
@@ -19,18 +20,19 @@ awaitable<R> run_blocking(asio::thread_pool& pool, std::function<R()> work) {
   co_return co_await asio::co_spawn(pool.get_executor(), std::move(there), asio::use_awaitable);
 }
 
-// What `work` throws, as its error: no thread to be had, no memory. `what`: in front of the reason.
+// An exception (no thread, memory or descriptor to be had, mostly) as an error. `what`: in front of the reason.
+[[nodiscard]] Error error_of(const std::exception_ptr& thrown, const std::string& what);
+
+// What `work` throws, as its error.
 template <class T>
 awaitable<Result<T>> errors_of(awaitable<Result<T>> work, std::string what) {
+  std::exception_ptr thrown;
   try {
     co_return co_await std::move(work);
-  } catch (const std::system_error& error) {
-    co_return fail_task(what, error.code().value());
-  } catch (const boost::system::system_error& error) {  // Asio's own threads
-    co_return fail_task(what, error.code().value());
-  } catch (const std::bad_alloc&) {
-    co_return fail_errno(what, ENOMEM);
+  } catch (...) {
+    thrown = std::current_exception();
   }
+  co_return tl::unexpected<Error>(error_of(thrown, what));
 }
 
 // One at a time, in no particular order; for coroutines of one event loop.

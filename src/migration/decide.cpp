@@ -49,7 +49,7 @@ awaitable<void> end_left_over(Node& node, std::shared_ptr<Container> container) 
   co_await finish_draining(node, std::move(container));
 }
 
-awaitable<void> resolve(Node& node, std::shared_ptr<Container> container) {
+awaitable<bool> resolve(Node& node, std::shared_ptr<Container> container, std::string why) {
   Decision decision = decision_of(*container, node.name(), container->migration_peer());
   auto machine = std::make_shared<decision::Source>(kAbsent);
   const auto state = co_await decide_at_source(node, decision, machine);
@@ -59,7 +59,7 @@ awaitable<void> resolve(Node& node, std::shared_ptr<Container> container) {
                                             {"container", decision.container},
                                             {"outcome", to_string(outcome)}});
   node.journal().end(entry_of(decision, *container, "source", outcome,
-                              "found in doubt by a restarted lifeboatd; " +
+                              why + "; " +
                                   (committed ? "it runs on " + decision.target : "it runs on here")));
   if (committed) {
     co_await end_left_over(node, container);
@@ -67,6 +67,7 @@ awaitable<void> resolve(Node& node, std::shared_ptr<Container> container) {
     asio::co_spawn(node.executor(), withdraw(node.owners(), decision.container, decision.migration), asio::detached);
     co_await resume_left_over(container);
   }
+  co_return committed;
 }
 
 awaitable<void> resolve_arrival(Node& node, std::shared_ptr<Container> container) {

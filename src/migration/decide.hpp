@@ -11,9 +11,10 @@ namespace lifeboat {
 awaitable<decision::Source::State> decide_at_source(Node& node, Decision decision,
                                                     std::shared_ptr<decision::Source> machine);
 
-// After a restart of the daemon. For a container found in doubt at its source, and for one that had not
-// been decided at its target.
-awaitable<void> resolve(Node& node, std::shared_ptr<Container> container);
+// For a container that is in doubt at its source though nothing decides it any more, because of `why`: the
+// daemon was restarted. Whether the target has it.
+awaitable<bool> resolve(Node& node, std::shared_ptr<Container> container, std::string why);
+// The same for one that had not been decided at its target.
 awaitable<void> resolve_arrival(Node& node, std::shared_ptr<Container> container);
 
 // The container is frozen here, belongs elsewhere, and may be needed for its pages still.

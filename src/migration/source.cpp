@@ -441,7 +441,7 @@ awaitable<Result<Frozen>> until_frozen(Node& node, Move move) {
 }
 
 awaitable<Result<Committed>> run(Node& node, Move move) {
-  CO_TRY(Frozen frozen, co_await errors_of(until_frozen(node, std::move(move)), "migrate"));
+  CO_TRY(Frozen frozen, co_await until_frozen(node, std::move(move)));
   CO_TRY(Staged staged, co_await stage(node, std::move(frozen)));
   co_return co_await commit(node, std::move(staged));
 }
@@ -523,6 +523,23 @@ FrozenContainer::~FrozenContainer() {
   (void)container_->net().announce();
 }
 
+namespace {
+
+// After an exception once the target had the right to commit. Whether it has the container; if not, it goes on
+// here.
+awaitable<bool> given_all_the_same(Node& node, std::shared_ptr<Container> container,
+                                   std::shared_ptr<MigrationReport> report, std::string why) {
+  if (report->outcome == Outcome::kCommitted) {
+    co_await end_left_over(node, std::move(container));
+    co_return true;
+  }
+  if (container->state() != ContainerState::kInDoubt) co_return false;
+  report->outcome = Outcome::kInDoubt;
+  co_return co_await resolve(node, std::move(container), std::move(why));
+}
+
+}  // namespace
+
 awaitable<Status> migrate(Node& node, Move move) {
   const auto start = SteadyClock::now();
   std::shared_ptr<Container> container = move.container;
@@ -530,7 +547,7 @@ awaitable<Status> migrate(Node& node, Move move) {
   report->stopped_ms = predicted_downtime_ms(move, node);
   asio::co_spawn(node.executor(), follow_progress(node, report), asio::detached);
   Turn turn(node, move);
-  auto committed = co_await run_in_turn(node, move, turn);
+  auto committed = co_await errors_of(run_in_turn(node, move, turn), "migrate");
   if (!committed && report->retry_without_pages) {
     report->warnings.push_back("the memory engine could not be used: " + committed.error().message +
                                "; moved through criu's images instead");
@@ -540,7 +557,7 @@ awaitable<Status> migrate(Node& node, Move move) {
     report->mode = MigrationMode::kCriuImages;
     // Should the target not have done it by then, the second attempt finds out.
     co_await wait_until_removed(node, move.target, report->id);
-    committed = co_await run_in_turn(node, move, turn);
+    committed = co_await errors_of(run_in_turn(node, move, turn), "migrate");
   }
   if (committed) {
     node.remove(container->spec().id);
@@ -551,7 +568,15 @@ awaitable<Status> migrate(Node& node, Move move) {
     tell(*report);
     co_return Status{};
   }
+  const bool given = co_await given_all_the_same(node, container, report, committed.error().message);
   report->times.total = elapsed_ms(start);
+  if (given) {
+    report->outcome = Outcome::kCommitted;
+    report->warnings.push_back("source: " + committed.error().message + ", ignored");
+    keep(node, *report);
+    tell(*report);
+    co_return Status{};
+  }
   container->net().end_hold();
   (void)container->set_state(ContainerState::kRunning);
   report->error = report->cancellation.requested() ? report->cancellation.check().error().message

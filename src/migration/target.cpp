@@ -448,18 +448,16 @@ awaitable<StepResult<Restored>> take_in(Node& node, Link& link, const json::obje
   co_return co_await restore(node, std::move(*prepared), link);
 }
 
-// The same where there is no thread to be had. Not for what comes after it: that a container is held, or
+// The same where something throws: no thread to be had. Not for what comes after it: that a container is held, or
 // runs here, must not look as if it had failed.
 awaitable<StepResult<Restored>> take_in_or_fail(Node& node, Link& link, const json::object& body) {
-  int error = 0;
+  std::exception_ptr thrown;
   try {
     co_return co_await take_in(node, link, body);
-  } catch (const std::system_error& thrown) {
-    error = thrown.code().value();
-  } catch (const boost::system::system_error& thrown) {  // Asio's own threads
-    error = thrown.code().value();
+  } catch (...) {
+    thrown = std::current_exception();
   }
-  co_return failed_at("prepare", fail_task("take it in", error).value());
+  co_return failed_at("prepare", error_of(thrown, "take it in"));
 }
 
 // The whole arrival; an error has undone everything, and nothing was committed.

@@ -60,7 +60,7 @@ class Registry(Group):
   def test_killed(self):
     moments = [once('when the target gets the right to commit', record_says('source', 'in-doubt')),
                once('when the target\'s place is made', record_says('target', 'arriving')),
-               *(after(random.uniform(0, 0.6)) for _ in range(6))]
+               *(after(random.uniform(0, 0.6)) for _ in range(4))]
     with self.job('reg') as job:
       for what, wait in moments:
         with self.subTest(f'the registry\'s daemon is killed {what}'):
@@ -95,7 +95,7 @@ class Registry(Group):
 
   def test_cut(self):
     moments = [once('when the target gets the right to commit', record_says('source', 'in-doubt')),
-               *(after(random.uniform(0.1, 0.6)) for _ in range(3))]
+               *(after(random.uniform(0.1, 0.6)) for _ in range(2))]
     with self.job('cut') as job:
       for end in ('source', 'target'):
         for what, wait in moments:

@@ -213,7 +213,10 @@ awaitable<bool> committed_after_all(Node& node, Frozen& source, std::shared_ptr<
   Decision decision(source.right);
   const auto state = co_await decide_at_source(node, std::move(decision), std::move(machine));
   const bool committed = state == decision::Source::State::kCommitted;
-  if (!committed) source.container.keep_frozen(false);
+  if (!committed) {
+    (void)source.peer.move.container->set_state(ContainerState::kLeaving, report.id, source.peer.move.target);
+    source.container.keep_frozen(false);
+  }
   co_return committed;
 }
 

@@ -102,7 +102,12 @@ awaitable<Result<json::object>> Jobs::run(json::object params) {
   CO_CHECK_OK(make_directories(job->directory));
   job->running = true;
   jobs_[job->spec.name] = job;
-  auto started = co_await start(job);
+  Status started;
+  {
+    // The next one must see the room and the addresses that this one takes.
+    const AsyncMutex::Lock turn = co_await starting_.lock();
+    started = co_await start(job);
+  }
   if (!started) {
     job->running = false;
     job->error = started.error().message;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/asio.hpp"
+#include "base/blocking.hpp"
 #include "base/json.hpp"
 #include "base/process.hpp"
 #include "base/result.hpp"
@@ -36,7 +37,7 @@ struct Job {
 
 class Jobs {
  public:
-  Jobs(Agent& agent, Node& node) : agent_(agent), node_(node) {}
+  Jobs(Agent& agent, Node& node) : agent_(agent), node_(node), starting_(node.executor()) {}
 
   // Starts a job; returns once its containers run. On failure nothing is left running.
   awaitable<Result<json::object>> run(json::object params);
@@ -63,6 +64,7 @@ class Jobs {
   Agent& agent_;
   Node& node_;
   std::map<std::string, std::shared_ptr<Job>> jobs_;
+  AsyncMutex starting_;
 };
 
 }  // namespace lifeboat

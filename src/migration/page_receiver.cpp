@@ -98,6 +98,7 @@ Status PageReceiver::run() {
     }
     if (!is_intact(record.bytes, 0)) return damaged();
     CHECK_OK(acknowledge(record.header.pages));
+    if (draining_.acknowledged) draining_.acknowledged();
   }
 }
 

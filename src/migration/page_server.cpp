@@ -48,6 +48,9 @@ void PageServer::run() {
 }
 
 Status PageServer::serve() {
+  // Only then does the target ask: what it sent before would be lost in the connection's first life as a link,
+  // which reads ahead.
+  CHECK_OK(connections_.urgent->flush());
   for (;;) {
     const auto request = receive_request(connections_.urgent->socket());
     if (!request && request.error().code == Errc::kTimeout) continue;  // nobody waits for a page

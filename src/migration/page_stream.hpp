@@ -138,6 +138,8 @@ class PageReceiver {
     std::function<bool()> has_begun;
     // `bytes` last until this returns, null for zeros; `place` is theirs in the store.
     std::function<void(const RemotePages& pages, const unsigned char* bytes, unsigned char* place)> arrived;
+    // A Mark has been acknowledged.
+    std::function<void()> acknowledged;
   };
   PageReceiver(PageSocket& socket, PageStore& store, unsigned shard, unsigned shards, Draining draining = {});
   ~PageReceiver();

@@ -6,6 +6,7 @@
 #include "criu_glue/checkpoint.hpp"
 #include "criu_glue/images.hpp"
 #include "criu_glue/pager.hpp"
+#include "criu_glue/timer_image.hpp"
 #include "migration/arrival_memory.hpp"
 #include "migration/decide.hpp"
 #include "migration/hold_link.hpp"
@@ -273,6 +274,8 @@ awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& lin
               {{"container", prepared.arrival.container()->spec().id},
                {"reason", learned.error().message}});
   }
+  auto rearmed = rearm_timers(prepared.images->path());
+  if (!rearmed) co_return failed_at("restore", rearmed.error());
   const RestoreMemory memory =
       prepared.pager ? RestoreMemory::kPager : RestoreMemory::kImages;
   std::function<Status()> pager_lives;

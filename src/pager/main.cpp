@@ -140,6 +140,7 @@ struct Shard {
 
   // Receives on a thread of its own.
   void start(unsigned number, unsigned count, PageReceiver::Draining draining) {
+    draining.acknowledged = [this] { heard_ = true; };
     thread = std::thread([this, number, count, draining = std::move(draining)] {
       result = PageReceiver(socket_, store, number, count, draining).run();
       if (!result) std::cerr << "a page connection ends: " + result.error().message + "\n";
@@ -156,12 +157,16 @@ struct Shard {
   void replace(PageSocket connection) {
     stop();
     if (thread.joinable()) thread.join();
+    const std::lock_guard lock(mutex_);
+    heard_ = false;
     socket_ = std::move(connection);
   }
-  // Whether it could be sent; else the connection is lost.
+  // Whether the source serves pages on it: nothing may be asked before.
+  [[nodiscard]] bool heard() const { return heard_; }
+  // Whether it could be sent; else the connection is lost, or too new.
   bool request(const PageRequest& request) {
     const std::lock_guard lock(mutex_);
-    return socket_ && send_request(socket_, request).has_value();
+    return heard_ && socket_ && send_request(socket_, request).has_value();
   }
   // The thread ends once it has what had come.
   void stop() {
@@ -172,6 +177,7 @@ struct Shard {
  private:
   mutable std::mutex mutex_;
   PageSocket socket_;
+  std::atomic<bool> heard_ = false;
 };
 
 class Pager {
@@ -239,6 +245,7 @@ class Pager {
       if (control && controls_.size() < 4) controls_.push_back(std::move(control));
     }
     if (controls_.empty() && !criu_seen_) ended_ = true;
+    ask_source();
     if (guard_.started()) guard_.keep_alive();
     // CRIU is a member of the cgroup until the container's init is: empty, it has ended.
     if (criu_seen_ && !executioner_.populated()) ended_ = true;
@@ -276,7 +283,6 @@ class Pager {
         give_up("criu restored no process " + std::to_string(pid));
       }
       all_tasks_ = true;
-      list_absent();
       return;
     }
     if (static_cast<std::int32_t>(word) < 0) return;  // a zombie has no memory
@@ -325,8 +331,7 @@ class Pager {
     if (op == "final") return set_final(std::move(fd));
     if (op == "push") {
       faults_.push();
-      // Once: a daemon that has started again asks for it again, and the source has its list.
-      if (!std::exchange(pushed_, true)) list_absent();
+      pushed_ = true;
       return json::object{};
     }
     return fail(Errc::kInvalid, "no operation '" + op + "'");
@@ -381,8 +386,7 @@ class Pager {
       urgent_ = std::make_unique<Shard>(std::move(socket), budget_);
     }
     urgent_->start(0, 1, draining());
-    list_absent();
-    for (const RemotePages& pages : faults_.wanted()) want(pages);
+    wanted_ = listed_ = false;
     return json::object{};
   }
 
@@ -390,7 +394,18 @@ class Pager {
     return {[this] { return final_set_.load(); },
             [this](const RemotePages& pages, const unsigned char* bytes, unsigned char* place) {
               faults_.arrived(pages, bytes, place);
-            }};
+            },
+            nullptr};
+  }
+
+  // Once for each connection: what threads wait for since before it, and then all that is missing, which the
+  // source sends: not before every process is there to take it.
+  void ask_source() {
+    if (!urgent_ || !urgent_->heard()) return;
+    if (!std::exchange(wanted_, true)) {
+      for (const RemotePages& pages : faults_.wanted()) want(pages);
+    }
+    if (pushed_ && all_tasks_ && !std::exchange(listed_, true)) list_absent();
   }
 
   // From the thread that serves faults. Asked again after a lost connection.
@@ -398,9 +413,7 @@ class Pager {
     if (urgent_) (void)urgent_->request({page_stream::Kind::kWant, pages});
   }
 
-  // The source sends all that is missing: not before every process is there to take it.
   void list_absent() {
-    if (!urgent_ || !pushed_ || !all_tasks_) return;
     for (const RemotePages& pages : faults_.absent()) {
       if (!urgent_->request({page_stream::Kind::kLack, pages})) return;
     }
@@ -506,6 +519,8 @@ class Pager {
   std::uint64_t zero_pages_ = 0;
   std::uint64_t later_pages_ = 0;
   bool pushed_ = false;
+  bool wanted_ = false;  // of the connection that is there
+  bool listed_ = false;
   bool all_tasks_ = false;  // CRIU has announced every process
   std::atomic<bool> final_set_{false};
   bool criu_seen_ = false;

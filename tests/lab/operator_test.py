@@ -980,6 +980,20 @@ class Jobs(Group):
         self.assertEqual(other.wait(), 0, other.text())
         self.assertIn('2 tests completed and passed residual checks', other.text())
 
+  def test_jobs_at_once(self):
+    names = [f'o{i}-0' for i in range(4)]
+    with self.subTest('jobs that are started at the same moment take different addresses'):
+      jobs = [Job(self.lab, name[:2], containers=1, ranks=1, nodes=('n1',), command=['/bin/sh', '-c', 'sleep 6'])
+              for name in names]
+      for job in jobs:
+        job.start()
+      wait_for('the containers', 15, lambda: all(self.lab.containers().get(name) for name in names))
+      found = [self.lab.containers()[name][0]['addresses'] for name in names]
+      for fabric in found[0]:
+        self.assertEqual(len({addresses[fabric] for addresses in found}), len(names), found)
+      self.assertEqual([job.wait(30) for job in jobs], [0] * len(names))
+    self.check_nothing_left()
+
 
 class Strangers(Group):
   """What comes over the wire and the socket from programs that are not ours."""

@@ -7,7 +7,7 @@
  * directory at /work, both also talk over TCP. Ends when FILE exists; a last check of everything.
  *
  * One line per second: "torture rank 0 pid 7: 12 s, 8043 operations, 812345 pages checked, 31
- * children, 0 timers disarmed, 0 wrong". The last line ends in "ok" or "WRONG". A line that begins
+ * children, 0 wrong". The last line ends in "ok" or "WRONG". A line that begins
  * with WRONG for each of the first findings. Exit status: 0 all right, 1 something was wrong, 2 it
  * cannot run.
  */
@@ -64,8 +64,8 @@ static void watch_threads(void) {
 }
 
 static void tell(double started) {
-  say("%.0f s, %lu operations, %lu pages checked, %lu children, %lu timers disarmed, %lu wrong",
-      seconds() - started, all->operations, all->checked, all->children, all->timers_lost, all->wrong);
+  say("%.0f s, %lu operations, %lu pages checked, %lu children, %lu wrong",
+      seconds() - started, all->operations, all->checked, all->children, all->wrong);
 }
 
 static uint64_t amount(const char *list) {

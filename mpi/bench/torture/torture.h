@@ -49,7 +49,7 @@ struct area {
 
 /* Of all processes together. */
 struct common {
-  atomic_ulong wrong, checked, operations, children, timers_lost;
+  atomic_ulong wrong, checked, operations, children;
   atomic_uint next_id, next_salt;
   atomic_bool stopping;
 };

@@ -144,8 +144,9 @@ awaitable<Result<HeldDump>> PreparedDump::start() && {
   for (std::size_t i = 0; i < request_.mounts.size(); ++i) {
     opts.add_external("mnt[" + request_.mounts[i].mount_point + "]:" + external_name(i));
   }
+  CO_TRY(FreezeOnDeath watch, FreezeOnDeath::watch(swrk_->pid(), request_.freeze_cgroup));
   CO_CHECK_OK(swrk_->send(request));
-  HeldDump held(std::move(swrk_));
+  HeldDump held(std::move(swrk_), std::move(watch));
   CO_CHECK_OK(
       co_await advance_to(*held.swrk_, "post-dump", request_.paths, request_.limit, nullptr));
   // CRIU has thawed it to do its work. Should it be killed from here on, its tasks still stand.

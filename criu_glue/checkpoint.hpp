@@ -22,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "criu_glue/freeze_on_death.hpp"
 #include "criu_glue/hide_list.hpp"
 #include "criu_glue/smaps_ahead.hpp"
 #include "criu_glue/swrk.hpp"
@@ -86,7 +87,9 @@ class HeldDump {
 
  private:
   friend class PreparedDump;
-  explicit HeldDump(std::unique_ptr<Swrk> swrk) : swrk_(std::move(swrk)) {}
+  HeldDump(std::unique_ptr<Swrk> swrk, FreezeOnDeath watch)
+      : watch_(std::move(watch)), swrk_(std::move(swrk)) {}
+  FreezeOnDeath watch_;         // ends last
   std::unique_ptr<Swrk> swrk_;  // null once moved from or answered
 };
 

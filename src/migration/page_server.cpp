@@ -3,6 +3,8 @@
 #include <sys/socket.h>
 
 #include <cstring>
+#include <functional>
+#include <system_error>
 
 namespace lifeboat {
 
@@ -47,6 +49,21 @@ void PageServer::run() {
   finished_ = true;
 }
 
+namespace {
+
+// Starts a thread. Without one pages pause, and are asked for again over a new connection: not kSystem, which
+// says that they are lost.
+Status begin(const std::function<void()>& start) {
+  try {
+    start();
+  } catch (const std::system_error& error) {
+    return fail(Errc::kUnavailable, std::string("no thread to send pages with: ") + error.what());
+  }
+  return {};
+}
+
+}  // namespace
+
 Status PageServer::serve() {
   // Only then does the target ask: what it sent before would be lost in the connection's first life as a link,
   // which reads ahead.
@@ -62,7 +79,7 @@ Status PageServer::serve() {
         break;
       case Kind::kLackEnd:
         if (background_.joinable()) return fail(Errc::kProtocol, "a second list of missing pages");
-        background_ = std::thread([this] { send_lacking(); });
+        CHECK_OK(begin([this] { background_ = std::thread([this] { send_lacking(); }); }));
         break;
       case Kind::kInvalid:
       case Kind::kData:
@@ -129,7 +146,10 @@ void PageServer::send_lacking() {
   {
     std::vector<std::jthread> threads;
     for (std::size_t i = 0; i < results.size(); ++i) {
-      threads.emplace_back([this, i, &results] { results[i] = send_shard(*connections_.shards[i]); });
+      auto begun = begin([&] {
+        threads.emplace_back([this, i, &results] { results[i] = send_shard(*connections_.shards[i]); });
+      });
+      if (!begun) results[i] = std::move(begun);
     }
   }
   for (Status& result : results) {

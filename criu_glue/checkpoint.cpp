@@ -135,22 +135,22 @@ void PreparedDump::read_ahead(const std::vector<pid_t>& pids, SmapsCache& cache)
   if (hidden_) smaps_ = std::make_unique<SmapsAhead>(*hidden_, cache, pids);
 }
 
-awaitable<Result<HeldDump>> PreparedDump::start() && {
+awaitable<Result<HeldDump>> PreparedDump::start(Cgroup cgroup) && {
   criu::Request request = base_request(criu::DUMP, request_.paths, directories_);
   criu::Options& opts = *request.mutable_opts();
   opts.set_pid(request_.init);
-  opts.set_freeze_cgroup(request_.freeze_cgroup);
+  opts.set_freeze_cgroup(cgroup.path());
   opts.set_timeout(static_cast<std::uint32_t>(request_.limit.count() / 1000 + 1));
   for (std::size_t i = 0; i < request_.mounts.size(); ++i) {
     opts.add_external("mnt[" + request_.mounts[i].mount_point + "]:" + external_name(i));
   }
-  CO_TRY(FreezeOnDeath watch, FreezeOnDeath::watch(swrk_->pid(), request_.freeze_cgroup));
+  CO_TRY(FreezeOnDeath watch, FreezeOnDeath::watch(swrk_->pid(), cgroup));
   CO_CHECK_OK(swrk_->send(request));
   HeldDump held(std::move(swrk_), std::move(watch));
   CO_CHECK_OK(
       co_await advance_to(*held.swrk_, "post-dump", request_.paths, request_.limit, nullptr));
-  // CRIU has thawed it to do its work. Should it be killed from here on, its tasks still stand.
-  CO_CHECK_OK(write_value(request_.freeze_cgroup + "/cgroup.freeze", "1"));
+  // Should CRIU be killed from here on, its tasks still stand.
+  CO_CHECK_OK(cgroup.hold());
   co_return held;
 }
 

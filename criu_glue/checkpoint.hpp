@@ -22,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "base/cgroup.hpp"
 #include "criu_glue/freeze_on_death.hpp"
 #include "criu_glue/hide_list.hpp"
 #include "criu_glue/smaps_ahead.hpp"
@@ -51,7 +52,6 @@ struct DumpRequest {
   CriuPaths paths;
   pid_t init = -1;            // the container's pid 1, as seen here
   int netns_fd = -1;          // the container's network namespace
-  std::string freeze_cgroup;  // frozen already; CRIU thaws it to work, and it is frozen again at the end
   std::vector<ExternalMount> mounts;
   // Path of liblifeboat-criu.so: memory can be hidden from CRIU. Empty: CRIU dumps everything.
   std::string hide_library;
@@ -105,9 +105,9 @@ class PreparedDump {
   // These processes are frozen, and CRIU will ask for their mappings: see smaps_ahead.hpp. Does nothing
   // without a library.
   void read_ahead(const std::vector<pid_t>& pids, SmapsCache& cache);
-  // The container's cgroup is frozen: dumps; returns when CRIU holds finished images. On failure
-  // the tasks are as before.
-  awaitable<Result<HeldDump>> start() &&;
+  // The container's cgroup is frozen: CRIU thaws it to dump; returns, with the cgroup frozen again, when CRIU
+  // holds finished images. On failure the tasks are as before.
+  awaitable<Result<HeldDump>> start(Cgroup cgroup) &&;
 
  private:
   PreparedDump(DumpRequest request, CriuDirectories directories, std::unique_ptr<HideList> hidden,

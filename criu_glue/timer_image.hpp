@@ -1,7 +1,7 @@
 // timer_image.hpp - mends what CRIU forgets of timers.
 //
 // A periodic timerfd that has expired and not been read stands still until it is: the kernel counts on then
-// (fs/timerfd.c). CRIU (4.2.1, like all before it) finds no time left and restores it disarmed: it wakes its
+// (fs/timerfd.c). CRIU (4.2.1) finds no time left and restores it disarmed: it wakes its
 // program once more, for what it had counted, and never again.
 #pragma once
 

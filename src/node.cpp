@@ -388,17 +388,13 @@ void Node::sweep() {
 
 // They are removed with what needed them, unless there was no descriptor to read the directory with.
 void Node::sweep_images() {
-  constexpr std::chrono::seconds kOld{10};
-  const auto now = fs::file_time_type::clock::now();
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(config_.paths.run_dir + "/images", error)) {
     const std::string migration = entry.path().filename();
-    const auto at = migrations_.find(migration);
-    const bool leaving = at != migrations_.end() && at->second->outcome != Outcome::kCommitted &&
-                         at->second->outcome != Outcome::kAborted;
-    std::error_code gone;
-    if (leaving || deciding_.contains(migration) || now - entry.last_write_time(gone) < kOld || gone) continue;
-    (void)remove_tree(entry.path());
+    const bool wanted = std::any_of(containers_.begin(), containers_.end(), [&](const auto& item) {
+      return item.second->migration() == migration;
+    });
+    if (wanted || !remove_tree(entry.path())) continue;
     log::warn("removed images that were left behind", {{"migration", migration}});
   }
 }

@@ -26,7 +26,6 @@ AGAIN_S = 15           # until what was interrupted is cleared away and the same
 FILES_MORE = 6         # open files that a daemon may hold beyond those before,
 FILES_PER_CONTAINER = 12  # and for each container that has come
 TIDY_S = 50            # what could not be removed at once is looked for every 30 s
-FINAL = ('committed', 'aborted')
 
 Site = collections.namedtuple('Site', 'hash count call frames')
 
@@ -82,7 +81,6 @@ class Failing(Torture):
       self.start_daemon(node)
     self.places = {}       # site: where that is
     self.results = []      # {side, mode, site, nth, place, outcome, problems}
-    self.before = None
 
   def start_daemon(self, node):
     changed = {'LD_PRELOAD': self.library, 'LIFEBOAT_FAIL_CALLS': self.controls[node].path}
@@ -161,9 +159,6 @@ class Failing(Torture):
     self.new_log_lines()
     self.controls[node].fail(site.hash, nth, self.args.stays)
     report = self.try_migrate(container, target, '10g', mode)
-    end = time.monotonic() + 5
-    while self.args.stays and report.get('outcome') not in FINAL and time.monotonic() < end:
-      time.sleep(0.1)
     if not self.controls[node].fired():
       return
     outcome = report.get('outcome')

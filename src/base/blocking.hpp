@@ -53,7 +53,7 @@ class AsyncMutex {
   };
 
   explicit AsyncMutex(asio::any_io_executor executor) : timer_(std::move(executor)) {
-    timer_.expires_at(SteadyClock::time_point::max());
+    timer_.expires_at(asio::steady_timer::time_point::max());
   }
   awaitable<Lock> lock() {
     while (locked_) co_await timer_.async_wait(use_tuple);

@@ -121,7 +121,7 @@ bool Cgroup::frozen_soon() const {
 }
 
 awaitable<Status> Cgroup::freeze(Milliseconds limit) const {
-  CO_CHECK_OK(set_frozen(true));
+  CO_CHECK_OK(hold());
   const auto deadline = SteadyClock::now() + limit;
   if (frozen_soon()) co_return Status{};
   while (!event_is("frozen", '1')) {
@@ -132,7 +132,7 @@ awaitable<Status> Cgroup::freeze(Milliseconds limit) const {
 }
 
 Status Cgroup::freeze_now(Milliseconds limit) const {
-  CHECK_OK(set_frozen(true));
+  CHECK_OK(hold());
   const auto deadline = SteadyClock::now() + limit;
   while (!frozen_soon()) {
     if (SteadyClock::now() >= deadline) return not_frozen(limit);

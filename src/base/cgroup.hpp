@@ -39,6 +39,8 @@ class Cgroup {
   awaitable<Status> freeze(Milliseconds limit) const;
   // The same, blocking its thread: for a freeze of less than a millisecond.
   [[nodiscard]] Status freeze_now(Milliseconds limit) const;
+  // Says so and does not wait: for tasks that stand still anyway.
+  [[nodiscard]] Status hold() const { return set_frozen(true); }
   // Needs nothing that could have run out: often only this is between a container and its going on.
   [[nodiscard]] Status thaw() const;
 

@@ -318,12 +318,10 @@ Status ContainerNet::plug_once() {
 }
 
 Status ContainerNet::plug() {
-  constexpr int kTries = 3;  // often it is the only copy that is to be plugged in
-  Status plugged;
-  for (int i = 0; i < kTries; ++i) {
-    plugged = plug_once();
-    if (plugged) return {};
-  }
+  // Often it is the only copy: a request that is lost is made again; a port that does not forward has had its time.
+  Status plugged = plug_once();
+  if (!plugged && plugged.error().code != Errc::kTimeout) plugged = plug_once();
+  if (plugged) return {};
   (void)unplug();  // half plugged is the one state nobody wants
   return tl::unexpected<Error>(plugged.error().context("plug container " + container_id_ + " in"));
 }

@@ -1,5 +1,6 @@
 #include "migration/drain.hpp"
 
+#include "base/blocking.hpp"
 #include "base/log.hpp"
 #include "migration/memory_source.hpp"
 #include "migration/outcome.hpp"
@@ -45,7 +46,7 @@ awaitable<Result<std::unique_ptr<PageServer>>> connect_again(
 awaitable<std::unique_ptr<PageServer>> reconnect(Node& node, std::shared_ptr<Container> container,
                                                  std::shared_ptr<MigrationReport> report) {
   for (;;) {
-    auto server = co_await connect_again(node, container, report);
+    auto server = co_await errors_of(connect_again(node, container, report), "serve its pages");
     if (server) co_return std::move(*server);
     if (server.error().code == Errc::kNotFound) co_return nullptr;
     if (container->cgroup().pids().empty()) co_return nullptr;

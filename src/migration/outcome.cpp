@@ -91,7 +91,8 @@ awaitable<void> resume_left_over(std::shared_ptr<Container> container) {
   (void)container->set_state(ContainerState::kRunning);
   log::info("container goes on after an interrupted migration",
             {{"container", container->spec().id}});
-  co_await undo_late_freeze(std::move(container));
+  auto executor = co_await asio::this_coro::executor;
+  asio::co_spawn(executor, undo_late_freeze(std::move(container)), asio::detached);
 }
 
 }  // namespace lifeboat

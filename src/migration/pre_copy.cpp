@@ -18,7 +18,6 @@ DumpRequest dump_request(const Node& node, Container& container,
   request.paths.images = images.path();
   request.paths.log = container.directory() + "/dump.log";
   request.init = container.init().pid();
-  request.freeze_cgroup = container.cgroup().path();
   request.netns_fd = container.net().netns_fd();
   request.mounts = std::move(mounts);
   request.limit = config.timeouts.dump;

@@ -48,7 +48,7 @@ awaitable<Status> send_images(ImageReader& reader, Link& link, const bool& dump_
 
 awaitable<Result<HeldDump>> dump_then(PreparedDump dump, const Cgroup& cgroup, bool& ended,
                                       SteadyClock::time_point& ended_at) {
-  auto held = co_await std::move(dump).start();
+  auto held = co_await std::move(dump).start(cgroup);
   // CRIU thaws the cgroup for its work. Killed in the middle of that it leaves tasks that run with
   // connections in repair mode, where their calls fail: not a moment longer than need be.
   if (!held) {
@@ -541,6 +541,30 @@ awaitable<bool> given_all_the_same(Node& node, std::shared_ptr<Container> contai
   co_return co_await resolve(node, std::move(container), std::move(why));
 }
 
+// Once more without the memory engine, should that be what failed.
+awaitable<Result<Committed>> attempt(Node& node, Move move) {
+  MigrationReport& report = *move.report;
+  Turn turn(node, move);
+  auto committed = co_await errors_of(run_in_turn(node, move, turn), "migrate");
+  if (committed || !report.retry_without_pages) co_return committed;
+  report.warnings.push_back("the memory engine could not be used: " + committed.error().message +
+                            "; moved through criu's images instead");
+  log::warn("memory goes through criu's images", {{"migration", report.id}, {"reason", committed.error().message}});
+  report.retry_without_pages = false;
+  report.mode = MigrationMode::kCriuImages;
+  // Should the target not have done it by then, the second attempt finds out.
+  co_await wait_until_removed(node, move.target, report.id);
+  co_return co_await errors_of(run_in_turn(node, move, turn), "migrate");
+}
+
+void go_on_here(Container& container, MigrationReport& report, const Error& error) {
+  container.net().end_hold();
+  (void)container.set_state(ContainerState::kRunning);
+  report.error = report.cancellation.requested() ? report.cancellation.check().error().message : error.message;
+  if (!container.init().running()) report.error = "the container ended meanwhile (" + report.error + ")";
+  report.outcome = Outcome::kAborted;
+}
+
 }  // namespace
 
 awaitable<Status> migrate(Node& node, Move move) {
@@ -549,45 +573,26 @@ awaitable<Status> migrate(Node& node, Move move) {
   std::shared_ptr<MigrationReport> report = move.report;
   report->stopped_ms = predicted_downtime_ms(move, node);
   asio::co_spawn(node.executor(), follow_progress(node, report), asio::detached);
-  Turn turn(node, move);
-  auto committed = co_await errors_of(run_in_turn(node, move, turn), "migrate");
-  if (!committed && report->retry_without_pages) {
-    report->warnings.push_back("the memory engine could not be used: " + committed.error().message +
-                               "; moved through criu's images instead");
-    log::warn("memory goes through criu's images", {{"migration", report->id},
-                                                    {"reason", committed.error().message}});
-    report->retry_without_pages = false;
-    report->mode = MigrationMode::kCriuImages;
-    // Should the target not have done it by then, the second attempt finds out.
-    co_await wait_until_removed(node, move.target, report->id);
-    committed = co_await errors_of(run_in_turn(node, move, turn), "migrate");
-  }
-  if (committed) {
+  auto committed = co_await attempt(node, std::move(move));
+  bool given = committed.has_value();
+  if (given) {
     node.remove(container->spec().id);
     container->destroy();
     report->times.tidy = elapsed_ms(committed->free_at);
     report->times.total = elapsed_ms(start, committed->free_at);
-    keep(node, *report);
-    tell(*report);
-    co_return Status{};
+  } else {
+    given = co_await given_all_the_same(node, container, report, committed.error().message);
+    report->times.total = elapsed_ms(start);
+    if (given) {
+      report->outcome = Outcome::kCommitted;
+      report->warnings.push_back("source: " + committed.error().message + ", ignored");
+    } else {
+      go_on_here(*container, *report, committed.error());
+    }
   }
-  const bool given = co_await given_all_the_same(node, container, report, committed.error().message);
-  report->times.total = elapsed_ms(start);
-  if (given) {
-    report->outcome = Outcome::kCommitted;
-    report->warnings.push_back("source: " + committed.error().message + ", ignored");
-    keep(node, *report);
-    tell(*report);
-    co_return Status{};
-  }
-  container->net().end_hold();
-  (void)container->set_state(ContainerState::kRunning);
-  report->error = report->cancellation.requested() ? report->cancellation.check().error().message
-                                                   : committed.error().message;
-  if (!container->init().running()) report->error = "the container ended meanwhile (" + report->error + ")";
-  report->outcome = Outcome::kAborted;
   keep(node, *report);
   tell(*report);
+  if (given) co_return Status{};
   if (report->offered) {
     asio::co_spawn(node.executor(), withdraw(node.owners(), report->container, report->id), asio::detached);
   }

@@ -2,9 +2,14 @@
 
 #include <chrono>
 
+#include "base/blocking.hpp"
+
 namespace lifeboat {
 
 namespace {
+
+// What throws below (no descriptor, no thread) is an answer that is not known, for whoever has to decide.
+constexpr const char* kWhat = "ask the registry";
 
 Result<OwnerRecord> record_from(const Entry& entry) {
   auto ownership = ownership_from(entry.value);
@@ -52,18 +57,18 @@ awaitable<Result<Swap>> Owners::put(const Ownership& next, std::uint64_t version
   request.key = ownership_key(next.container);
   request.version = version;
   request.value = to_text(stamped);
-  co_return co_await registry_.swap(std::move(request), timeout_);
+  co_return co_await errors_of(registry_.swap(std::move(request), timeout_), kWhat);
 }
 
 awaitable<Result<std::optional<OwnerRecord>>> Owners::find(std::string container) {
-  CO_TRY(const std::optional<Entry> entry, co_await registry_.get(ownership_key(container)));
+  CO_TRY(const std::optional<Entry> entry, co_await errors_of(registry_.get(ownership_key(container)), kWhat));
   if (!entry) co_return std::optional<OwnerRecord>();
   CO_TRY(OwnerRecord record, record_from(*entry));
   co_return std::optional<OwnerRecord>(std::move(record));
 }
 
 awaitable<Result<std::vector<OwnerRecord>>> Owners::all() {
-  CO_TRY(const std::vector<Entry> entries, co_await registry_.list(kOwnershipPrefix));
+  CO_TRY(const std::vector<Entry> entries, co_await errors_of(registry_.list(kOwnershipPrefix), kWhat));
   std::vector<OwnerRecord> records;
   for (const Entry& entry : entries) {
     CO_TRY(OwnerRecord record, record_from(entry));

@@ -334,6 +334,21 @@ class Exhaustion(Group):
     path = next(p for p in cgroups.trees(f'{cgroups.relative(self.lab.name, "n1")}/containers/{container}'))
     return path
 
+  def test_unplugged(self):
+    with self.job('up') as job:
+      with self.subTest('a container that is not on its network, as after a plug that failed, is plugged in again'):
+        # What Lifeboat's plug is: a classifier that drops all (src/migration/plug.cpp).
+        ends = [line.split(': ')[1].partition('@')[0] for line in self.lab.must(
+          'exec', 'n1', 'ip', '-o', 'link', 'show', 'master', 'br-10g').splitlines()]
+        end, = (name for name in ends if name.startswith('lb'))
+        for hook in ('ingress', 'egress'):
+          self.lab.must('exec', 'n1', 'tc', 'filter', 'add', 'dev', end, hook, 'protocol', 'all', 'pref', '2',
+                        'handle', '1', 'bpf', 'da', 'bytecode', '1,6 0 0 2,')
+        wait_for('the daemon to see it', 45, lambda: 'a container was not on the network' in self.lab.log('n1'), 0.5)
+        for hook in ('ingress', 'egress'):
+          self.assertEqual(self.lab.must('exec', 'n1', 'tc', 'filter', 'show', 'dev', end, hook), '')
+        self.runs_on('up-0', 'n1', job)
+
   def test_slow_peers(self):
     with self.job('sp') as job:
       with self.subTest('a caller of one byte a second is not listened to for long'):

@@ -1,11 +1,10 @@
 #include <fcntl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
-#include <cstring>
 #include <filesystem>
 
 #include "base/fd_passing.hpp"
+#include "base/unix_socket.hpp"
 #include "criu_glue/pager.hpp"
 
 namespace lifeboat {
@@ -57,18 +56,10 @@ awaitable<Result<PagerClient>> PagerClient::start(PagerOptions options) {
 }
 
 awaitable<Result<PagerClient>> PagerClient::open(const std::string& control_socket) {
-  Fd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (control_socket.size() >= sizeof address.sun_path) {
-    co_return fail(Errc::kInvalid, control_socket + " is too long for a socket");
-  }
-  std::memcpy(address.sun_path, control_socket.c_str(), control_socket.size() + 1);
-  if (!socket || ::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
-    co_return fail(Errc::kUnavailable, "no pager at " + control_socket);
-  }
+  auto socket = connect_at(control_socket, SOCK_SEQPACKET);
+  if (!socket) co_return tl::unexpected<Error>(socket.error().context("the pager"));
   auto executor = co_await asio::this_coro::executor;
-  co_return PagerClient(Process(), asio::posix::stream_descriptor(executor, socket.release()));
+  co_return PagerClient(Process(), asio::posix::stream_descriptor(executor, socket->release()));
 }
 
 awaitable<Result<json::object>> PagerClient::ask(json::object request, int fd, Milliseconds limit) {

@@ -9,7 +9,9 @@
 #include "agent.hpp"
 #include "api.hpp"
 #include "base/log.hpp"
+#include "base/notify.hpp"
 #include "base/process.hpp"
+#include "base/starter.hpp"
 #include "config.hpp"
 #include "criu_glue/perf_hold.hpp"
 
@@ -44,10 +46,13 @@ awaitable<void> run(Agent& agent, std::string socket, int& exit_code) {
     co_return;
   }
   asio::co_spawn(executor, reap_now_and_then(), asio::detached);
+  asio::co_spawn(executor, feed_watchdog(), asio::detached);
   log::info("ready", {{"node", agent.node().name()}, {"socket", socket}});
+  notify_service_manager("READY=1");
   asio::signal_set signals(executor, SIGTERM, SIGINT);
   auto [error, number] = co_await signals.async_wait(use_tuple);
   log::info("stopping; containers and jobs run on", {{"signal", std::to_string(number)}});
+  notify_service_manager("STOPPING=1");
   // What waits for the word of the registry must not be undone. If that takes long, this ends as by
   // SIGKILL: the next daemon finds everything as it is.
   constexpr int kTries = 500;  // of 10 ms
@@ -64,10 +69,12 @@ int main(int argc, char** argv) {
   CLI::App app{"Lifeboat's service on one node: keeps its containers and moves them"};
   std::string config_path = "/etc/lifeboat/lifeboat.yaml";
   std::string name;
+  std::string starter;
   bool check = false;
   app.set_version_flag("--version", LIFEBOAT_VERSION);
   app.add_option("--config", config_path, "configuration file")->capture_default_str();
   app.add_option("--node", name, "this node's name (default: the host name)");
+  app.add_option("--starter", starter, "socket of lifeboat-starter: it starts processes, not this daemon");
   app.add_flag("--check-config", check, "read the configuration, say what is wrong, and end");
   CLI11_PARSE(app, argc, argv);
 
@@ -87,7 +94,13 @@ int main(int argc, char** argv) {
     return 0;
   }
 
-  // Containers whose runtime has ended become our children, so we learn how they end.
+  if (!starter.empty()) {
+    if (const Status there = use_starter(starter); !there) {
+      std::cerr << there.error().message << "\n";
+      return 1;
+    }
+  }
+  // Without a starter containers whose runtime has ended become our children, so we learn how they end.
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   // Neither keys nor pages get into a core dump, and no other process but root's reads this one.
   ::prctl(PR_SET_DUMPABLE, 0);

@@ -187,14 +187,16 @@ class Torture:
     return found
 
   def victim_pids(self, victim, source, target):
-    daemon = self.cluster.lab.daemon(source if 'source' in victim else target).proc()
-    if daemon is None:
-      return []
+    node = self.cluster.lab.daemon(source if 'source' in victim else target)
     if victim.endswith('daemon'):
-      return [daemon.pid]
+      daemon = node.proc()
+      return [daemon.pid] if daemon else []
+    starter = node.starter()
+    if starter is None:
+      return []
     if victim.endswith('criu'):
-      return self.processes(daemon.pid, 'criu')
-    pagers = self.processes(daemon.pid, 'lifeboat-pager')
+      return self.processes(starter.pid, 'criu')
+    pagers = self.processes(starter.pid, 'lifeboat-pager')
     if victim == 'pager':
       return pagers
     return [pid for pager in pagers for pid in self.processes(pager, 'lifeboat-guard')]

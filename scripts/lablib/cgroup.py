@@ -1,4 +1,4 @@
-"""The lab's control groups: <cgroup2>/lifeboat-lab/LAB/NODE/{init,daemon,containers}.
+"""The lab's control groups: <cgroup2>/lifeboat-lab/LAB/NODE/{init,daemon,starter,containers}.
 
 Works with cgroup v2 alone and with v1 + v2 side by side. The lab itself uses v2 only; a container
 runtime may have made groups of the same name under v1, which `remove` takes away too.
@@ -43,7 +43,7 @@ def make(lab, node):
   many machines: what else runs here counts as one of ten."""
   two, one = hierarchies()
   path = os.path.join(two, relative(lab, node))
-  for leaf in ('init', 'daemon'):
+  for leaf in ('init', 'daemon', 'starter'):
     os.makedirs(os.path.join(path, leaf), exist_ok=True)
   for part in (MARK, relative(lab), relative(lab, node)):
     group = os.path.join(two, part)

@@ -1,4 +1,5 @@
-"""A node's lifeboatd: started inside the node, asked for its status over its socket."""
+"""A node's lifeboatd, and lifeboat-starter beside it: started inside the node; the daemon is asked for its
+status over its socket."""
 import http.client
 import json
 import os
@@ -14,6 +15,7 @@ from lablib.node import RUN_DIR
 
 CONFIG = f'{RUN_DIR}/lifeboat.yaml'
 SOCKET = f'{RUN_DIR}/api.sock'
+STARTER_SOCKET = f'{RUN_DIR}/starter.sock'
 READY_WITHIN = 10   # seconds from start to the first good answer
 STOP_WITHIN = 10    # seconds from SIGTERM to the end
 UCRED = struct.Struct('iii')   # pid, uid, gid
@@ -31,6 +33,16 @@ class Unix(http.client.HTTPConnection):
     self.sock.connect(self.path)
 
 
+def recorded(path):
+  """The running process of a record, or None."""
+  try:
+    record = json.loads(base.read(path, ''))
+    proc = base.Proc(record['pid'], record['started'])
+  except (ValueError, KeyError):
+    return None
+  return proc if record['started'] and proc.alive() else None
+
+
 class Daemon:
   """The daemon of one node of a lab."""
 
@@ -39,6 +51,7 @@ class Daemon:
     self.directory = lab.node_dir(node)
     self.log = os.path.join(self.directory, 'lifeboatd.log')
     self.record = os.path.join(self.directory, 'daemon.json')
+    self.starter_record = os.path.join(self.directory, 'starter.json')
 
   def fail(self, what):
     tail = base.read(self.log, '').splitlines()[-LOG_TAIL:]
@@ -47,12 +60,11 @@ class Daemon:
 
   def proc(self):
     """The running daemon, or None."""
-    try:
-      record = json.loads(base.read(self.record, ''))
-      proc = base.Proc(record['pid'], record['started'])
-    except (ValueError, KeyError):
-      return None
-    return proc if record['started'] and proc.alive() else None
+    return recorded(self.record)
+
+  def starter(self):
+    """The running lifeboat-starter, or None: the parent of all that the daemon has started."""
+    return recorded(self.starter_record)
 
   def answers(self, timeout=2.0):
     """None if GET /v1/status is answered with 200, otherwise what happened instead."""
@@ -70,16 +82,39 @@ class Daemon:
     if self.proc():
       raise LabError(f'lifeboatd of {self.node} runs already (pid {self.proc().pid}); '
                      f'use: scripts/lab --name {self.lab.name} daemon {self.node} restart')
-    program = os.path.join(self.lab.state['build'], 'lifeboatd')
+    cgroup.make(self.lab.name, self.node)
+    self.start_starter()
+    self.run('lifeboatd', ['--config', CONFIG, '--node', self.node, '--starter', STARTER_SOCKET], 'daemon',
+             self.record)
+
+  def start_starter(self):
+    """No-op when it runs: as under systemd, it outlives the daemon."""
+    if self.starter():
+      return
+    self.run('lifeboat-starter', ['--socket', STARTER_SOCKET], 'starter', self.starter_record)
+    path = f'/proc/{self.init.pid}/root{STARTER_SOCKET}'
+    end = time.monotonic() + READY_WITHIN
+    while True:
+      try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as there:
+          there.connect(path)
+        return
+      except OSError as problem:
+        if not self.starter() or time.monotonic() > end:
+          self.fail(f'lifeboat-starter does not answer: {problem}')
+      time.sleep(0.005)
+
+  def run(self, name, args, leaf, record):
+    """Starts a program in the node, in the group `leaf`, and keeps its pid in the file `record`."""
+    program = os.path.join(self.lab.state['build'], name)
     if not os.access(program, os.X_OK):
       raise LabError(f'{program}: no such program; build it, or bring the lab up again with '
                      '--build DIR (or --no-daemon)')
-    cgroup.make(self.lab.name, self.node)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     child = os.fork()
     if child == 0:
-      self.launch(program, theirs)
+      self.launch([program, *args], leaf, theirs)
     theirs.close()
     proc, problem = None, None
     with ours:
@@ -93,15 +128,15 @@ class Daemon:
           problem = text.decode()
     os.waitpid(child, 0)
     if problem or proc is None:
-      raise LabError(f'lifeboatd of {self.node}: cannot start {program}: {problem}')
-    with open(self.record, 'w', encoding='ascii') as file:
+      raise LabError(f'{name} of {self.node}: cannot start {program}: {problem}')
+    with open(record, 'w', encoding='ascii') as file:
       json.dump({'pid': proc.pid, 'started': proc.started}, file)
 
-  def launch(self, program, report):
-    """In a child: enters the node, forks twice there so that the daemon becomes a child of the
+  def launch(self, argv, leaf, report):
+    """In a child: enters the node, forks twice there so that the program becomes a child of the
     node's init (a lone fork would leave it to the machine's), and reports."""
     try:
-      cgroup.join(self.lab.name, self.node, 'daemon', os.getpid())
+      cgroup.join(self.lab.name, self.node, leaf, os.getpid())
       log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
       self.init.enter()
       null = os.open('/dev/null', os.O_RDONLY)
@@ -119,8 +154,7 @@ class Daemon:
       signal.pthread_sigmask(signal.SIG_SETMASK, set())
       for signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(signo, signal.SIG_DFL)
-      os.execve(program, [program, '--config', CONFIG, '--node', self.node],
-                self.lab.environment())
+      os.execve(argv[0], argv, self.lab.environment())
     except (OSError, LabError) as error:
       report.send(str(error).encode())
     finally:

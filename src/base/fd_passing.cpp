@@ -7,27 +7,31 @@
 
 namespace lifeboat {
 
-ssize_t send_with_fd(int socket, const void* data, std::size_t size, int fd) {
+ssize_t send_with_fds(int socket, const void* data, std::size_t size, std::span<const int> fds) {
+  if (fds.size() > kPassedFdsMax) {
+    errno = EINVAL;
+    return -1;
+  }
   iovec part{const_cast<void*>(data), size};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  alignas(cmsghdr) char control[CMSG_SPACE(kPassedFdsMax * sizeof(int))] = {};
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
-  if (fd >= 0) {
+  if (!fds.empty()) {
     message.msg_control = control;
-    message.msg_controllen = sizeof control;
+    message.msg_controllen = CMSG_SPACE(fds.size_bytes());
     cmsghdr* header = CMSG_FIRSTHDR(&message);
     header->cmsg_level = SOL_SOCKET;
     header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    header->cmsg_len = CMSG_LEN(fds.size_bytes());
+    std::memcpy(CMSG_DATA(header), fds.data(), fds.size_bytes());
   }
   return ::sendmsg(socket, &message, MSG_NOSIGNAL);
 }
 
-ssize_t receive_with_fd(int socket, void* out, std::size_t size, Fd& fd) {
+ssize_t receive_with_fds(int socket, void* out, std::size_t size, std::vector<Fd>& fds) {
   iovec part{out, size};
-  alignas(cmsghdr) char control[CMSG_SPACE(4 * sizeof(int))] = {};
+  alignas(cmsghdr) char control[CMSG_SPACE(kPassedFdsMax * sizeof(int))] = {};
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
@@ -43,10 +47,20 @@ ssize_t receive_with_fd(int socket, void* out, std::size_t size, Fd& fd) {
     for (std::size_t i = 0; i < count; ++i) {
       int number = -1;
       std::memcpy(&number, CMSG_DATA(at) + i * sizeof(int), sizeof number);
-      Fd received(number);  // all but the first are closed
-      if (i == 0) fd = std::move(received);
+      fds.emplace_back(number);
     }
   }
+  return n;
+}
+
+ssize_t send_with_fd(int socket, const void* data, std::size_t size, int fd) {
+  return send_with_fds(socket, data, size, std::span(&fd, fd >= 0 ? 1 : 0));
+}
+
+ssize_t receive_with_fd(int socket, void* out, std::size_t size, Fd& fd) {
+  std::vector<Fd> fds;
+  const ssize_t n = receive_with_fds(socket, out, size, fds);
+  if (!fds.empty()) fd = std::move(fds.front());
   return n;
 }
 

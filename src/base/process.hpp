@@ -42,7 +42,8 @@ class Process {
   // Ends and reaps a child; blocks until it is gone, at most 2 s. No-op when not valid.
   void kill_and_reap();
 
-  // Waits until the process has ended. nullopt when it was not our child, so its status is unknown.
+  // Waits until the process has ended. nullopt when it was neither our child nor the starter's, so its
+  // status is unknown.
   awaitable<std::optional<ExitStatus>> wait();
   // As wait(), but gives up after `limit`: kTimeout.
   awaitable<Result<std::optional<ExitStatus>>> wait_for(Milliseconds limit);
@@ -80,7 +81,8 @@ struct SpawnOptions {
   std::optional<OverlayMount> overlay;  // the same
 };
 
-// Forks and execs. An error in the child before exec comes back as the error of this call.
+// Forks and execs, or has the starter do so (starter.hpp). An error in the child before exec comes back as the
+// error of this call.
 Result<Process> spawn(const SpawnOptions& options);
 
 // Puts this process before ordinary ones: while a container is frozen every wait for a CPU that its

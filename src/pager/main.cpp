@@ -9,7 +9,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 
 #include <CLI/CLI.hpp>
@@ -21,6 +20,7 @@
 #include "base/fd_passing.hpp"
 #include "base/file.hpp"
 #include "base/json.hpp"
+#include "base/unix_socket.hpp"
 #include "criu_glue/fault_service.hpp"
 #include "criu_glue/page_store.hpp"
 #include "criu_glue/pager.hpp"
@@ -39,20 +39,6 @@ struct Options {
   std::string cgroup;
   std::uint64_t bytes_max = 0;
 };
-
-Result<Fd> listen_at(const std::string& path, int type) {
-  Fd socket(::socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) return fail(Errc::kInvalid, path + " is too long");
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  ::unlink(path.c_str());
-  if (!socket || ::bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
-      ::chmod(path.c_str(), 0600) != 0 || ::listen(socket.get(), 4) != 0) {
-    return fail_errno("listen at " + path);
-  }
-  return socket;
-}
 
 // Ends the container, and waits until it has ended.
 class Executioner {

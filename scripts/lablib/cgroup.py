@@ -63,6 +63,11 @@ def make(lab, node):
     write(weight, '1000')
 
 
+def make_leaf(lab, node, leaf):
+  two, _ = hierarchies()
+  os.makedirs(os.path.join(two, relative(lab, node, leaf)), exist_ok=True)
+
+
 def join(lab, node, leaf, pid):
   two, one = hierarchies()
   write(os.path.join(two, relative(lab, node, leaf), 'cgroup.procs'), str(pid))

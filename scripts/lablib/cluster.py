@@ -16,12 +16,13 @@ import subprocess
 import sys
 import time
 
-from lablib import base, cgroup, net
+from lablib import base, cgroup, net, systemd
 from lablib.base import MARK, SWITCH, LabError
 from lablib.config import Config
 from lablib.daemon import CONFIG, READY_WITHIN, Daemon
 from lablib.node import STATE_DIR
 from lablib.pki import Pki
+from lablib.service import Service
 
 PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'lab')
 
@@ -92,7 +93,8 @@ class Lab:
     return init
 
   def daemon(self, name):
-    return Daemon(self, name, self.running(name))
+    kind = Service if self.state.get('systemd') else Daemon
+    return kind(self, name, self.running(name))
 
   def environment(self):
     env = dict(os.environ)
@@ -108,7 +110,7 @@ class Lab:
 
   # ---- up
 
-  def up(self, path, build, with_daemons, replace):
+  def up(self, path, build, with_daemons, replace, with_systemd=False):
     config = Config(path)
     for tool in ('ip', 'tc', 'nsenter'):
       if not shutil.which(tool):
@@ -125,19 +127,19 @@ class Lab:
       if os.listdir(self.directory):
         raise LabError(f'lab {self.name!r} has just been brought up by another command')
       try:
-        self.build(config, build, with_daemons)
+        self.build(config, build, with_daemons, with_systemd)
       except BaseException:
         signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # no second interruption
         self.remove()
         raise
 
-  def build(self, config, build, with_daemons):
+  def build(self, config, build, with_daemons, with_systemd):
     os.makedirs(STATE_DIR, exist_ok=True)
     with open(os.path.join(self.directory, 'hosts'), 'w', encoding='ascii') as file:
       file.write(config.hosts())
     self.state = {
-      'name': self.name, 'file': os.path.abspath(config.path), 'build': build, 'switch': {},
+      'name': self.name, 'systemd': with_systemd, 'file': os.path.abspath(config.path), 'build': build, 'switch': {},
       'default_fabric': config.default_fabric, 'fabrics': [f['name'] for f in config.fabrics],
       'nodes': [{k: v for k, v in n.items() if k != 'lifeboat'} for n in config.nodes]}
     names = [n['name'] for n in config.nodes]
@@ -146,9 +148,11 @@ class Lab:
       self.state['switch'] = {'pid': switch.pid, 'started': switch.started}
       net.set_up_switch(switch, config)
       self.furnish(config, switch, procs)
-      if with_daemons:
+      if with_daemons and not with_systemd:
         self.start_daemons(names)
       self.save()
+    if with_daemons and with_systemd:  # which starts when the nodes go on
+      self.start_daemons(names)
 
   def boot(self, name, with_daemon):
     """Switches a node on again after `kill`; its state directory is what it was."""
@@ -167,9 +171,11 @@ class Lab:
       try:
         with self.power_on([name]) as procs:
           self.furnish(config, self.init(SWITCH), procs)
-          if with_daemon:
+          if with_daemon and not self.runs_systemd(name):
             self.start_daemons([name])
           self.save()
+        if with_daemon and self.runs_systemd(name):
+          self.start_daemons([name])
       except BaseException:
         self.kill(name)
         raise
@@ -183,10 +189,13 @@ class Lab:
       for name in names:
         os.makedirs(os.path.join(self.node_dir(name), 'state'), mode=0o700, exist_ok=True)
         cgroup.make(self.name, name)
+        command = [sys.executable, PROGRAM, '_node', f'{MARK}:{self.name}:{name}', self.root]
+        if self.runs_systemd(name):
+          command.append(self.state['build'])
+          cgroup.make_leaf(self.name, name, systemd.GROUP)
         with open(os.path.join(self.node_dir(name), 'init.log'), 'ab') as log:
           children[name] = subprocess.Popen(
-            [sys.executable, PROGRAM, '_node', f'{MARK}:{self.name}:{name}', self.root],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
       procs = {name: self.greet(name, child) for name, child in children.items()}
       yield procs
       for child in children.values():
@@ -199,11 +208,14 @@ class Lab:
         child.stdout.close()
         child.wait()
 
+  def runs_systemd(self, name):
+    return self.state.get('systemd', False) and name != SWITCH
+
   def greet(self, name, child):
     words = child.stdout.readline().split()
     if len(words) == 2:
       proc = base.Proc(int(words[1]))
-      cgroup.join(self.name, name, 'init', proc.pid)
+      cgroup.join(self.name, name, systemd.GROUP if self.runs_systemd(name) else 'init', proc.pid)
       if child.stdout.readline() == b'ready\n':
         return proc
     log = base.read(os.path.join(self.node_dir(name), 'init.log'), '').strip()
@@ -221,12 +233,18 @@ class Lab:
         continue
       net.set_up_node(config, index, proc)
       text = config.lifeboat_yaml(self.name, node,
-                                  cgroup.relative(self.name, node['name'], 'containers'))
+                                  self.containers_group(node['name']))
       with open(f'/proc/{proc.pid}/root{CONFIG}', 'w', encoding='utf-8') as file:
         file.write(text)
       if pki.available():
         pki.install(node['name'], f'/proc/{proc.pid}/root')
       self.node(node['name']).update(pid=proc.pid, started=proc.started)
+
+  def containers_group(self, name):
+    """As the node's daemon finds it."""
+    if self.runs_systemd(name):
+      return systemd.CONTAINERS
+    return cgroup.relative(self.name, name, 'containers')
 
   def start_daemons(self, names):
     daemons = [self.daemon(name) for name in names]
@@ -342,7 +360,7 @@ class Lab:
       init = self.init(node['name'])
       daemon = 'off'
       if init:
-        handle = Daemon(self, node['name'], init)
+        handle = self.daemon(node['name'])
         daemon = 'down' if handle.proc() is None else 'up' if handle.answers() is None else 'silent'
       out.append({'name': node['name'], 'role': node['role'], 'pid': init.pid if init else None,
                   'daemon': daemon, 'addresses': node['addresses']})

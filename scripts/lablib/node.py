@@ -1,6 +1,7 @@
 """`scripts/lab _node`: the init of one node, that is PID 1 of its namespaces.
 
-The command line is `_node lifeboat-lab:LAB:NODE STATE_ROOT`. A first process makes the namespaces
+The command line is `_node lifeboat-lab:LAB:NODE STATE_ROOT [BUILD]`; with BUILD, where the programs are, the
+node runs systemd. A first process makes the namespaces
 and forks; its child becomes PID 1 and keeps the command line, by which `down` finds it. Protocol:
 stdout carries "pid N", then "ready"; stdin carries "go" once the whole lab stands. If stdin ends
 before that, whoever was building the lab has died, and the node goes away by itself.
@@ -13,7 +14,7 @@ import signal
 import socket
 import sys
 
-from lablib import base
+from lablib import base, systemd
 
 # The node's own files: everything else of the host's tree is the lab's shared storage.
 OWN_TMPFS = {'/run': 'mode=755', '/dev/shm': 'mode=1777'}
@@ -21,7 +22,7 @@ STATE_DIR = '/var/lib/lifeboat'
 RUN_DIR = '/run/lifeboat'
 
 
-def main(marker, state_root):
+def main(marker, state_root, build=None):
   lab, node = marker.split(':')[1:]
   os.setsid()
   base.unshare(base.NODE_NAMESPACES)
@@ -38,6 +39,8 @@ def main(marker, state_root):
   signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP})
   try:
     set_up(os.path.join(state_root, lab), node)
+    if build:
+      systemd.furnish(node, build)
   except OSError as error:
     print(f'node {node}: {error}', file=sys.stderr, flush=True)
     os._exit(1)
@@ -47,6 +50,9 @@ def main(marker, state_root):
   null = os.open('/dev/null', os.O_RDWR)
   for fd in (0, 1):
     os.dup2(null, fd)
+  if build:
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+    systemd.boot(marker, state_root)
   reap_until_told()
 
 

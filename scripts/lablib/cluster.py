@@ -242,8 +242,12 @@ class Lab:
 
   def containers_group(self, name):
     """As the node's daemon finds it."""
+    return systemd.CONTAINERS if self.runs_systemd(name) else self.containers_of(name)
+
+  def containers_of(self, name):
+    """The group of a node's containers as the host has it."""
     if self.runs_systemd(name):
-      return systemd.CONTAINERS
+      return f'{cgroup.relative(self.name, name, systemd.GROUP)}/{systemd.CONTAINERS}'
     return cgroup.relative(self.name, name, 'containers')
 
   def start_daemons(self, names):

@@ -31,10 +31,9 @@ def furnish(name, build):
   overlay('/etc')
   of_host = {name: base.read(os.path.join(SYSTEM, name)) for name in os.listdir(SYSTEM)
              if name in WANTED or name.endswith('.target') and os.path.isfile(os.path.join(SYSTEM, name))}
-  for path in ('/tmp', '/var/tmp', '/var/log', '/var/lib/systemd', *UNIT_DIRECTORIES):
+  for path in ('/var/tmp', '/var/log', '/var/lib/systemd', *UNIT_DIRECTORIES):
     if os.path.isdir(path):
-      mode = '1777' if path.endswith('/tmp') else '755'
-      base.mount('tmpfs', path, 'tmpfs', base.MS_NOSUID | base.MS_NODEV, f'mode={mode}')
+      base.mount('tmpfs', path, 'tmpfs', base.MS_NOSUID | base.MS_NODEV, 'mode=755')
   for unit in units():
     text = base.read(os.path.join(UNITS, unit))
     of_host[unit] = re.sub(r'/usr/(sbin|bin|libexec/lifeboat)/(?=lifeboat)', BUILD + '/', text)
@@ -44,6 +43,7 @@ def furnish(name, build):
     write(f'{SYSTEM}/{unit}', text)
   os.makedirs('/etc/lifeboat', exist_ok=True)
   os.symlink('/run/lifeboat/lifeboat.yaml', '/etc/lifeboat/lifeboat.yaml')
+  write('/etc/systemd/journald.conf', '[Journal]\nReadKMsg=no\n')
   write('/etc/hostname', name + '\n')
   write('/etc/machine-id', 'uninitialized\n')
   # What this node has instead of the host's: its own cgroups alone, at the place of current systems.

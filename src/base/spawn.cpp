@@ -97,11 +97,21 @@ void enter_namespaces(const SpawnOptions& options, const Prepared& prepared, int
   child_fails(high_pipe, kExec);
 }
 
+// What a service manager has told this process, and nobody else: crun would wait for READY=1 of a container.
+bool is_of_service(const std::string& entry) {
+  for (const char* name : {"NOTIFY_SOCKET=", "WATCHDOG_PID=", "WATCHDOG_USEC=", "LISTEN_PID=", "LISTEN_FDS=",
+                           "INVOCATION_ID=", "JOURNAL_STREAM="}) {
+    if (entry.rfind(name, 0) == 0) return true;
+  }
+  return false;
+}
+
 Result<Prepared> prepare(const SpawnOptions& options) {
   Prepared prepared;
   for (const std::string& arg : options.argv) prepared.argv.push_back(const_cast<char*>(arg.c_str()));
   prepared.argv.push_back(nullptr);
   for (char** entry = environ; *entry != nullptr; ++entry) prepared.env_text.emplace_back(*entry);
+  std::erase_if(prepared.env_text, is_of_service);
   for (const auto& [key, value] : options.env) {
     std::erase_if(prepared.env_text, [&](const std::string& e) { return e.rfind(key + "=", 0) == 0; });
     prepared.env_text.push_back(key + "=" + value);

@@ -240,7 +240,7 @@ class Exhaustion(Group):
       with self.subTest('the target\'s daemon and pager may not have the memory: the container stays'):
         with self.group_of('memory', 'n3', limit_in_bytes=48 << 20):
           self.fails('me-0', 'n3', job=job)
-      if not self.lab.daemon('n3').alive():
+      if self.lab.daemon('n3') is None:
         self.lab.must('daemon', 'n3', 'start')
       with self.subTest('with memory again it moves'):
         self.moved('me-0', 'n3')

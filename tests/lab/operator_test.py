@@ -48,6 +48,7 @@ default_fabric: 10g
 '''
 
 # Steps are bounded here by seconds, so that a failure is noticed within a test.
+UP_OPTIONS = ()   # of scripts/lab up
 LAB_YAML = FABRICS_YAML + '''
 nodes:
   - {name: head, role: head}
@@ -242,7 +243,7 @@ class Cluster:
 
   def up(self):
     if self.dirty:
-      self.must('up', '--replace', '--file', self.file, '--build', BUILD)
+      self.must('up', '--replace', '--file', self.file, '--build', BUILD, *UP_OPTIONS)
       with open(self.clean, 'w', encoding='utf-8') as file:
         file.write(self.must('snapshot', '--json'))
       self.dirty = False
@@ -262,17 +263,14 @@ class Cluster:
     return f'/proc/{self.pid(node)}/root{path}'
 
   def daemon(self, node):
-    """Its process."""
-    from lablib import base
-    with open(f'{self.state().node_dir(node)}/daemon.json', encoding='ascii') as file:
-      record = json.load(file)
-    return base.Proc(record['pid'], record['started'])
+    """Its process; None when there is none."""
+    return self.state().daemon(node).proc()
 
   def crash(self, *nodes):
     """kill -9 of their daemons, without the detour of starting scripts/lab; returns once they are
     gone: one that holds memory takes a while to give it back."""
     from lablib import base
-    left = base.kill_all([self.daemon(node) for node in nodes])
+    left = base.kill_all([proc for node in nodes if (proc := self.daemon(node))])
     if left:
       raise AssertionError(f'still there 10 s after SIGKILL: {left}')
 
@@ -327,9 +325,9 @@ class Cluster:
         return os.path.basename(os.readlink(f'/proc/{pid}/exe')) == 'criu'
       except OSError:
         return False
-    found = []
+    found, state = [], self.state()
     for node in COMPUTE:
-      for path in cgroup.trees(f'{cgroup.relative(self.name, node)}/containers/{container}'):
+      for path in cgroup.trees(f'{state.containers_of(node)}/{container}'):
         tasks = [pid for pid in base.read(f'{path}/cgroup.procs', '').split() if not is_criu(pid)]
         if tasks:
           found.append((node, len(tasks), base.read(f'{path}/cgroup.freeze', '').strip() == '1'))

@@ -67,6 +67,17 @@ TEST(Spawn, ErrorsNameTheStep) {
   EXPECT_EQ(refused(options), "start /bin/true: bind mount: No such file or directory");
 }
 
+TEST(Spawn, WhatSystemdHasToldThisServiceIsForItAlone) {
+  ::setenv("NOTIFY_SOCKET", "/run/systemd/notify", 1);
+  ::setenv("WATCHDOG_USEC", "1000000", 1);
+  SpawnOptions options = shell("env | grep -c -e NOTIFY_SOCKET -e WATCHDOG");
+  auto output = run(run_tool(options, Milliseconds(5000)));
+  ::unsetenv("NOTIFY_SOCKET");
+  ::unsetenv("WATCHDOG_USEC");
+  ASSERT_TRUE(output.has_value()) << output.error().message;
+  EXPECT_EQ(output->text, "0\n");
+}
+
 TEST(Spawn, FailuresLeaveNoChild) {
   (void)refused(command({"/no/such/program"}));
   EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1);

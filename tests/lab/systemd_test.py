@@ -1,0 +1,175 @@
+#!/usr/bin/python3
+"""The service as systemd runs it: a lab whose nodes boot a real one, with the units of configs/systemd.
+
+  tests/lab/systemd_test.py [GROUP...]     as tests/lab/operator_test.py, which explains the rest
+
+That the daemon can do everything in spite of what its unit forbids; that containers, pagers and jobs live
+through the end of the daemon and of the starter, however it comes; and that systemd finds nothing to say.
+"""
+import os
+import re
+import subprocess
+import sys
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+import operator_test
+from lablib import systemd
+from operator_test import Group, wait_for
+
+EXPOSURE_MAX = 5.0
+WATCHDOG = 3   # seconds, in these tests
+MODES = ('pre-copy', 'stop-and-copy', 'post-copy', 'hybrid', 'criu-images')
+
+operator_test.COMPUTE = ('n1', 'n2', 'n3')
+operator_test.UP_OPTIONS = ('--systemd',)
+operator_test.LAB_YAML = operator_test.FABRICS_YAML + '''
+nodes:
+  - {name: head, role: head}
+  - {name: n1, memory: 8GiB, slots: 8}
+  - {name: n2, memory: 8GiB, slots: 8}
+  - {name: n3, memory: 8GiB, slots: 8}
+lifeboat:
+  timeouts: {connect: 1s, request: 5s, dump: 20s, idle: 3s, restore: 20s, commit: 3s}
+  health: {probation: 0s}
+'''
+
+
+class Systemd(Group):
+  def service(self, node):
+    return self.lab.state().daemon(node)
+
+  def tasks(self, node, container):
+    """The pids of a container's tasks."""
+    from lablib import cgroup
+    path, = cgroup.trees(f'{self.lab.state().containers_of(node)}/{container}')
+    return sorted(cgroup.members(path))
+
+  def show(self, node, unit, *properties):
+    text = self.service(node).systemctl('show', unit, *(f'--property={name}' for name in properties))
+    return dict(line.split('=', 1) for line in text.splitlines())
+
+  def back(self, node, before):
+    """Waits until another daemon than `before` is ready there."""
+    wait_for(lambda: f'another daemon on {node}: {self.service(node).systemctl("status", "lifeboatd", check=False)}',
+             20, lambda: self.lab.daemon(node) not in (None, before) and self.service(node).answers() is None)
+    self.assertNotEqual(self.lab.daemon(node).pid, before.pid)
+
+  def test_units(self):
+    with self.subTest('systemd-analyze verify says nothing'):
+      units = [f'/usr/lib/systemd/system/{name}' for name in systemd.units()]
+      self.assertEqual(self.service('n1').inside('systemd-analyze', 'verify', '--man=no', *units), '')
+    with self.subTest(f'the daemon\'s exposure is below {EXPOSURE_MAX}'):
+      text = self.service('n1').inside('systemd-analyze', 'security', '--no-pager', 'lifeboatd.service')
+      exposure = float(re.search(r'Overall exposure level for lifeboatd.service: (\S+)', text)[1])
+      self.assertLess(exposure, EXPOSURE_MAX)
+    with self.subTest('it is limited: no module, no clock, no other privilege'):
+      status = self.service('n1').inside('sh', '-c', 'cat /proc/$(systemctl show -P MainPID lifeboatd)/status')
+      self.assertRegex(status, r'Seccomp:\s+2')
+      self.assertRegex(status, r'NoNewPrivs:\s+1')
+      capabilities = int(re.search(r'CapBnd:\s+(\w+)', status)[1], 16)
+      for name, bit in (('SYS_MODULE', 16), ('SYS_RAWIO', 17), ('SYS_BOOT', 22), ('SYS_TIME', 25), ('SETUID', 7)):
+        self.assertFalse(capabilities >> bit & 1, name)
+
+  def test_moves(self):
+    with self.job('mv', n=4000) as job:
+      with self.subTest('what it starts is not limited, and not in its cgroup'):
+        pid = self.tasks('n1', 'mv-0')[0]
+        with open(f'/proc/{pid}/status', encoding='ascii') as file:
+          self.assertRegex(file.read(), r'Seccomp:\s+0')
+        with open(f'/proc/{pid}/cgroup', encoding='ascii') as file:
+          self.assertIn('lifeboat-starter.service/containers/mv-0', file.read())
+      targets = {'n1': 'n3', 'n3': 'n1'}
+      node = 'n1'
+      for mode in MODES:
+        with self.subTest(f'{mode}'):
+          code, out, error = self.lab.lifeboat('migrate', 'mv-0', '--to', targets[node], '--mode', mode)
+          self.assertEqual(code, 0, out + error)
+          node = targets[node]
+          self.runs_on('mv-0', node, job)
+      with self.subTest('nothing was forbidden to it'):
+        text = self.service('n1').inside('journalctl', '-u', 'lifeboatd', '--no-pager') + \
+            self.service('n3').inside('journalctl', '-u', 'lifeboatd', '--no-pager')
+        self.assertNotIn('Operation not permitted', text)
+        self.assertNotIn('Read-only file system', text)
+
+  def test_layer(self):
+    with self.job('ly', n=4000, root='overlay', writable='64MiB') as job:
+      with self.subTest('with a writable layer'):
+        self.moved('ly-0', 'n3')
+        self.runs_on('ly-0', 'n3', job)
+
+  def test_ends(self):
+    with self.job('en', n=4000) as job:
+      before = self.tasks('n1', 'en-0')
+      for what, do in (('restart', lambda: self.service('n1').systemctl('restart', 'lifeboatd')),
+                       ('kill -9', lambda: self.lab.crash('n1'))):
+        with self.subTest(f'{what}: the tasks are the same, the next daemon moves them'):
+          daemon = self.lab.daemon('n1')
+          do()
+          self.back('n1', daemon)
+          self.assertEqual(self.tasks('n1', 'en-0'), before)
+          self.runs_on('en-0', 'n1', job)
+      with self.subTest('systemd has started it again by itself'):
+        self.assertEqual(self.show('n1', 'lifeboatd', 'NRestarts'), {'NRestarts': '1'})
+      with self.subTest('the starter is killed: systemd starts another, containers stay'):
+        starter = self.service('n1').starter()
+        self.service('n1').systemctl('kill', '--kill-whom=main', '--signal=KILL', 'lifeboat-starter')
+        wait_for(lambda: 'another starter', 20,
+                 lambda: self.service('n1').starter() and self.service('n1').starter().pid != starter.pid)
+        self.assertEqual(self.tasks('n1', 'en-0'), before)
+        wait_for(lambda: 'the daemon', 20, lambda: self.service('n1').answers() is None)
+      with self.subTest('and it moves'):
+        self.moved('en-0', 'n3')
+        self.runs_on('en-0', 'n3', job)
+
+  def test_watchdog(self):
+    import signal
+    for node in ('n1', 'n3'):
+      service = self.service(node)
+      service.inside('sh', '-c', 'mkdir -p /run/systemd/system/lifeboatd.service.d && printf '
+                     f'"[Service]\\nWatchdogSec={WATCHDOG}\\n" > /run/systemd/system/lifeboatd.service.d/test.conf '
+                     '&& systemctl daemon-reload && systemctl restart lifeboatd')
+    with self.job('wd', n=4000) as job:
+      with self.subTest('a daemon that hangs is ended and started again; the container runs on'):
+        before, tasks = self.lab.daemon('n1'), self.tasks('n1', 'wd-0')
+        start = time.monotonic()
+        before.kill(signal.SIGSTOP)
+        self.back('n1', before)
+        self.assertLess(time.monotonic() - start, WATCHDOG + 10)
+        self.assertEqual(self.tasks('n1', 'wd-0'), tasks)
+        self.assertIn('watchdog', self.service('n1').inside('journalctl', '-u', 'lifeboatd', '--no-pager').lower())
+        self.runs_on('wd-0', 'n1', job)
+      with self.subTest('while a container moves: it runs at one of both'):
+        migration = self.lab.start_migration('wd-0', 'n3', '100m')
+        self.in_phase(migration, ('pre-copy', 'drain'))
+        target = self.lab.daemon('n3')
+        target.kill(signal.SIGSTOP)
+        self.back('n3', target)
+        self.lab.settled('wd-0', job.ranks, 30)
+
+  def test_reload(self):
+    with self.subTest('a configuration with an error is refused, with the place, and nothing changes'):
+      service, config = self.service('n1'), self.lab.inside('n1', '/run/lifeboat/lifeboat.yaml')
+      with open(config, encoding='utf-8') as file:
+        good = file.read()
+      daemon = self.lab.daemon('n1')
+      with open(config, 'w', encoding='utf-8') as file:
+        file.write(good + 'nonsense: 1\n')
+      service.systemctl('reload', 'lifeboatd', check=False)
+      wait_for(lambda: service.inside('journalctl', '-u', 'lifeboatd', '--no-pager'), 10,
+               lambda: 'nonsense' in service.inside('journalctl', '-u', 'lifeboatd', '--no-pager'))
+      self.assertEqual(self.lab.daemon('n1').pid, daemon.pid)
+      self.assertIsNone(service.answers())
+    with self.subTest('a good one is taken'):
+      with open(config, 'w', encoding='utf-8') as file:
+        file.write(re.sub(r'request: 5s', 'request: 7s', good))
+      service.systemctl('reload', 'lifeboatd')
+      wait_for(lambda: service.inside('journalctl', '-u', 'lifeboatd', '--no-pager'), 10,
+               lambda: 'timeouts' in service.inside('journalctl', '-u', 'lifeboatd', '--no-pager'))
+      self.assertEqual(self.lab.daemon('n1').pid, daemon.pid)
+
+
+if __name__ == '__main__':
+  sys.exit(operator_test.main(sys.modules['__main__']))

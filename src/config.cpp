@@ -3,8 +3,11 @@
 #include <arpa/inet.h>
 #include <unistd.h>
 
+#include <yaml-cpp/yaml.h>
+
 #include <algorithm>
 #include <optional>
+#include <set>
 
 #include "base/yaml_reader.hpp"
 #include "registry/endpoint.hpp"
@@ -371,7 +374,40 @@ Result<Config> parse_config(std::string_view text, const std::string& name) {
   Config config;
   config.node = short_host_name();
   CHECK_OK(yaml::read(text, name, [&](yaml::Reader& m) { read_config(m, config); }));
+  for (const auto& item : YAML::Load(std::string(text))) {
+    config.sections[item.first.as<std::string>()] = YAML::Dump(item.second);
+  }
   return config;
+}
+
+ConfigChanges Config::reload(Config newer) {
+  ConfigChanges changes;
+  const auto text_of = [](const Config& config, const std::string& key) {
+    const auto found = config.sections.find(key);
+    return found == config.sections.end() ? std::string() : found->second;
+  };
+  std::set<std::string> keys;
+  for (const Config* config : {static_cast<const Config*>(this), static_cast<const Config*>(&newer)}) {
+    for (const auto& [key, text] : config->sections) keys.insert(key);
+  }
+  for (const std::string& key : keys) {
+    if (text_of(*this, key) == text_of(newer, key)) continue;
+    if (key == "timeouts") {
+      timeouts = newer.timeouts;
+    } else if (key == "network") {
+      network = newer.network;
+    } else if (key == "engine") {
+      engine = newer.engine;
+    } else if (key == "evacuation") {
+      evacuation = newer.evacuation;
+    } else {
+      changes.need_restart.push_back(key);
+      continue;
+    }
+    sections[key] = text_of(newer, key);
+    changes.taken.push_back(key);
+  }
+  return changes;
 }
 
 }  // namespace lifeboat

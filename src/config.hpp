@@ -133,6 +133,12 @@ struct SecurityConfig {
   int requests_per_s = 200;        // of one peer
 };
 
+// What a newer configuration changes, by top-level key.
+struct ConfigChanges {
+  std::vector<std::string> taken;
+  std::vector<std::string> need_restart;  // of the daemon; containers do not notice
+};
+
 struct Config {
   std::string cluster;  // peers of another cluster are refused
   std::string node;     // this node; default: the host name up to its first dot
@@ -151,6 +157,11 @@ struct Config {
   RegistryConfig registry;
   predictor::PredictorConfig predictor;
   predictor::SourcesConfig sources;  // its node is the caller's to set
+
+  std::map<std::string, std::string> sections;  // the file's top-level keys, and their values as text
+
+  // Takes over from a newer one what may change while a daemon runs, at once or from the next migration on.
+  ConfigChanges reload(Config newer);
 
   // nullptr if there is none of that name. `node` need not be in `nodes` when it is the default
   // or came from the command line: the caller must look.

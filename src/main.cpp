@@ -26,7 +26,28 @@ awaitable<void> reap_now_and_then() {
   }
 }
 
-awaitable<void> run(Agent& agent, std::string socket, int& exit_code) {
+std::string listed(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
+  return text;
+}
+
+// On SIGHUP. Certificates need none: each connection looks for newer ones.
+void reload(Agent& agent, const std::string& path) {
+  auto newer = load_config(path);
+  if (!newer) {
+    log::error("the configuration has errors; the one before stays in force", {{"reason", newer.error().message}});
+    return;
+  }
+  const ConfigChanges changes = agent.node().reload(std::move(*newer));
+  log::info("read the configuration again", {{"taken", listed(changes.taken)}});
+  if (!changes.need_restart.empty()) {
+    log::warn("what has changed here is taken at the next start; containers do not notice it",
+              {{"sections", listed(changes.need_restart)}});
+  }
+}
+
+awaitable<void> run(Agent& agent, std::string config_path, std::string socket, int& exit_code) {
   auto executor = co_await asio::this_coro::executor;
   auto& context = static_cast<asio::io_context&>(executor.context());
   auto started = co_await agent.start();
@@ -49,8 +70,13 @@ awaitable<void> run(Agent& agent, std::string socket, int& exit_code) {
   asio::co_spawn(executor, feed_watchdog(), asio::detached);
   log::info("ready", {{"node", agent.node().name()}, {"socket", socket}});
   notify_service_manager("READY=1");
-  asio::signal_set signals(executor, SIGTERM, SIGINT);
-  auto [error, number] = co_await signals.async_wait(use_tuple);
+  asio::signal_set signals(executor, SIGTERM, SIGINT, SIGHUP);
+  int number = SIGHUP;
+  while (number == SIGHUP) {
+    auto [error, received] = co_await signals.async_wait(use_tuple);
+    number = received;
+    if (number == SIGHUP) reload(agent, config_path);
+  }
   log::info("stopping; containers and jobs run on", {{"signal", std::to_string(number)}});
   notify_service_manager("STOPPING=1");
   // What waits for the word of the registry must not be undone. If that takes long, this ends as by
@@ -116,7 +142,7 @@ int main(int argc, char** argv) {
   std::string node_name = config->node;
   Agent agent(context->get_executor(), std::move(*config), std::move(node_name));
   int exit_code = 0;
-  asio::co_spawn(*context, run(agent, socket, exit_code), [&](std::exception_ptr e) {
+  asio::co_spawn(*context, run(agent, config_path, socket, exit_code), [&](std::exception_ptr e) {
     if (!e) return;
     log::error("the service failed");
     exit_code = 1;

@@ -44,6 +44,7 @@ class Node {
   Node(asio::any_io_executor executor, Config config, std::string name);
 
   [[nodiscard]] const Config& config() const { return config_; }
+  ConfigChanges reload(Config newer) { return config_.reload(std::move(newer)); }
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] const NodeConfig& self() const { return *config_.find_node(name_); }
   // How links to others begin.

@@ -46,11 +46,6 @@ def furnish(name, build):
   write('/etc/systemd/journald.conf', '[Journal]\nReadKMsg=no\n')
   write('/etc/hostname', name + '\n')
   write('/etc/machine-id', 'uninitialized\n')
-  # What this node has instead of the host's: its own cgroups alone, at the place of current systems.
-  base.unmount('/sys', base.MNT_DETACH)
-  base.mount('sysfs', '/sys', 'sysfs', base.MS_NOSUID | base.MS_NODEV | base.MS_NOEXEC)
-  base.unshare(base.CLONE_NEWCGROUP)
-  base.mount('cgroup2', '/sys/fs/cgroup', 'cgroup2', base.MS_NOSUID | base.MS_NODEV | base.MS_NOEXEC)
 
 
 def write(path, text):
@@ -69,7 +64,13 @@ def overlay(path):
 
 
 def boot(marker, state_root):
-  """Becomes systemd. Those who look for the node's init find it by the same words as before."""
+  """Becomes systemd, once this process is in its cgroup. Those who look for the node's init find it by the
+  same words as before."""
+  # Its own cgroups alone, at the place of current systems, instead of the host's.
+  base.unmount('/sys', base.MNT_DETACH)
+  base.mount('sysfs', '/sys', 'sysfs', base.MS_NOSUID | base.MS_NODEV | base.MS_NOEXEC)
+  base.unshare(base.CLONE_NEWCGROUP)
+  base.mount('cgroup2', '/sys/fs/cgroup', 'cgroup2', base.MS_NOSUID | base.MS_NODEV | base.MS_NOEXEC)
   os.execve(INIT, [INIT, 'lab', '_node', marker, state_root, f'systemd.unit={TARGET}',
                    'systemd.show_status=false'],
             {'container': 'lifeboat-lab', 'PATH': '/usr/sbin:/usr/bin:/sbin:/bin'})

@@ -24,6 +24,8 @@ MODES = ('pre-copy', 'stop-and-copy', 'post-copy', 'hybrid', 'criu-images')
 
 operator_test.COMPUTE = ('n1', 'n2', 'n3')
 operator_test.UP_OPTIONS = ('--systemd',)
+operator_test.KEPT += (r'nodes\.\w+\.cgroups: \+ unified:systemd/system.slice/lifeboat-starter.service/containers$',
+                       r'nodes\.\w+\.files: . /run/systemd/(journal/streams|system)/')
 operator_test.LAB_YAML = operator_test.FABRICS_YAML + '''
 nodes:
   - {name: head, role: head}
@@ -126,11 +128,13 @@ class Systemd(Group):
 
   def test_watchdog(self):
     import signal
+    self.lab.dirty = True   # another lab for the next group
     for node in ('n1', 'n3'):
-      service = self.service(node)
-      service.inside('sh', '-c', 'mkdir -p /run/systemd/system/lifeboatd.service.d && printf '
-                     f'"[Service]\\nWatchdogSec={WATCHDOG}\\n" > /run/systemd/system/lifeboatd.service.d/test.conf '
-                     '&& systemctl daemon-reload && systemctl restart lifeboatd')
+      self.service(node).inside(
+        'sh', '-c', 'mkdir -p /run/systemd/system/lifeboatd.service.d && printf '
+        f'"[Service]\\nWatchdogSec={WATCHDOG}\\n" > /run/systemd/system/lifeboatd.service.d/test.conf '
+        '&& systemctl daemon-reload && systemctl restart lifeboatd')
+      wait_for(lambda: f'the daemon of {node}', 10, lambda: self.service(node).answers() is None)
     with self.job('wd', n=4000) as job:
       with self.subTest('a daemon that hangs is ended and started again; the container runs on'):
         before, tasks = self.lab.daemon('n1'), self.tasks('n1', 'wd-0')

@@ -45,6 +45,22 @@ TEST(Config, ShippedFileLoads) {
   EXPECT_EQ(config->nodes[3].addresses.at("1g"), "10.1.0.13");
 }
 
+TEST(Config, ANewerOneIsTakenAsFarAsADaemonCanWhileItRuns) {
+  auto config = parse_config(kMinimal + "timeouts: {idle: 10s}\nlimits: {frozen_per_node: 2}\n", "lab.yaml");
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  auto newer = parse_config("# the same\n" + kMinimal + "timeouts: {idle: 20s}\npeer: {port: 7421}\n", "lab.yaml");
+  ASSERT_TRUE(newer.has_value()) << newer.error().message;
+  ConfigChanges changes = config->reload(*newer);
+  EXPECT_EQ(changes.taken, std::vector<std::string>{"timeouts"});
+  EXPECT_EQ(changes.need_restart, (std::vector<std::string>{"limits", "peer"}));
+  EXPECT_EQ(config->timeouts.idle, 20s);
+  EXPECT_EQ(config->limits.frozen_per_node, 2);
+  EXPECT_EQ(config->peer_port, 7420);
+  changes = config->reload(*newer);
+  EXPECT_TRUE(changes.taken.empty());
+  EXPECT_EQ(changes.need_restart.size(), 2u) << "until it is restarted";
+}
+
 // The shipped file shows every default: what it sets must be what leaving it out gives.
 TEST(Config, ShippedFileShowsTheDefaults) {
   const auto shipped = load_config(LIFEBOAT_SOURCE_DIR "/configs/lifeboat.yaml");

@@ -1,6 +1,7 @@
 // The agent's methods that concern containers.
 #include "agent.hpp"
 #include "base/log.hpp"
+#include "cluster_view.hpp"
 
 namespace lifeboat {
 
@@ -44,18 +45,7 @@ json::object describe(const Container& container, const std::string& node) {
 
 awaitable<Result<json::object>> Agent::containers() {
   const json::array view = co_await cluster_view();
-  json::array list;
-  json::array silent;
-  for (const json::value& node : view) {
-    const json::object& entry = node.get_object();
-    if (auto theirs = get_array(entry, "containers")) {
-      list.insert(list.end(), (*theirs)->begin(), (*theirs)->end());
-    } else {
-      silent.push_back(entry.at("name"));
-    }
-  }
-  json::object out{{"containers", std::move(list)}, {"unreachable", std::move(silent)}};
-  co_return out;
+  co_return containers_of(view);
 }
 
 awaitable<Result<json::object>> Agent::container_create(json::object params) {

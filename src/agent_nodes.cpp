@@ -3,6 +3,7 @@
 
 #include "agent.hpp"
 #include "base/log.hpp"
+#include "cluster_view.hpp"
 #include "evacuation_report.hpp"
 
 namespace lifeboat {
@@ -80,9 +81,7 @@ awaitable<json::object> Agent::down_nodes() {
   for (const std::string& listener : heartbeat_listeners(node_.config())) {
     if (listener == node_.name()) co_return down_here();
     auto answer = co_await call(listener, "node.down", json::object{}, kListenerLimit);
-    if (!answer) continue;
-    auto down = get_object(*answer, "down");
-    if (down) co_return **down;
+    if (answer && answer->contains("down")) co_return members_of(*answer, "down");
   }
   co_return json::object{};
 }

@@ -1,6 +1,7 @@
 // The agent's methods for migrations whose outcome is not known.
 #include "agent.hpp"
 #include "base/log.hpp"
+#include "cluster_view.hpp"
 #include "migration/outcome.hpp"
 
 namespace lifeboat {
@@ -61,8 +62,8 @@ awaitable<Result<json::object>> Agent::migration_resolve(json::object params) {
   json::object here = or_error(co_await call(source, "migration.end", ask));
   std::string target;
   std::string container;
-  if (auto history = get_array(here, "history"); history && !(*history)->empty()) {
-    const json::object& last = (*history)->back().get_object();
+  if (const auto history = objects_of(here, "history"); !history.empty()) {
+    const json::object& last = *history.back();
     target = string_or(last, "target");
     container = string_or(last, "container");
   }

@@ -15,6 +15,16 @@ std::vector<const json::object*> objects_of(const json::object& parent, std::str
   return found;
 }
 
+json::object members_of(const json::object& parent, std::string_view key) {
+  json::object found;
+  auto members = get_object(parent, key);
+  if (!members) return found;
+  for (const auto& member : **members) {
+    if (member.value().is_object()) found[member.key()] = member.value();
+  }
+  return found;
+}
+
 NodeRoom room_from(const std::string& name, const json::object& info) {
   NodeRoom room;
   room.name = name;
@@ -44,6 +54,17 @@ Result<std::vector<std::string>> leavers_from(const json::array& view, const std
     }
   }
   return leavers;
+}
+
+json::object containers_of(const json::array& view) {
+  json::array list;
+  json::array silent;
+  for (const json::value& item : view) {
+    const json::object& node = item.get_object();
+    if (!get_array(node, "containers")) silent.emplace_back(string_or(node, "name"));
+    for (const json::object* container : objects_of(node, "containers")) list.emplace_back(*container);
+  }
+  return {{"containers", std::move(list)}, {"unreachable", std::move(silent)}};
 }
 
 }  // namespace lifeboat

@@ -13,6 +13,8 @@ namespace lifeboat {
 // The objects in the array `key`; none if there is no such array.
 [[nodiscard]] std::vector<const json::object*> objects_of(const json::object& parent,
                                                           std::string_view key);
+// The members of the object `key` that are objects themselves; none if there is no such object.
+[[nodiscard]] json::object members_of(const json::object& parent, std::string_view key);
 
 // A node's answer to node.info.
 NodeRoom room_from(const std::string& name, const json::object& info);
@@ -21,5 +23,8 @@ NodeRoom room_from(const std::string& name, const json::object& info);
 // named. kUnavailable: it does not answer.
 Result<std::vector<std::string>> leavers_from(const json::array& view, const std::string& from,
                                               json::array& skipped);
+
+// {"containers": all that the nodes have, "unreachable": names of those that do not say}.
+[[nodiscard]] json::object containers_of(const json::array& view);
 
 }  // namespace lifeboat

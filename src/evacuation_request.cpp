@@ -153,8 +153,8 @@ void learn_from(const Node::Migrations& migrations, evacuation::Request& request
 
 std::string storm_text(const EvacuationConfig& config, const json::array& view, predictor::Time since) {
   constexpr std::chrono::minutes kStorm{5};
-  const auto in_storm = [&](const json::value& value) {
-    auto reason = predictor::reason_from(value.get_object());
+  const auto in_storm = [&](const json::object* said) {
+    auto reason = predictor::reason_from(*said);
     return reason && reason->cause == predictor::Cause::kPredictor &&
            std::chrono::abs(reason->since - since) <= kStorm;
   };
@@ -164,8 +164,8 @@ std::string storm_text(const EvacuationConfig& config, const json::array& view, 
     const json::object& node = item.get_object();
     if (string_or(node, "role") != "compute") continue;
     ++nodes;
-    auto reasons = get_array(node, "reasons");
-    if (reasons && std::any_of((*reasons)->begin(), (*reasons)->end(), in_storm)) ++together;
+    const std::vector<const json::object*> reasons = objects_of(node, "reasons");
+    if (std::any_of(reasons.begin(), reasons.end(), in_storm)) ++together;
   }
   const auto most = config.facility_nodes > 0 ? static_cast<std::size_t>(config.facility_nodes)
                                               : std::max<std::size_t>(3, nodes / 10);

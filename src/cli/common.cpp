@@ -1,6 +1,7 @@
 #include <iostream>
 
 #include "cli/cli.hpp"
+#include "cluster_view.hpp"
 
 namespace lifeboat {
 
@@ -36,9 +37,8 @@ int show_list(const Result<json::object>& answer, const Options& options, const 
     return kOk;
   }
   Table table(head);
-  auto list = get_array(*answer, key);
-  if (!list) return tell(list.error(), options);
-  for (const json::value& item : **list) table.add(row(item.get_object()));
+  if (auto list = get_array(*answer, key); !list) return tell(list.error(), options);
+  for (const json::object* item : objects_of(*answer, key)) table.add(row(*item));
   std::cout << table.text();
   if (auto silent = get_array(*answer, "unreachable"); silent && !(*silent)->empty()) {
     std::cerr << "lifeboat: these nodes do not answer: " << json::serialize(**silent) << "\n";

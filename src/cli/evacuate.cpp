@@ -9,6 +9,7 @@
 #include "base/yaml_kinds.hpp"
 #include "cli/cli.hpp"
 #include "cli/progress.hpp"
+#include "cluster_view.hpp"
 
 namespace lifeboat {
 
@@ -55,9 +56,7 @@ Result<std::optional<Clock::time_point>> end_of_window(const Options& options) {
 // All its migrations, in the order in which they began.
 std::vector<json::object> migrations_of(const json::object& evacuation) {
   std::vector<json::object> reports;
-  auto list = get_array(evacuation, "migrations");
-  if (!list) return reports;
-  for (const json::value& item : **list) reports.push_back(item.get_object());
+  for (const json::object* report : objects_of(evacuation, "migrations")) reports.push_back(*report);
   return reports;
 }
 
@@ -77,11 +76,9 @@ int tell_end(const json::object& node, const json::object& evacuation, const Opt
     std::cout << options.name << " is empty\n";
     return kOk;
   }
-  if (auto stuck = get_array(evacuation, "stuck")) {
-    for (const json::value& item : **stuck) {
-      std::cerr << "lifeboat: " << string_or(item.get_object(), "container")
-                << " cannot leave: " << string_or(item.get_object(), "reason") << "\n";
-    }
+  for (const json::object* stuck : objects_of(evacuation, "stuck")) {
+    std::cerr << "lifeboat: " << string_or(*stuck, "container")
+              << " cannot leave: " << string_or(*stuck, "reason") << "\n";
   }
   std::cerr << "lifeboat: " << options.name << " is not empty ("
             << string_or(evacuation, "phase") << "); it goes on trying until it is, or restored; see: "

@@ -6,6 +6,7 @@
 #include "base/asio.hpp"
 #include "cli/cli.hpp"
 #include "cli/progress.hpp"
+#include "cluster_view.hpp"
 
 namespace lifeboat {
 
@@ -32,10 +33,10 @@ std::string parts_text(const json::object& report) {
 }
 
 std::string rounds_text(const json::object& report) {
-  auto rounds = get_array(report, "rounds");
-  if (!rounds || (*rounds)->empty()) return "";
-  auto decision = get_object((*rounds)->back().get_object(), "decision");
-  return std::to_string((*rounds)->size()) + " round(s) of pre-copy: " +
+  const auto rounds = objects_of(report, "rounds");
+  if (rounds.empty()) return "";
+  auto decision = get_object(*rounds.back(), "decision");
+  return std::to_string(rounds.size()) + " round(s) of pre-copy: " +
          (decision ? string_or(**decision, "reason") : "") + "\n";
 }
 
@@ -200,19 +201,18 @@ Result<std::vector<Moving>> plan(ApiClient& api, const Options& options) {
   json::object body{{"from", options.all_from}};
   if (!options.to.empty()) body["to"] = options.to;
   TRY(const json::object answer, api.post("/v1/migrations/plan", body));
-  TRY(const json::array* moves, get_array(answer, "moves"));
+  CHECK_OK(get_array(answer, "moves"));
   std::vector<Moving> all;
-  for (const json::value& item : *moves) {
+  for (const json::object* move : objects_of(answer, "moves")) {
     Moving moving;
-    moving.container = string_or(item.get_object(), "container");
-    moving.to = string_or(item.get_object(), "to");
+    moving.container = string_or(*move, "container");
+    moving.to = string_or(*move, "to");
     all.push_back(std::move(moving));
   }
-  if (auto skipped = get_array(answer, "skipped"); skipped && !options.as_json) {
-    for (const json::value& item : **skipped) {
-      std::cerr << "lifeboat: left alone, because it is " << string_or(item.get_object(), "state") << ": "
-                << string_or(item.get_object(), "container") << "\n";
-    }
+  if (options.as_json) return all;
+  for (const json::object* skipped : objects_of(answer, "skipped")) {
+    std::cerr << "lifeboat: left alone, because it is " << string_or(*skipped, "state") << ": "
+              << string_or(*skipped, "container") << "\n";
   }
   return all;
 }

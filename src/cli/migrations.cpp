@@ -7,6 +7,7 @@
 #include "base/asio.hpp"
 #include "cli/cli.hpp"
 #include "cli/progress.hpp"
+#include "cluster_view.hpp"
 
 namespace lifeboat {
 
@@ -26,15 +27,11 @@ const std::vector<std::string> kMigrationHead = {"MIGRATION", "CONTAINER", "FROM
 // Of all nodes that answer; `silent` names the others.
 Result<json::array> all_under_way(ApiClient& api, std::string& silent) {
   TRY(const json::object answer, api.get("/v1/nodes"));
-  TRY(const json::array* nodes, get_array(answer, "nodes"));
+  CHECK_OK(get_array(answer, "nodes"));
   json::array all;
-  for (const json::value& node : *nodes) {
-    auto list = get_array(node.get_object(), "migrations");
-    if (list) {
-      all.insert(all.end(), (*list)->begin(), (*list)->end());
-    } else {
-      silent += " " + string_or(node.get_object(), "name");
-    }
+  for (const json::object* node : objects_of(answer, "nodes")) {
+    if (!get_array(*node, "migrations")) silent += " " + string_or(*node, "name");
+    for (const json::object* report : objects_of(*node, "migrations")) all.emplace_back(*report);
   }
   return all;
 }
@@ -63,7 +60,7 @@ int top(ApiClient& api, const Options& options) {
       return kOk;
     }
     Table table(kProgressHead);
-    for (const json::value& item : *all) table.add(progress_row(item.get_object()));
+    for (const json::value& report : *all) table.add(progress_row(report.get_object()));
     std::string text = table.text();
     if (!silent.empty()) text += "these nodes do not answer:" + silent + "\n";
     std::cout << (once ? text : "\033[H\033[J" + fit_terminal(text, STDOUT_FILENO)) << std::flush;

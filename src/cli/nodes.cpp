@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "cli/cli.hpp"
+#include "cluster_view.hpp"
 
 namespace lifeboat {
 
@@ -68,25 +69,19 @@ void show_evacuation(const json::object& node) {
     std::cout << ", starts at " << short_time(**evacuation, "starts_at");
   }
   std::cout << "\n";
-  auto stuck = get_array(**evacuation, "stuck");
-  if (!stuck) return;
-  for (const json::value& item : **stuck) {
-    const json::object& one = item.get_object();
-    std::cout << "  " << string_or(one, "container") << " cannot leave (" << fixed(number_or(one, "tries"), 0)
-              << " tries, again in " << fixed(number_or(one, "again_in_s"), 0)
-              << " s): " << string_or(one, "reason") << "\n";
+  for (const json::object* one : objects_of(**evacuation, "stuck")) {
+    std::cout << "  " << string_or(*one, "container") << " cannot leave (" << fixed(number_or(*one, "tries"), 0)
+              << " tries, again in " << fixed(number_or(*one, "again_in_s"), 0)
+              << " s): " << string_or(*one, "reason") << "\n";
   }
 }
 
 void show_evidence(const json::object& node) {
-  auto reasons = get_array(node, "reasons");
-  if (!reasons) return;
-  for (const json::value& item : **reasons) {
-    const json::object& reason = item.get_object();
-    std::cout << string_or(node, "name") << ": " << reason_text(reason);
-    if (number_or(reason, "risk") > 0) std::cout << " (risk " << fixed(number_or(reason, "risk"), 2) << ")";
+  for (const json::object* reason : objects_of(node, "reasons")) {
+    std::cout << string_or(node, "name") << ": " << reason_text(*reason);
+    if (number_or(*reason, "risk") > 0) std::cout << " (risk " << fixed(number_or(*reason, "risk"), 2) << ")";
     std::cout << "\n";
-    auto evidence = get_array(reason, "evidence");
+    auto evidence = get_array(*reason, "evidence");
     if (!evidence) continue;
     for (const json::value& line : **evidence) {
       if (line.is_string()) std::cout << "  " << std::string(line.get_string()) << "\n";
@@ -128,10 +123,9 @@ int nodes(ApiClient& api, const Options& options) {
     show({*answer}, true);
     return kOk;
   }
-  auto list = get_array(*answer, "nodes");
-  if (!list) return tell(list.error(), options);
+  if (auto list = get_array(*answer, "nodes"); !list) return tell(list.error(), options);
   std::vector<json::object> all;
-  for (const json::value& item : **list) all.push_back(item.get_object());
+  for (const json::object* node : objects_of(*answer, "nodes")) all.push_back(*node);
   show(all, options.verbose);
   return kOk;
 }

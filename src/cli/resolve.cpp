@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include "cli/cli.hpp"
+#include "cluster_view.hpp"
 
 namespace lifeboat {
 
@@ -17,9 +18,9 @@ std::string end_text(const json::object& end) {
   text +=
       state.empty() ? "no container of it" : "container " + string_or(end, "container") + " is " + state;
   if (const std::string doing = string_or(end, "deciding"); !doing.empty()) text += " (" + doing + ")";
-  auto history = get_array(end, "history");
-  if (!history || (*history)->empty()) return text;
-  const json::object& last = (*history)->back().get_object();
+  const auto history = objects_of(end, "history");
+  if (history.empty()) return text;
+  const json::object& last = *history.back();
   text += "; last in its journal: " + string_or(last, "phase");
   if (const std::string reason = string_or(last, "reason"); !reason.empty()) text += ", " + reason;
   return text;

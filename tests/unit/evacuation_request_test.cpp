@@ -119,6 +119,24 @@ TEST(ClusterView, ANodeThatDoesNotAnswerIsNamed) {
   EXPECT_EQ(leavers.error().message, "node n1 does not answer: no route to host");
 }
 
+// Peers' answers are foreign: what is in their lists may be anything.
+TEST(ClusterView, TakesOnlyObjectsForObjects) {
+  json::object n1 = node("n1", 0);
+  n1["containers"] = json::array{7, container("a"), "b", nullptr};
+  n1["reasons"] = json::array{"fan", 1, json::array{}};
+  json::object n2 = node("n2", 0);
+  n2["containers"] = "none";
+  const json::array view{n1, n2};
+  EXPECT_EQ(storm_text(EvacuationConfig(), view, kNoon), "");
+  const json::object all = containers_of(view);
+  ASSERT_EQ(all.at("containers").get_array().size(), 1u);
+  EXPECT_EQ(string_or(all.at("containers").get_array()[0].get_object(), "id"), "a");
+  EXPECT_EQ(all.at("unreachable"), json::array{"n2"});
+  const json::object said{{"down", {{"n1", json::object{{"state", "down"}}}, {"n2", "down"}}}};
+  EXPECT_EQ(members_of(said, "down").size(), 1u);
+  EXPECT_TRUE(members_of(json::object{{"down", 7}}, "down").empty());
+}
+
 json::array cluster(unsigned nodes, unsigned degraded, StateSignal signal, Time since) {
   json::array view;
   for (unsigned i = 0; i < nodes; ++i) {

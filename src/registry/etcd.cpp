@@ -76,6 +76,15 @@ Result<std::vector<Entry>> EtcdRegistry::entries_from(const json::object& range)
   return entries;
 }
 
+Result<std::optional<Entry>> EtcdRegistry::found_from(const json::object& range,
+                                                      const std::string& key) const {
+  TRY(std::vector<Entry> entries, entries_from(range));
+  std::optional<Entry> found;
+  if (!entries.empty()) found = std::move(entries.front());
+  CHECK_OK(check_answer(key, found));
+  return found;
+}
+
 awaitable<Result<json::object>> EtcdRegistry::post(std::string path, json::object body, bool repeatable) {
   const std::shared_ptr<EtcdHttp> http = http_.lock();
   if (!http) co_return fail(Errc::kUnavailable, "etcd is not asked any more: the program ends");
@@ -85,9 +94,7 @@ awaitable<Result<json::object>> EtcdRegistry::post(std::string path, json::objec
 awaitable<Result<std::optional<Entry>>> EtcdRegistry::get(std::string key) {
   json::object body{{"key", base64(prefix_ + key)}};
   CO_TRY(const json::object answer, co_await post("/v3/kv/range", std::move(body), true));
-  CO_TRY(std::vector<Entry> entries, entries_from(answer));
-  if (entries.empty()) co_return std::optional<Entry>();
-  co_return std::optional<Entry>(std::move(entries.front()));
+  co_return found_from(answer, key);
 }
 
 awaitable<Result<Swap>> EtcdRegistry::try_swap(SwapRequest request) {
@@ -118,8 +125,7 @@ awaitable<Result<Swap>> EtcdRegistry::try_swap(SwapRequest request) {
     co_return fail(Errc::kProtocol, "etcd: a transaction without what it found");
   }
   CO_TRY(const json::object* found, get_object(responses->front().get_object(), "response_range"));
-  CO_TRY(std::vector<Entry> entries, entries_from(*found));
-  if (!entries.empty()) swap.found = std::move(entries.front());
+  CO_TRY(swap.found, found_from(*found, request.key));
   co_return swap;
 }
 

@@ -26,6 +26,8 @@ class EtcdRegistry : public Registry {
  private:
   awaitable<Result<json::object>> post(std::string path, json::object body, bool repeatable);
   [[nodiscard]] Result<std::vector<Entry>> entries_from(const json::object& range) const;
+  // The one entry of `key`, if there is one.
+  [[nodiscard]] Result<std::optional<Entry>> found_from(const json::object& range, const std::string& key) const;
 
   Held<EtcdHttp> http_;
   std::string prefix_;

@@ -14,6 +14,10 @@ constexpr const char* kWhat = "ask the registry";
 Result<OwnerRecord> record_from(const Entry& entry) {
   auto ownership = ownership_from(entry.value);
   if (!ownership) return tl::unexpected<Error>(ownership.error().context("registry: " + entry.key));
+  if (ownership_key(ownership->container) != entry.key) {
+    return fail(Errc::kProtocol, "registry: " + entry.key + " is a record of container " +
+                                     ownership->container.substr(0, 64));
+  }
   return OwnerRecord{std::move(*ownership), entry.version};
 }
 

@@ -86,6 +86,11 @@ Result<Ownership> ownership_from(std::string_view text) {
   TRY(record.owner, get_string(object, "owner"));
   TRY(record.epoch, get_u64(object, "epoch"));
   TRY(const std::uint64_t changed, get_u64(object, "changed_ms"));
+  constexpr std::uint64_t kMax = 1ULL << 62;  // there is always a next epoch
+  if (record.epoch > kMax || changed > kMax) {
+    return fail(Errc::kProtocol,
+                "a record of container " + record.container.substr(0, 64) + " with impossible numbers");
+  }
   record.changed_ms = static_cast<std::int64_t>(changed);
   record.ended = flag(object, "ended");
   if (object.contains("migration")) {

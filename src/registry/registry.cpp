@@ -14,6 +14,12 @@ Status check_entry(const std::string& key, const std::optional<std::string>& val
   return {};
 }
 
+Status check_answer(const std::string& asked, const std::optional<Entry>& found) {
+  if (!found || found->key == asked) return {};
+  return fail(Errc::kProtocol,
+              "registry: asked for " + asked + ", it answers of " + found->key.substr(0, 200));
+}
+
 std::string prefix_end(std::string prefix) {
   while (!prefix.empty() && static_cast<unsigned char>(prefix.back()) == 0xff) prefix.pop_back();
   if (!prefix.empty()) prefix.back() = static_cast<char>(prefix.back() + 1);
@@ -50,13 +56,21 @@ awaitable<Result<Swap>> Registry::swap(SwapRequest request, Milliseconds limit) 
 }
 
 awaitable<Result<std::vector<Entry>>> Registry::list(std::string prefix) {
+  constexpr std::size_t kBytesMax = 256U << 20;
   std::vector<Entry> all;
   std::string after;
+  std::size_t bytes = 0;
   for (;;) {
     CO_TRY(std::vector<Entry> some, co_await page(prefix, after));
     const bool last = some.size() < kPageEntries;
-    if (!some.empty()) after = some.back().key;
-    for (Entry& entry : some) all.push_back(std::move(entry));
+    for (Entry& entry : some) {
+      bytes += sizeof entry + entry.key.size() + entry.value.size();
+      if (entry.key <= after || !entry.key.starts_with(prefix) || bytes > kBytesMax) {
+        co_return fail(Errc::kProtocol, "registry: a list of " + prefix + " without order or end");
+      }
+      after = entry.key;
+      all.push_back(std::move(entry));
+    }
     if (last) co_return all;
   }
 }

@@ -67,7 +67,7 @@ class Registry {
   // answered or `limit` is over. An attempt that finds the very value it was to write has been made
   // already; so a value must say who wrote it and why.
   awaitable<Result<Swap>> swap(SwapRequest request, Milliseconds limit);
-  // All of page().
+  // All of page(). kProtocol: the pages have no order, or no end.
   awaitable<Result<std::vector<Entry>>> list(std::string prefix);
 
   static constexpr std::size_t kPageEntries = 500;
@@ -77,6 +77,8 @@ class Registry {
 
 // kInvalid: a key or value beyond these limits.
 Status check_entry(const std::string& key, const std::optional<std::string>& value);
+// kProtocol: an answer about another key than the one that was asked for.
+Status check_answer(const std::string& asked, const std::optional<Entry>& found);
 // The smallest key greater than all that begin with `prefix`.
 std::string prefix_end(std::string prefix);
 

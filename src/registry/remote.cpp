@@ -20,11 +20,13 @@ Result<Entry> entry_from(const json::object& object) {
   return entry;
 }
 
-Result<std::optional<Entry>> found_from(const json::object& answer) {
-  if (!answer.contains("found")) return std::optional<Entry>();
+Result<std::optional<Entry>> found_from(const json::object& answer, const std::string& key) {
+  std::optional<Entry> entry;
+  if (!answer.contains("found")) return entry;
   TRY(const json::object* found, get_object(answer, "found"));
-  TRY(Entry entry, entry_from(*found));
-  return std::optional<Entry>(std::move(entry));
+  TRY(entry, entry_from(*found));
+  CHECK_OK(check_answer(key, entry));
+  return entry;
 }
 
 Result<SwapRequest> swap_request_from(const json::object& params) {
@@ -139,9 +141,9 @@ awaitable<Result<json::object>> RemoteRegistry::ask(std::string method, json::ob
 }
 
 awaitable<Result<std::optional<Entry>>> RemoteRegistry::get(std::string key) {
-  json::object params{{"key", std::move(key)}};
+  json::object params{{"key", key}};
   CO_TRY(const json::object answer, co_await ask("registry.get", std::move(params)));
-  co_return found_from(answer);
+  co_return found_from(answer, key);
 }
 
 awaitable<Result<Swap>> RemoteRegistry::try_swap(SwapRequest request) {
@@ -152,7 +154,7 @@ awaitable<Result<Swap>> RemoteRegistry::try_swap(SwapRequest request) {
   Swap swap;
   swap.written = flag(answer, "written");
   CO_TRY(swap.version, get_u64(answer, "version"));
-  CO_TRY(swap.found, found_from(answer));
+  CO_TRY(swap.found, found_from(answer, request.key));
   co_return swap;
 }
 

@@ -96,7 +96,10 @@ TEST(Ownership, TextAndBack) {
   }
   for (const char* bad :
        {"", "{}", "[]", R"({"container":"c","job":"j","owner":"n","epoch":-1,"changed_ms":0})",
-        R"({"container":"c","job":"j","owner":"n","epoch":1,"changed_ms":0,"migration":7})"}) {
+        R"({"container":"c","job":"j","owner":"n","epoch":1,"changed_ms":0,"migration":7})",
+        // Its next owner would have an epoch of 0; its time would come back as another.
+        R"({"container":"c","job":"j","owner":"n","epoch":18446744073709551615,"changed_ms":0})",
+        R"({"container":"c","job":"j","owner":"n","epoch":1,"changed_ms":9223372036854775808})"}) {
     EXPECT_FALSE(ownership_from(bad)) << bad;
   }
 }

@@ -1,5 +1,8 @@
 #include "peer_rights.hpp"
 
+#include <algorithm>
+#include <cctype>
+
 namespace lifeboat {
 
 namespace {
@@ -79,8 +82,13 @@ Status check_right(std::string_view method, const Asking& peer) {
 }
 
 bool is_migration_of(std::string_view migration, std::string_view node) {
+  constexpr std::size_t kCodeMax = 31;
   const std::size_t dash = migration.rfind('-');
-  return dash != std::string_view::npos && migration.substr(0, dash) == node;
+  if (dash == std::string_view::npos || migration.substr(0, dash) != node) return false;
+  // It names files and directories, so the rest must be what Node::new_migration_id() makes.
+  const std::string_view code = migration.substr(dash + 1);
+  return !code.empty() && code.size() <= kCodeMax &&
+         std::all_of(code.begin(), code.end(), [](unsigned char c) { return std::isalnum(c) != 0; });
 }
 
 Status check_offer(const Asking& peer, std::string_view source, std::string_view migration) {

@@ -139,8 +139,8 @@ Result<Offer> offer_from(const json::object& body) {
   TRY(const std::uint64_t tmpfs_bytes, get_u64(body, "tmpfs_bytes"));
   TRY(offer.layer_bytes, get_u64(body, "layer_bytes"));
   constexpr std::uint64_t kBytesMax = 1ULL << 50;
-  if (resident > kBytesMax || tmpfs_bytes > kBytesMax) {
-    return fail(Errc::kProtocol, "an offer of more memory than any machine has");
+  if (resident > kBytesMax || tmpfs_bytes > kBytesMax || offer.layer_bytes > kBytesMax) {
+    return fail(Errc::kProtocol, "an offer of more memory or files than any machine has");
   }
   offer.memory_bytes = resident + tmpfs_bytes;
   offer.pages = flag(body, "pages");

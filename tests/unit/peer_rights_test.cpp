@@ -91,6 +91,10 @@ TEST(PeerRights, TheNodeIsWhatStandsBeforeTheLastDash) {
   EXPECT_FALSE(is_migration_of("rack-1-n2-x7", "rack-1"));
   EXPECT_FALSE(is_migration_of("n1", "n1"));
   EXPECT_FALSE(is_migration_of("", ""));
+  // It names files.
+  EXPECT_FALSE(is_migration_of("n1-", "n1"));
+  EXPECT_FALSE(is_migration_of("n1-/../../x", "n1"));
+  EXPECT_FALSE(is_migration_of("n1-" + std::string(32, 'a'), "n1"));
 }
 
 }  // namespace

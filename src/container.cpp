@@ -56,19 +56,6 @@ std::string container_directory(const Config& config, const std::string& id) {
 
 }  // namespace
 
-const char* to_string(ContainerState state) {
-  switch (state) {
-    case ContainerState::kStarting: return "starting";
-    case ContainerState::kRunning: return "running";
-    case ContainerState::kLeaving: return "leaving";
-    case ContainerState::kArriving: return "arriving";
-    case ContainerState::kInDoubt: return "in-doubt";
-    case ContainerState::kDraining: return "draining";
-    case ContainerState::kExited: return "exited";
-  }
-  return "unknown";
-}
-
 Container::Container(ContainerSpec spec, Cgroup cgroup, ContainerNet net, std::string directory)
     : spec_(std::move(spec)),
       cgroup_(std::move(cgroup)),

@@ -11,9 +11,7 @@ namespace {
 using namespace lifeboat;
 
 awaitable<void> serve(Link& link) {
-  PeerName self;
-  self.cluster = "lab";
-  self.node = "n1";
+  const LinkSelf self{"lab", "n1", nullptr};
   const Milliseconds limit(1000);
   const auto peer = co_await link.accept_hello(self, limit);
   fuzz::require_good(peer);

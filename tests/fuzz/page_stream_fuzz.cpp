@@ -75,13 +75,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   int ends[2];
   fuzz::require(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0, "a socket pair");
-  const Fd ours(ends[1]);
+  PageSocket ours{Fd(ends[1])};
   Fd peer(ends[0]);
   (void)::send(peer.get(), stream.data(), stream.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   ::shutdown(peer.get(), SHUT_WR);
   if (requests) {
     for (;;) {
-      const auto request = receive_request(ours.get());
+      const auto request = receive_request(ours);
       fuzz::require_good(request);
       if (!request) return 0;
     }
@@ -95,7 +95,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       fuzz::require(pages.pages > 0, "pages arrive");
     };
   }
-  fuzz::require_good(PageReceiver(ours.get(), store, 0, shards, drain).run());
+  fuzz::require_good(PageReceiver(ours, store, 0, shards, drain).run());
   fuzz::require(store.bytes() <= kBudget + kRunPagesMax * kPageBytes,
                 "the store keeps within its budget");
   std::uint64_t bytes = 0;

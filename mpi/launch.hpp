@@ -41,8 +41,9 @@ std::vector<std::pair<std::string, std::string>> rank_environment(const JobSpec&
                                                                   const LaunchPlan& plan);
 
 // Where an image keeps the library that lets MPI_Finalize of MPICH before 4.2 end
-// (mpi/finalize/finalize.c).
-inline constexpr const char* kFinalizeLibrary = "/usr/local/lib/liblifeboat-finalize.so";
+// (mpi/finalize/finalize.c): from the package lifeboat-mpi, or put there by hand.
+inline constexpr const char* kFinalizeLibraries[] = {"/usr/lib/lifeboat/liblifeboat-finalize.so",
+                                                     "/usr/local/lib/liblifeboat-finalize.so"};
 
 // The mpiexec command line.
 std::vector<std::string> mpiexec_command(const JobSpec& job, const LaunchPlan& plan);

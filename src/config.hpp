@@ -28,7 +28,7 @@ struct PathsConfig {
   std::string criu = "criu";                    // program name or absolute path
   std::string crun = "crun";                    // OCI runtime: program name or absolute path
   std::string libexec;                          // lifeboat-pager and liblifeboat-criu.so; empty:
-                                                // where lifeboatd itself is
+                                                // ../libexec/lifeboat of lifeboatd, or beside it
   std::string layers_dir;               // writable layers of containers; empty: state_dir/layers
   std::string cgroup = "lifeboat";              // parent cgroup, below the cgroup2 mount
 };

@@ -182,7 +182,9 @@ awaitable<Status> Jobs::start(std::shared_ptr<Job> job) {
   plan.output_path = job->directory + "/output";
   plan.exit_path = job->directory + "/exit";
   CO_TRY(const std::string root, bundle_root(specs.front()));
-  if (fs::exists(root + kFinalizeLibrary)) plan.preload = kFinalizeLibrary;
+  for (const char* const library : kFinalizeLibraries) {
+    if (plan.preload.empty() && fs::exists(root + library)) plan.preload = library;
+  }
   CO_TRY(Launch launch, co_await launch_mpiexec(job->spec, plan));
   job->mpiexec = std::move(launch.mpiexec);
   for (std::size_t i = 0; i < specs.size(); ++i) {

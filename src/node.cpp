@@ -272,7 +272,9 @@ bool Node::is_filling(const std::string& migration) const {
 std::string Node::libexec() const {
   if (!config_.paths.libexec.empty()) return config_.paths.libexec;
   std::error_code error;
-  return fs::read_symlink("/proc/self/exe", error).parent_path();
+  const fs::path beside = fs::read_symlink("/proc/self/exe", error).parent_path();
+  const fs::path installed = beside.parent_path() / "libexec/lifeboat";
+  return fs::exists(installed, error) ? installed : beside;
 }
 
 Status Node::record_outcome(const std::string& migration, Outcome outcome) {

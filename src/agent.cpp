@@ -8,6 +8,7 @@
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "migration/decide.hpp"
+#include "metrics_server.hpp"
 #include "migration/drain.hpp"
 #include "migration/outcome.hpp"
 #include "migration/source.hpp"
@@ -65,6 +66,7 @@ awaitable<Status> Agent::start() {
   }
   jobs_.adopt_all();
   CO_CHECK_OK(co_await listen());
+  CO_CHECK_OK(serve_metrics(node_.executor(), config.metrics, [this] { return metrics(); }));
   // What is compared with the registry once the others can reach this node.
   presence_.emplace(node_.owners(), node_.name(), config.registry.lease,
                     [this] { return node_.reconcile(); });
@@ -74,6 +76,7 @@ awaitable<Status> Agent::start() {
   heartbeat_.start();
   evacuation_.start();
   if (node_.self().role == NodeRole::kCompute) watch_.start();
+  if (node_.credentials()) asio::co_spawn(node_.executor(), watch_certificate(), asio::detached);
   co_return Status{};
 }
 

@@ -65,6 +65,8 @@ class Agent {
   Result<std::shared_ptr<MigrationReport>> start_migration(const MoveRequest& request);
 
   [[nodiscard]] Node& node() { return node_; }
+  // For Prometheus, as of now (agent_metrics.cpp).
+  [[nodiscard]] std::string metrics() const;
   // Once the event loop has ended: containers outlive the daemon, and what it has learned is kept.
   void end();
 
@@ -110,6 +112,7 @@ class Agent {
   awaitable<void> serve_peer(asio::ip::tcp::socket socket);
   // agent_peers.cpp
   Status load_credentials();
+  awaitable<void> watch_certificate();
   // Who asks: kRefused when the peer is none of this cluster's nodes, or its certificate gives it another
   // role than the configuration.
   Result<Asking> identify(const PeerName& peer) const;

@@ -2,6 +2,7 @@
 #include "agent.hpp"
 #include "base/log.hpp"
 #include "cluster_view.hpp"
+#include "events.hpp"
 
 namespace lifeboat {
 
@@ -70,7 +71,7 @@ awaitable<Result<json::object>> Agent::container_create(json::object params) {
   (void)container->set_state(ContainerState::kRunning);  // with the epoch
   node_.add(container);
   node_.watch(container);
-  log::info("container started", {{"container", id}});
+  log::info(events::kContainerStarted, "container started", {{"container", id}});
   co_return describe(*container, node_.name());
 }
 

@@ -93,6 +93,7 @@ Result<std::shared_ptr<MigrationReport>> Agent::start_migration(const MoveReques
     (void)container->set_state(ContainerState::kRunning);
     report->outcome = Outcome::kAborted;
     report->error = state.error().message;
+    node_.metrics().migration_ended(report);
     return tl::unexpected<Error>(state.error());
   }
   asio::co_spawn(node_.executor(), migrate(node_, std::move(move)),

@@ -3,6 +3,7 @@
 
 #include "agent.hpp"
 #include "base/log.hpp"
+#include "events.hpp"
 #include "migration/target.hpp"
 
 namespace lifeboat {
@@ -35,6 +36,27 @@ Status Agent::load_credentials() {
   }
   node_.set_credentials(std::move(*credentials));
   return {};
+}
+
+// What is wrong with this node's certificate is told when it begins, and when it is over.
+awaitable<void> Agent::watch_certificate() {
+  constexpr std::chrono::minutes kPause{1};
+  constexpr std::chrono::hours kSoon{24 * 14};
+  const std::shared_ptr<Credentials> credentials = node_.credentials();
+  std::string told;
+  for (;;) {
+    std::string problem = credentials->problem();
+    const predictor::Time end(std::chrono::seconds(credentials->expires()));
+    if (problem.empty() && end - health_now() < kSoon) problem = "it expires at " + timestamp(end);
+    if (!problem.empty() && problem != told) {
+      log::warn(events::kCertificateProblem, "this node's certificate must be seen to", {{"reason", problem}});
+    } else if (problem.empty() && !told.empty()) {
+      log::info(events::kCertificateGood, "this node's certificate is good again",
+                {{"expires", timestamp(end)}});
+    }
+    told = std::move(problem);
+    co_await sleep_for(kPause);
+  }
 }
 
 Result<Asking> Agent::identify(const PeerName& peer) const {

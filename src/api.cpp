@@ -75,6 +75,14 @@ awaitable<Response> answer(Agent& agent, const ApiAccess& access, const ApiCalle
     const Error error(Errc::kNotFound, "no such route; try GET /v1/status");
     co_return make_response(request, http::status::not_found, error_body(error));
   }
+  if (method == "metrics") {
+    Response response(http::status::ok, request.version());
+    response.set(http::field::content_type, metrics::kContentType);
+    response.keep_alive(request.keep_alive());
+    response.body() = agent.metrics();
+    response.prepare_payload();
+    co_return response;
+  }
   auto result = co_await agent.handle(std::move(method), std::move(params), Caller::kOperator);
   if (result) co_return make_response(request, http::status::ok, *result);
   co_return make_response(request, http_status(result.error().code), error_body(result.error()));

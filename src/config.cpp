@@ -83,6 +83,19 @@ struct Program {
   }
 };
 
+struct ListenAddress {
+  [[nodiscard]] std::string expected() const {
+    return "an IPv4 address of this node and a port, such as 127.0.0.1:9464";
+  }
+  [[nodiscard]] std::optional<MetricsConfig> parse(const std::string& text) const {
+    const std::size_t colon = text.find(':');
+    if (colon == std::string::npos) return std::nullopt;
+    const auto port = yaml::Integer{1, 65535}.parse(text.substr(colon + 1));
+    if (!port || !ipv4(text.substr(0, colon))) return std::nullopt;
+    return MetricsConfig{text.substr(0, colon), static_cast<std::uint16_t>(*port)};
+  }
+};
+
 struct Interface {
   [[nodiscard]] std::string expected() const {
     return "an interface name of 1 to 15 characters a-z, A-Z, 0-9, '-', '_' or '.'";
@@ -328,6 +341,7 @@ void read_config(yaml::Reader& m, Config& out) {
     e.optional("facility_nodes", out.evacuation.facility_nodes, yaml::Integer{1, 1024});
   });
   m.map("registry", [&](yaml::Reader& r) { read_registry(r, out, out.registry); });
+  m.map("metrics", [&](yaml::Reader& s) { s.optional("listen", out.metrics, ListenAddress{}); });
   m.map("predictor", [&](yaml::Reader& s) { predictor::read_predictor(s, out.predictor); });
   m.map("sources", [&](yaml::Reader& s) { predictor::read_sources(s, out.sources); });
 }

@@ -139,6 +139,13 @@ struct ConfigChanges {
   std::vector<std::string> need_restart;  // of the daemon; containers do not notice
 };
 
+// Where metrics are served over HTTP, besides the operator's socket.
+struct MetricsConfig {
+  std::string address;     // IPv4
+  std::uint16_t port = 0;  // 0: nowhere
+  bool operator==(const MetricsConfig&) const = default;
+};
+
 struct Config {
   std::string cluster;  // peers of another cluster are refused
   std::string node;     // this node; default: the host name up to its first dot
@@ -155,6 +162,7 @@ struct Config {
   HealthConfig health;
   EvacuationConfig evacuation;
   RegistryConfig registry;
+  MetricsConfig metrics;
   predictor::PredictorConfig predictor;
   predictor::SourcesConfig sources;  // its node is the caller's to set
 

@@ -5,6 +5,7 @@
 #include "agent.hpp"
 #include "base/log.hpp"
 #include "cluster_view.hpp"
+#include "events.hpp"
 #include "evacuation_request.hpp"
 
 namespace lifeboat {
@@ -267,7 +268,7 @@ void Evacuation::set_stuck(const std::string& container, const std::string& reas
   ++stuck.tries;
   stuck.again_at = SteadyClock::now() + pause;
   stuck.reason = reason;
-  log::error("a container cannot leave this node, which is not well",
+  log::error(events::kEvacuationStuck, "a container cannot leave this node, which is not well",
              {{"container", container},
               {"tries", std::to_string(stuck.tries)},
               {"again_in", std::to_string(pause.count() / 1000) + "s"},
@@ -306,9 +307,11 @@ void Evacuation::enter(Phase phase, std::string text) {
   text_ = std::move(text);
   if (phase != Phase::kWaiting) starts_at_.clear();
   if (phase == Phase::kEmpty && was_active) {
-    log::info("node is empty", {{"began_at", began_at_}});
+    log::info(events::kEvacuationDone, "node is empty", {{"began_at", began_at_}});
   } else if (phase == Phase::kHeldBack) {
-    log::error("evacuation is held back", {{"reason", text_}});
+    log::error(events::kEvacuationStuck, "evacuation is held back", {{"reason", text_}});
+  } else if (active && !was_active) {
+    log::info(events::kEvacuationBegun, "evacuation begins", {{"phase", to_string(phase_)}, {"reason", text_}});
   } else {
     log::info("evacuation", {{"phase", to_string(phase_)}, {"reason", text_}});
   }

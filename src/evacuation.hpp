@@ -39,6 +39,8 @@ class Evacuation {
   // {"phase","text","began_at","starts_at","moved","left","stuck"}; with `whole` also "migrations", the
   // reports of all that it has started.
   [[nodiscard]] json::object describe(bool whole) const;
+  // How many containers cannot leave.
+  [[nodiscard]] std::size_t stuck() const { return stuck_.size(); }
 
  private:
   enum class Phase { kIdle, kHeldBack, kWaiting, kMoving, kStuck, kEmpty };

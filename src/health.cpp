@@ -1,6 +1,7 @@
 #include "health.hpp"
 
 #include "base/log.hpp"
+#include "events.hpp"
 #include "report.hpp"
 
 namespace lifeboat {
@@ -76,13 +77,15 @@ void Health::keep(const std::string& node, std::string_view change, const std::s
   }
   const Reason* reason = state.reason();
   if (reason == nullptr) {
-    log::info("node is up", {{"node", node}, {"change", std::string(change)}, {"reason", why}});
+    log::info(events::kNodeState, "node is up",
+              {{"node", node}, {"state", "up"}, {"change", std::string(change)}, {"reason", why}});
   } else {
-    log::warn("node is not up", {{"node", node},
-                                 {"state", std::string(to_string(reason->condition))},
-                                 {"change", std::string(change)},
-                                 {"cause", std::string(to_string(reason->cause))},
-                                 {"reason", reason->text}});
+    log::warn(events::kNodeState, "node is not up",
+              {{"node", node},
+               {"state", std::string(to_string(reason->condition))},
+               {"change", std::string(change)},
+               {"cause", std::string(to_string(reason->cause))},
+               {"reason", reason->text}});
     for (const std::string& line : reason->evidence) log::warn("evidence", {{"event", line}});
   }
   if (node == self_ && on_own_change_) on_own_change_();

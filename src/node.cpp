@@ -8,6 +8,7 @@
 
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "events.hpp"
 
 namespace lifeboat {
 
@@ -205,8 +206,8 @@ awaitable<void> Node::watch_exit(std::weak_ptr<Container> weak, std::string id) 
   if (!container) co_return;
   ExitedContainer ended{id, container->spec().job, status, container->output(0).value_or(""),
                         container->lost()};
-  log::info("container ended", {{"container", id},
-                                {"status", status ? std::to_string(status->code) : "unknown"}});
+  log::info(events::kContainerEnded, "container ended",
+            {{"container", id}, {"status", status ? std::to_string(status->code) : "unknown"}});
   remember_exit(std::move(ended));
   remove(id);
   container->destroy();
@@ -216,6 +217,7 @@ awaitable<void> Node::watch_exit(std::weak_ptr<Container> weak, std::string id) 
 
 void Node::remember_exit(ExitedContainer ended) {
   ended.at = timestamp_now();
+  if (!ended.lost.empty()) metrics_.container_lost();
   exited_.push_back(std::move(ended));
   if (exited_.size() > kExitedKept) exited_.pop_front();
 }
@@ -239,6 +241,7 @@ std::shared_ptr<MigrationReport> Node::new_migration(const Container& container,
   report->started_at = timestamp_now();
   report->on_phase = [this](const MigrationReport& changed) { journal_.note(journal_entry(changed)); };
   journal_.note(journal_entry(*report));
+  metrics_.migration_began(report);
   report->resident_bytes = container.resident_bytes();
   report->nominal_bytes_per_s = static_cast<double>(config_.find_fabric(fabric)->rate_bits_per_s) / 8;
   migrations_[report->id] = report;
@@ -367,7 +370,8 @@ void Node::sweep() {
     if (containers_.contains(name)) continue;
     auto cgroup = Cgroup::open(config_.paths.cgroup, name);
     if (cgroup && cgroup->remove(Milliseconds(2000))) {
-      log::warn("removed a cgroup that was left behind", {{"cgroup", name}});
+      metrics_.removed(Leftover::kCgroup);
+      log::warn(events::kLeftoverRemoved, "removed a cgroup that was left behind", {{"cgroup", name}});
     }
   }
   auto ends = host_ends_present();
@@ -377,14 +381,16 @@ void Node::sweep() {
       return std::find(mine.begin(), mine.end(), end) != mine.end();
     });
     if (!owned && remove_host_end(end)) {
-      log::warn("removed a network end that was left behind", {{"link", end}});
+      metrics_.removed(Leftover::kLink);
+      log::warn(events::kLeftoverRemoved, "removed a network end that was left behind", {{"link", end}});
     }
   }
   (void)remove_tree(config_.paths.run_dir + "/images");
   for (const std::string& id : layers_present(config_.paths.layers_dir)) {
     if (containers_.contains(id)) continue;
     LayerDirectory(config_.paths.layers_dir, id, "").remove();
-    log::warn("removed a writable layer that was left behind", {{"container", id}});
+    metrics_.removed(Leftover::kLayer);
+    log::warn(events::kLeftoverRemoved, "removed a writable layer that was left behind", {{"container", id}});
   }
 }
 
@@ -397,7 +403,8 @@ void Node::sweep_images() {
       return item.second->migration() == migration;
     });
     if (wanted || !remove_tree(entry.path())) continue;
-    log::warn("removed images that were left behind", {{"migration", migration}});
+    metrics_.removed(Leftover::kImages);
+    log::warn(events::kLeftoverRemoved, "removed images that were left behind", {{"migration", migration}});
   }
 }
 

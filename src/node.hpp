@@ -20,6 +20,7 @@
 #include "migration/link.hpp"
 #include "migration/wire.hpp"
 #include "migration_queue.hpp"
+#include "node_metrics.hpp"
 #include "preflight.hpp"
 #include "registry/owners.hpp"
 #include "report.hpp"
@@ -124,6 +125,8 @@ class Node {
   void set_registry(std::unique_ptr<Registry> registry);
   [[nodiscard]] Owners& owners() { return *owners_; }
   [[nodiscard]] MigrationJournal& journal() { return journal_; }
+  [[nodiscard]] NodeMetrics& metrics() { return metrics_; }
+  [[nodiscard]] const NodeMetrics& metrics() const { return metrics_; }
 
   // The machines that decide migrations of this node, while they do.
   struct Deciding {
@@ -191,6 +194,7 @@ class Node {
   std::map<std::string, std::weak_ptr<PagerClient>> pagers_;
   MemoryAccount arriving_memory_;
   std::deque<ExitedContainer> exited_;
+  NodeMetrics metrics_;
   std::unique_ptr<Registry> registry_;
   std::optional<Owners> owners_;
   MigrationJournal journal_;

@@ -2,14 +2,16 @@
 #include <algorithm>
 
 #include "base/log.hpp"
+#include "events.hpp"
 #include "migration/outcome.hpp"
 #include "node.hpp"
 #include "registry/decide.hpp"
+#include "registry/measured.hpp"
 
 namespace lifeboat {
 
 void Node::set_registry(std::unique_ptr<Registry> registry) {
-  registry_ = std::move(registry);
+  registry_ = std::make_unique<MeasuredRegistry>(std::move(registry), metrics_);
   owners_.emplace(*registry_, config_.registry.timeout);
 }
 
@@ -63,7 +65,7 @@ awaitable<void> Node::reconcile_here(std::shared_ptr<Container> container, const
   const std::string reason = record->ownership.ended
                                  ? std::string("it was given up while this node was cut off")
                                  : "it belongs to node " + record->ownership.owner;
-  log::error("a container that is not this node's any more is ended",
+  log::error(events::kContainerDestroyed, "a container that is not this node's any more is ended",
              {{"container", id}, {"reason", reason + " by the registry"}});
   ExitedContainer ended{id, container->spec().job, std::nullopt, container->output(0).value_or(""), reason};
   remember_exit(std::move(ended));
@@ -83,7 +85,7 @@ awaitable<void> Node::leave_to_target(Ownership owned) {
 }
 
 void Node::tell_lost(const Ownership& owned) {
-  log::error("a container of this node is lost: the registry has it, but it is not here any more",
+  log::error(events::kContainerLost, "a container of this node is lost: the registry has it, but it is not here any more",
              {{"container", owned.container}, {"job", owned.job}});
   ExitedContainer ended{owned.container, owned.job, std::nullopt, "",
                         "node " + name_ + " started again without it"};

@@ -128,12 +128,15 @@ NodeWatch::Seen NodeWatch::look() {
   predictor_.advance(now);
   seen.notices = std::move(polled.notices);
   seen.verdicts = predictor_.take_changes();
-  seen.degraded = predictor_.verdict(node_).degraded;
+  const Verdict verdict = predictor_.verdict(node_);
+  seen.degraded = verdict.degraded;
+  seen.risk = verdict.risk;
   seen.pause = sources_.until_due(now);
   return seen;
 }
 
 void NodeWatch::tell(const Seen& seen) {
+  risk_ = seen.risk;
   for (const Notice& notice : seen.notices) {
     switch (notice.what) {
       case Notice::What::kMissing:

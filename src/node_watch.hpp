@@ -25,12 +25,15 @@ class NodeWatch {
   void start();
   // Once the event loop has ended: keeps what is known, and that this was no failure.
   void end();
+  // The probability, by the predictor, that this node fails within its horizon.
+  [[nodiscard]] double risk() const { return risk_; }
 
  private:
   struct Seen {
     std::vector<predictor::Notice> notices;
     std::vector<predictor::Verdict> verdicts;
     bool degraded = false;  // this node, by the predictor
+    double risk = 0;
     predictor::Duration pause{};
     Status kept;
   };
@@ -52,6 +55,7 @@ class NodeWatch {
   predictor::Time saved_at_{};
   bool started_ = false;
   bool save_failed_ = false;
+  double risk_ = 0;
   asio::thread_pool thread_{1};  // last: it ends before what it uses
 };
 

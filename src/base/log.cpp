@@ -1,8 +1,11 @@
 #include "base/log.hpp"
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+
+#include "base/journald.hpp"
 
 namespace lifeboat::log {
 namespace {
@@ -22,7 +25,40 @@ std::string quoted(const std::string& value) {
   return out + '"';
 }
 
-void line(const char* level, std::string_view what, std::initializer_list<Field> fields) {
+// As systemd's journal counts them (sd-daemon(3)).
+enum class Level { kError = 3, kWarn = 4, kInfo = 6, kDebug = 7 };
+
+const char* to_string(Level level) {
+  switch (level) {
+    case Level::kError: return "error";
+    case Level::kWarn: return "warn";
+    case Level::kInfo: return "info";
+    case Level::kDebug: return "debug";
+  }
+  return "";
+}
+
+bool to_journal(Level level, const Event* event, const std::string& text,
+                std::initializer_list<Field> fields) {
+  static const bool wanted = Journald::takes_stderr();
+  if (!wanted) return false;
+  Journald::Fields entry{{"MESSAGE", text},
+                         {"PRIORITY", std::to_string(static_cast<int>(level))},
+                         {"SYSLOG_IDENTIFIER", program_invocation_short_name}};
+  if (event != nullptr) {
+    entry.emplace_back("MESSAGE_ID", event->id);
+    entry.emplace_back("LIFEBOAT_EVENT", event->name);
+  }
+  for (const auto& [key, value] : fields) entry.emplace_back(journald_field(key), value);
+  return Journald().send(entry);
+}
+
+void line(Level level, const Event* event, std::string_view what, std::initializer_list<Field> fields) {
+  std::string said(what);
+  for (const auto& [key, value] : fields) {
+    said.append(" ").append(key).append("=").append(quoted(value));
+  }
+  if (to_journal(level, event, said, fields)) return;
   timespec now{};
   clock_gettime(CLOCK_REALTIME, &now);
   tm parts{};
@@ -32,11 +68,7 @@ void line(const char* level, std::string_view what, std::initializer_list<Field>
   std::string text(stamp, length);
   char millis[32];
   std::snprintf(millis, sizeof millis, ".%03ld", now.tv_nsec / 1'000'000);
-  text.append(millis).append(" ").append(level).append(" ").append(what);
-  for (const auto& [key, value] : fields) {
-    text.append(" ").append(key).append("=").append(quoted(value));
-  }
-  text += '\n';
+  text.append(millis).append(" ").append(to_string(level)).append(" ").append(said).append("\n");
   // One write(2): lines of several processes in one file do not mix.
   std::fwrite(text.data(), 1, text.size(), stderr);
 }
@@ -44,17 +76,26 @@ void line(const char* level, std::string_view what, std::initializer_list<Field>
 }  // namespace
 
 void error(std::string_view what, std::initializer_list<Field> fields) {
-  line("error", what, fields);
+  line(Level::kError, nullptr, what, fields);
 }
 void warn(std::string_view what, std::initializer_list<Field> fields) {
-  line("warn", what, fields);
+  line(Level::kWarn, nullptr, what, fields);
 }
 void info(std::string_view what, std::initializer_list<Field> fields) {
-  line("info", what, fields);
+  line(Level::kInfo, nullptr, what, fields);
+}
+void error(const Event& event, std::string_view what, std::initializer_list<Field> fields) {
+  line(Level::kError, &event, what, fields);
+}
+void warn(const Event& event, std::string_view what, std::initializer_list<Field> fields) {
+  line(Level::kWarn, &event, what, fields);
+}
+void info(const Event& event, std::string_view what, std::initializer_list<Field> fields) {
+  line(Level::kInfo, &event, what, fields);
 }
 void debug(std::string_view what, std::initializer_list<Field> fields) {
   static const bool enabled = std::getenv("LIFEBOAT_DEBUG") != nullptr;
-  if (enabled) line("debug", what, fields);
+  if (enabled) line(Level::kDebug, nullptr, what, fields);
 }
 
 }  // namespace lifeboat::log

@@ -37,6 +37,7 @@ struct Options {
   std::string reason;
   std::string by;      // a time of day
   std::string within;  // a duration
+  std::string trace;   // a file
 };
 
 // Says what went wrong; returns the exit code for it.

@@ -196,7 +196,8 @@ void add_arguments(CLI::App& verb, Options& options) {
   } else if (name == "kill") {
     verb.add_option("NAME", options.name, "job or container")->required();
   } else if (name == "migrations") {
-    verb.add_option("ID", options.name, "one migration, whole");
+    auto* id = verb.add_option("ID", options.name, "one migration, whole");
+    verb.add_option("--trace", options.trace, "write it to this file, for Perfetto or chrome://tracing")->needs(id);
   } else if (name == "resolve") {
     verb.add_option("ID", options.name, "the migration")->required();
     auto* source = verb.add_flag("--source", options.at_source, "decide: the container runs at its source");

@@ -1,6 +1,7 @@
 // `lifeboat migrations` and `lifeboat top`: what moved, and what is moving.
 #include <unistd.h>
 
+#include <fstream>
 #include <iostream>
 #include <thread>
 
@@ -8,6 +9,7 @@
 #include "cli/cli.hpp"
 #include "cli/progress.hpp"
 #include "cluster_view.hpp"
+#include "migration_trace.hpp"
 
 namespace lifeboat {
 
@@ -36,6 +38,20 @@ Result<json::array> all_under_way(ApiClient& api, std::string& silent) {
   return all;
 }
 
+int write_trace(const json::object& report, const Options& options) {
+  auto trace = trace_of(report);
+  if (!trace) return tell(trace.error(), options);
+  std::ofstream file(options.trace);
+  file << json::serialize(*trace) << "\n" << std::flush;
+  if (!file) return tell(Error(Errc::kSystem, "the trace could not be written to " + options.trace), options);
+  if (options.as_json) {
+    print_json({{"trace", options.trace}});
+  } else {
+    std::cout << options.trace << " written; Perfetto (ui.perfetto.dev) and chrome://tracing open it\n";
+  }
+  return kOk;
+}
+
 }  // namespace
 
 int migrations(ApiClient& api, const Options& options) {
@@ -45,6 +61,7 @@ int migrations(ApiClient& api, const Options& options) {
   }
   auto answer = api.get("/v1/migrations/" + options.name);
   if (!answer) return tell(answer.error(), options);
+  if (!options.trace.empty()) return write_trace(*answer, options);
   print_json(*answer);
   return kOk;
 }

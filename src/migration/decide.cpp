@@ -1,6 +1,7 @@
 #include "migration/decide.hpp"
 
 #include "base/log.hpp"
+#include "events.hpp"
 #include "migration/drain.hpp"
 #include "migration/outcome.hpp"
 
@@ -32,7 +33,8 @@ awaitable<decision::Source::State> decide_at_source(Node& node, Decision decisio
   const Node::DecisionHold hold = node.hold_decision(decision.migration, {machine, nullptr});
   AskTarget ask = [&node, decision] { return ask_target(node, decision.target, decision.migration, true); };
   TellDoubt tell = [migration = decision.migration, container = decision.container](const std::string& known) {
-    log::warn("a migration is in doubt: the container stays frozen until its outcome is known",
+    log::warn(events::kMigrationInDoubt,
+              "a migration is in doubt: the container stays frozen until its outcome is known",
               {{"migration", migration},
                {"container", container},
                {"known", known},
@@ -55,9 +57,10 @@ awaitable<bool> resolve(Node& node, std::shared_ptr<Container> container, std::s
   const auto state = co_await decide_at_source(node, decision, machine);
   const bool committed = state == decision::Source::State::kCommitted;
   const Outcome outcome = committed ? Outcome::kCommitted : Outcome::kAborted;
-  log::info("in-doubt migration resolved", {{"migration", decision.migration},
-                                            {"container", decision.container},
-                                            {"outcome", to_string(outcome)}});
+  log::info(events::kMigrationResolved, "in-doubt migration resolved",
+            {{"migration", decision.migration},
+             {"container", decision.container},
+             {"outcome", to_string(outcome)}});
   node.journal().end(entry_of(decision, *container, "source", outcome,
                               why + "; " +
                                   (committed ? "it runs on " + decision.target : "it runs on here")));
@@ -84,9 +87,11 @@ awaitable<void> resolve_arrival(Node& node, std::shared_ptr<Container> container
   const bool committed = machine->state() == decision::Target::State::kCommitted;
   const Outcome outcome = committed ? Outcome::kCommitted : Outcome::kAborted;
   (void)node.record_outcome(decision.migration, outcome);
-  log::info("an arrival that a restart had left undecided is decided", {{"migration", decision.migration},
-                                                                        {"container", decision.container},
-                                                                        {"outcome", to_string(outcome)}});
+  log::info(events::kMigrationResolved, "an arrival that a restart had left undecided is decided",
+            {{"migration", decision.migration},
+             {"container", decision.container},
+             {"outcome", to_string(outcome)}});
+  node.metrics().arrival_ended(committed);
   node.journal().end(
       entry_of(decision, *container, "target", outcome, "found undecided by a restarted lifeboatd"));
   if (committed) {

@@ -2,6 +2,7 @@
 
 #include "base/blocking.hpp"
 #include "base/log.hpp"
+#include "events.hpp"
 #include "migration/memory_source.hpp"
 #include "migration/outcome.hpp"
 #include "migration/page_connections.hpp"
@@ -58,7 +59,7 @@ awaitable<std::unique_ptr<PageServer>> reconnect(Node& node, std::shared_ptr<Con
 awaitable<void> end_copy(Node& node, std::shared_ptr<Container> container,
                          std::shared_ptr<MigrationReport> report, std::string reason) {
   report->error = reason + "; the container was ended";
-  log::error("pages of a container are lost, it is ended",
+  log::error(events::kContainerDestroyed, "pages of a container are lost, it is ended",
              {{"container", container->spec().id}, {"node", report->target}, {"reason", reason}});
   json::object params{{"id", container->spec().id}, {"lost", reason}};
   auto ended = co_await ask_node(node, report->target, "container.remove", std::move(params));

@@ -6,6 +6,7 @@
 #include <xxhash.h>
 
 #include "base/log.hpp"
+#include "events.hpp"
 #include "criu_glue/pagemap_image.hpp"
 #include "criu_glue/repair.hpp"
 #include "migration/decide.hpp"
@@ -468,12 +469,13 @@ awaitable<Result<Committed>> run_in_turn(Node& node, Move move, Turn& turn) {
   }
 }
 
-// The end, in the journal.
-void keep(Node& node, const MigrationReport& report) {
-  JournalEntry entry = journal_entry(report);
-  entry.phase = to_string(report.outcome);
-  entry.reason = report.error;
-  node.journal().end(entry, to_json(report));
+// The end, in the journal and the metrics.
+void keep(Node& node, const std::shared_ptr<MigrationReport>& report) {
+  JournalEntry entry = journal_entry(*report);
+  entry.phase = to_string(report->outcome);
+  entry.reason = report->error;
+  node.journal().end(entry, to_json(*report));
+  node.metrics().migration_ended(report);
 }
 
 void tell(const MigrationReport& report) {
@@ -482,20 +484,24 @@ void tell(const MigrationReport& report) {
   char total[32];
   std::snprintf(total, sizeof total, "%.0fms", report.times.total);
   if (report.outcome == Outcome::kCommitted) {
-    log::info("migration committed", {{"migration", report.id},
-                                      {"container", report.container},
-                                      {"target", report.target},
-                                      {"fabric", report.fabric},
-                                      {"bytes", std::to_string(report.bytes_sent)},
-                                      {"downtime", downtime},
-                                      {"total", total}});
-  } else {
-    log::error("migration aborted, the container runs on here", {{"migration", report.id},
-                                                                  {"container", report.container},
-                                                                  {"target", report.target},
-                                                                  {"phase", report.phase},
-                                                                  {"reason", report.error}});
+    log::info(events::kMigrationCommitted, "migration committed",
+              {{"migration", report.id},
+               {"container", report.container},
+               {"target", report.target},
+               {"fabric", report.fabric},
+               {"bytes", std::to_string(report.bytes_sent)},
+               {"downtime", downtime},
+               {"total", total}});
+    return;
   }
+  const bool on_request = report.cancellation.requested();
+  log::error(on_request ? events::kMigrationAborted : events::kMigrationFailed,
+             "migration aborted, the container runs on here",
+             {{"migration", report.id},
+              {"container", report.container},
+              {"target", report.target},
+              {"phase", report.phase},
+              {"reason", report.error}});
 }
 
 }  // namespace
@@ -571,6 +577,12 @@ awaitable<Status> migrate(Node& node, Move move) {
   const auto start = SteadyClock::now();
   std::shared_ptr<Container> container = move.container;
   std::shared_ptr<MigrationReport> report = move.report;
+  log::info(events::kMigrationStarted, "migration begins",
+            {{"migration", report->id},
+             {"container", report->container},
+             {"target", report->target},
+             {"fabric", report->fabric},
+             {"mode", to_string(report->mode)}});
   report->stopped_ms = predicted_downtime_ms(move, node);
   asio::co_spawn(node.executor(), follow_progress(node, report), asio::detached);
   auto committed = co_await attempt(node, std::move(move));
@@ -590,7 +602,7 @@ awaitable<Status> migrate(Node& node, Move move) {
       go_on_here(*container, *report, committed.error());
     }
   }
-  keep(node, *report);
+  keep(node, report);
   tell(*report);
   if (given) co_return Status{};
   if (report->offered) {

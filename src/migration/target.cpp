@@ -7,6 +7,7 @@
 #include "criu_glue/images.hpp"
 #include "criu_glue/pager.hpp"
 #include "criu_glue/timer_image.hpp"
+#include "events.hpp"
 #include "migration/arrival_memory.hpp"
 #include "migration/decide.hpp"
 #include "migration/hold_link.hpp"
@@ -309,7 +310,7 @@ awaitable<bool> ended_well(PagerClient& pager) {
 }
 
 // Follows the pager until it has put every page in place; until then `memory` stays promised.
-awaitable<void> watch_pager(std::shared_ptr<PagerClient> pager, std::weak_ptr<Container> weak,
+awaitable<void> watch_pager(Node& node, std::shared_ptr<PagerClient> pager, std::weak_ptr<Container> weak,
                             MemoryAccount::Reservation memory) {
   const auto start = SteadyClock::now();
   std::string id;
@@ -334,7 +335,9 @@ awaitable<void> watch_pager(std::shared_ptr<PagerClient> pager, std::weak_ptr<Co
     }
     const bool well = co_await ended_well(*pager);
     if (!status && !well) {
-      log::error("the pager of a container has ended; if pages were missing the container ends too",
+      node.metrics().pager_died();
+      log::error(events::kPagerDied,
+                 "the pager of a container has ended; if pages were missing the container ends too",
                  {{"container", id}, {"reason", status.error().message}});
       if (auto container = weak.lock()) {
         container->set_lost("its pager ended while pages of its memory were missing: " + status.error().message);
@@ -385,7 +388,7 @@ awaitable<json::object> take_over(Node& node, Restored& restored) {
     container->set_filling(true);
     if (post_copy) node.add_pager(restored.prepared.migration, pager);
     asio::co_spawn(node.executor(),
-                   watch_pager(std::move(pager), container, std::move(restored.prepared.memory)),
+                   watch_pager(node, std::move(pager), container, std::move(restored.prepared.memory)),
                    asio::detached);
   }
   node.watch(container);
@@ -488,7 +491,8 @@ awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& b
   (void)co_await deliver_rest(link, container, std::move(prepared.held), prepared.delivered, timeouts.request);
   asio::co_spawn(node.executor(),
                  check_connections_later(container, restored->network), asio::detached);
-  log::info("container arrived",
+  node.metrics().arrival_ended(true);
+  log::info(events::kContainerArrived, "container arrived",
             {{"migration", prepared.migration}, {"container", container->spec().id}});
   co_return true;
 }
@@ -510,7 +514,7 @@ awaitable<void> adopt_pager(Node& node, std::shared_ptr<Container> container) {
   if (running && !container->migration().empty()) node.add_pager(container->migration(), pager);
   // What it holds has been allocated already: nothing to promise.
   MemoryAccount::Reservation none;
-  co_await watch_pager(std::move(pager), container, std::move(none));
+  co_await watch_pager(node, std::move(pager), container, std::move(none));
 }
 
 awaitable<Status> take_page_connection(Node& node, Link link, json::object pages, Milliseconds limit) {
@@ -562,6 +566,7 @@ awaitable<void> serve_migration(Node& node, Link link, json::object offer) {
     (void)co_await link.send(Kind::kAccepted, std::move(busy), node.config().timeouts.request);
     co_return;
   }
+  node.metrics().arrival_ended(false);
   log::warn("arrival of a container failed, nothing is left of it here",
             {{"migration", string_or(offer, "migration")},
              {"from", link.remote()},

@@ -1,6 +1,7 @@
 #include "registry/presence.hpp"
 
 #include "base/log.hpp"
+#include "events.hpp"
 #include "report.hpp"
 
 namespace lifeboat {
@@ -39,11 +40,12 @@ awaitable<void> Presence::keep() {
       // A cluster whose daemons all start at once need not be told so.
       if (!told && now - *failing_since >= term_) {
         told = true;
-        log::error("the registry does not answer: containers run on, but no migration can begin",
+        log::error(events::kRegistryUnreachable,
+                   "the registry does not answer: containers run on, but no migration can begin",
                    {{"reason", kept.error().message}});
       }
     } else {
-      if (told) log::info("the registry answers again");
+      if (told) log::info(events::kRegistryReachable, "the registry answers again");
       if (granted || failing_since) co_await on_answer_();
       failing_since.reset();
       told = false;

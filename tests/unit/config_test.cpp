@@ -120,6 +120,7 @@ TEST(Config, ShippedFileShowsTheDefaults) {
   EXPECT_EQ(shipped->evacuation.automatic, bare->evacuation.automatic);
   EXPECT_EQ(shipped->evacuation.bring_back, bare->evacuation.bring_back);
   EXPECT_EQ(shipped->evacuation.facility_nodes, bare->evacuation.facility_nodes);
+  EXPECT_EQ(shipped->metrics, bare->metrics);
 }
 
 TEST(Config, TheRegistryIsOnTheFirstHeadOrTheFirstNode) {

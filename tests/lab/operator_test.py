@@ -68,6 +68,7 @@ lifeboat:
   timeouts: {connect: 1s, request: 5s, dump: 20s, idle: 3s, restore: 8s, commit: 3s}
   health: {probation: 0s}
   security: {pages: encrypted}
+  metrics: {listen: 127.0.0.1:9464}
 '''
 
 # Stand-ins for CRIU: too old; killed in the middle of its work; ended before it has said anything;
@@ -1281,6 +1282,163 @@ print(s.recv(65536).decode())
       self.lab.must('daemon', 'head', 'stop')
       self.refused('/run/lifeboat/api.sock', 'status', code=3)
       self.lab.must('daemon', 'head', 'start')
+    self.check_nothing_left()
+
+
+class Metrics(Group):
+  """Numbers, and a migration as a trace."""
+
+  def socket_page(self, node):
+    from lablib.daemon import Unix
+    with contextlib.closing(Unix(self.lab.inside(node, '/run/lifeboat/api.sock'), 15)) as connection:
+      connection.request('GET', '/v1/metrics')
+      answer = connection.getresponse()
+      text = answer.read().decode()
+    self.assertEqual((answer.status, answer.getheader('Content-Type')),
+                     (200, 'text/plain; version=0.0.4; charset=utf-8'), text)
+    return text
+
+  def values(self, node):
+    """{'name{labels}': value}"""
+    lines = [line.rpartition(' ') for line in self.socket_page(node).splitlines() if line[0] != '#']
+    return {name: float(value) for name, _, value in lines}
+
+  def on_port(self, node, what):
+    """What a program in that node sees of 127.0.0.1:9464."""
+    return self.lab.must('exec', node, '/usr/bin/python3', '-c',
+                         'import socket, sys, time\n'
+                         'def ask(text):\n'
+                         '  s = socket.create_connection(("127.0.0.1", 9464), 15)\n'
+                         '  s.sendall(text)\n'
+                         '  said = b""\n'
+                         '  while part := s.recv(65536):\n'
+                         '    said += part\n'
+                         '  return said.decode()\n' + what)
+
+  def promtool(self, *args, text=''):
+    env = subprocess.run([f'{ROOT}/scripts/setup', '--print-env'], text=True, check=True, timeout=60,
+                         stdout=subprocess.PIPE).stdout
+    promtool = re.search('^PROMTOOL=(.*)$', env, re.M)[1]
+    done = subprocess.run([promtool, *args], input=text, text=True, capture_output=True, check=False,
+                          timeout=60)
+    return done.returncode, done.stdout + done.stderr
+
+  def used(self, expressions):
+    return set(re.findall(r'\b(?:lifeboat|process)_\w+', '\n'.join(expressions)))
+
+  def expressions(self, value):
+    """Of a dashboard, wherever they are."""
+    if isinstance(value, list):
+      return [e for item in value for e in self.expressions(item)]
+    if not isinstance(value, dict):
+      return []
+    here = [value[key] for key in ('expr', 'query') if isinstance(value.get(key), str)]
+    return here + [e for item in value.values() for e in self.expressions(item)]
+
+  def test_metrics(self):
+    with self.job('me') as job:
+      before, target = self.values('n1'), self.values('n3')
+      report = self.over(self.lab.start_migration('me-0', 'n3', mode='pre-copy'))
+      self.assertEqual(report['outcome'], 'committed', report)
+      self.runs_on('me-0', 'n3', job)
+      after, arrived = self.values('n1'), self.values('n3')
+
+      def grew(name):
+        return round(after[name] - before[name], 3)
+      with self.subTest('a migration counts at its source'):
+        mode = 'mode="pre-copy"'
+        self.assertEqual(grew(f'lifeboat_migrations_total{{{mode},outcome="committed"}}'), 1)
+        self.assertEqual(grew(f'lifeboat_migrations_total{{{mode},outcome="failed"}}'), 0)
+        self.assertEqual(grew(f'lifeboat_migration_downtime_seconds_sum{{{mode}}}'),
+                         round(report['downtime_ms'] / 1000, 3))
+        self.assertEqual(grew(f'lifeboat_migration_duration_seconds_count{{{mode}}}'), 1)
+        self.assertEqual(grew('lifeboat_migration_sent_bytes_total'), report['bytes_sent'])
+        self.assertEqual(grew('lifeboat_precopy_rounds_total'), len(report['rounds']))
+        self.assertEqual(grew('lifeboat_containers{state="running"}'), -1)
+        self.assertGreater(grew('lifeboat_registry_request_duration_seconds_count{operation="swap"}'), 0)
+      with self.subTest('and at its target'):
+        name = 'lifeboat_arrivals_total{outcome="committed"}'
+        self.assertEqual(arrived[name] - target[name], 1)
+        self.assertEqual(arrived['lifeboat_containers{state="running"}'], 1)
+      with self.subTest('how the node is'):
+        self.assertEqual(after['lifeboat_node_state{state="up"}'], 1)
+        self.assertEqual(after['lifeboat_registry_up'], 1)
+        self.assertGreater(after['lifeboat_certificate_expiry_timestamp_seconds'], time.time())
+        self.assertLess(time.time() - after['process_start_time_seconds'], 3600)
+      with self.subTest('what is going on'):
+        slow = self.lab.start_migration('me-0', 'n1', mode='pre-copy', bytes_per_s=2_000_000)
+        self.in_phase(slow, ('pre-copy',))
+        wait_for(lambda: self.values('n3'), 10,
+                 lambda: self.values('n3')['lifeboat_migration_send_bytes_per_second'] > 100_000)
+        self.assertEqual(self.values('n3')['lifeboat_migrations_running'], 1)
+        self.assertEqual(self.values('n1')['lifeboat_pagers'], 1)
+        self.assertEqual(self.lab.lifeboat('cancel', slow)[0], 0)
+        self.over(slow)
+        self.assertEqual(self.values('n3')['lifeboat_migrations_total{mode="pre-copy",outcome="aborted"}'], 1)
+      with self.subTest('a trace that viewers open'):
+        path = os.path.join(self.lab.work, 'trace.json')
+        code, out, error = self.lab.lifeboat('migrations', report['id'], '--trace', path)
+        self.assertEqual(code, 0, out + error)
+        with open(path, encoding='utf-8') as file:
+          trace = json.load(file)
+        names = {event['name'] for event in trace['traceEvents']}
+        self.assertLessEqual({'connect', 'round 1', 'frozen', 'dump', 'restore', 'resume'}, names)
+        self.assertEqual({event['pid'] for event in trace['traceEvents']}, {1, 2})
+
+  def test_metrics_text(self):
+    page = self.socket_page('n1')
+    with self.subTest('promtool finds nothing wrong'):
+      self.assertEqual(self.promtool('check', 'metrics', text=page), (0, ''))
+      code, said = self.promtool('check', 'rules', f'{ROOT}/configs/prometheus-alerts.yaml')
+      self.assertEqual(code, 0, said)
+    with self.subTest('dashboard and alerts use what there is'):
+      there = set(re.findall(r'^(\w+)[{ ]', page, re.M))
+      with open(f'{ROOT}/configs/grafana.json', encoding='utf-8') as file:
+        board = self.used(self.expressions(json.load(file)))
+      with open(f'{ROOT}/configs/prometheus-alerts.yaml', encoding='utf-8') as file:
+        alerts = self.used([file.read()])
+      self.assertGreater(len(board), 20)
+      self.assertGreater(len(alerts), 8)
+      self.assertEqual((board | alerts) - there, set())
+    with self.subTest('the same on a port'):
+      said = self.on_port('n1', 'print(ask(b"GET /metrics HTTP/1.1\\r\\nHost: n1\\r\\n\\r\\n"))')
+      self.assertIn('HTTP/1.1 200 OK', said)
+      for line in page.splitlines():
+        if line[0] == '#':
+          self.assertIn(line, said)
+    with self.subTest('and nothing else'):
+      for request, status in (('GET /v1/status', '404 Not Found'), ('POST /metrics', '405 Method Not Allowed')):
+        said = self.on_port('n1', f'print(ask(b"{request} HTTP/1.1\\r\\nHost: n1\\r\\n\\r\\n"))')
+        self.assertIn(status, said)
+      said = self.on_port('n1', 'print(ask(b"GET /metrics HTTP/1.1\\r\\nX: " + b"x" * 9000))')
+      self.assertEqual(said.strip(), '')
+    with self.subTest('who says nothing gets 10 s, and takes no place from the operator'):
+      said = self.on_port('n1', 's = [socket.create_connection(("127.0.0.1", 9464), 15) for _ in range(32)]\n'
+                          'time.sleep(0.3)\n'
+                          'print(len(ask(b"")), flush=True)\n'   # one too many: closed at once
+                          'start = time.monotonic()\n'
+                          'print([len(c.recv(1)) for c in s].count(0), time.monotonic() - start)\n'
+                          'print(len(ask(b"GET /metrics HTTP/1.0\\r\\n\\r\\n")))').split()
+      self.assertEqual(said[:2], ['0', '32'])
+      self.assertLess(float(said[2]), 12)
+      self.assertGreater(int(said[3]), 10_000)
+    with self.subTest('a state changes'):
+      self.lab.lifeboat('node', 'degrade', 'full', '--reason', 'a test')
+      self.assertEqual(self.values('full')['lifeboat_node_state{state="degraded"}'], 1)
+      self.lab.lifeboat('node', 'restore', 'full')
+      self.assertEqual(self.values('full')['lifeboat_node_state{state="degraded"}'], 0)
+    with self.subTest('a port that is taken'):
+      self.lab.must('daemon', 'small', 'stop')
+      with subprocess.Popen(self.lab.command('exec', 'small', '/usr/bin/python3', '-c',
+                                             'import socket\ns = socket.create_server(("127.0.0.1", 9464))\n'
+                                             'print("taken", flush=True)\nimport sys; sys.stdin.read()\n'),
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        self.assertEqual(other.stdout.readline().strip(), 'taken')
+        code, out, error = self.lab.run('daemon', 'small', 'start')
+        self.assertNotEqual(code, 0, out + error)
+        other.stdin.close()
+      self.assertIn('metrics.listen 127.0.0.1:9464: Address already in use', self.lab.log('small'))
+      self.lab.must('daemon', 'small', 'start')
     self.check_nothing_left()
 
 

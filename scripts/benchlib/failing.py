@@ -68,6 +68,19 @@ class Control:
     return HEAD.unpack_from(self.memory)[3]
 
 
+def left_in_run_dir(cluster):
+  """What the nodes keep there of containers that do not run on them."""
+  found = []
+  where = cluster.where()
+  for node in cluster.nodes:
+    run_dir = f'/proc/{cluster.lab.running(node).pid}/root/run/lifeboat'
+    here = {name for name, at in where.items() if at == node}
+    for part, allowed in (('containers', here), ('images', set()), ('crun', here)):
+      names = set(os.listdir(f'{run_dir}/{part}')) if os.path.isdir(f'{run_dir}/{part}') else set()
+      found += [f'{node}: {part}/{name} is left' for name in sorted(names - allowed)]
+  return found
+
+
 class Failing(Torture):
 
   def __init__(self, args, cluster):
@@ -208,14 +221,7 @@ class Failing(Torture):
       more = FILES_MORE + FILES_PER_CONTAINER * max(0, containers - containers_before)
       if files > files_before + more:
         found.append(f'{node}: {files} files open, {files_before} before')
-    where = self.cluster.where()
-    for node in self.cluster.nodes:
-      run_dir = f'/proc/{self.cluster.lab.running(node).pid}/root/run/lifeboat'
-      here = {name for name, at in where.items() if at == node}
-      for part, allowed in (('containers', here), ('images', set()), ('crun', here)):
-        names = set(os.listdir(f'{run_dir}/{part}')) if os.path.isdir(f'{run_dir}/{part}') else set()
-        found += [f'{node}: {part}/{name} is left' for name in sorted(names - allowed)]
-    return found
+    return found + left_in_run_dir(self.cluster)
 
   # ---- all of them
 

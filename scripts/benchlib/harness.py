@@ -17,7 +17,7 @@ import time
 from lablib import cgroup
 from lablib.base import LabError, read
 from lablib.cluster import Lab
-from lablib.daemon import SOCKET
+from lablib.daemon import SOCKET, Unix
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PARTS = ('freeze', 'dump', 'transfer', 'restore', 'network', 'resume')
@@ -136,6 +136,13 @@ class Cluster:
                       timeout=timeout)
     report['asked'] = f'{container} to {target} over {fabric}'
     return report
+
+  def api(self, method, path, body, node):
+    """The answer of a node's daemon, whatever its status."""
+    connection = Unix(f'/proc/{self.lab.running(node).pid}/root{SOCKET}', 15)
+    with contextlib.closing(connection):
+      connection.request(method, path, json.dumps(body) if body is not None else None)
+      return json.loads(connection.getresponse().read())
 
   def where(self):
     """{container: node} of those that run."""

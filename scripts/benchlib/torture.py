@@ -1,6 +1,7 @@
 """`scripts/soak torture` and `scripts/soak kill`: see there."""
 import collections
 import concurrent.futures
+import glob
 import json
 import os
 import random
@@ -54,7 +55,6 @@ class Torture:
     self.ended_with_reason = []
     self.connections_lost = 0  # to a CRIU that was killed
     self.read = collections.Counter()  # lines of the daemons' logs that are known
-    self.build_program()
 
   def build_program(self):
     source = os.path.join(ROOT, 'mpi/bench/torture')
@@ -71,6 +71,8 @@ class Torture:
     return os.path.join(self.cluster.work, name)
 
   def start_job(self):
+    if self.jobs == 0:
+      self.build_program()
     for name in ('stop', 'torture.address'):
       if os.path.exists(self.path(name)):
         os.remove(self.path(name))
@@ -177,14 +179,8 @@ class Torture:
 
   def processes(self, parent, name):
     """Children of a process that have that name."""
-    found = []
-    for entry in os.listdir('/proc'):
-      if entry.isdigit():
-        text = read(f'/proc/{entry}/stat', '')
-        comm, _, rest = text.partition('(')[2].rpartition(')')
-        if comm == name and rest.split()[1:2] == [str(parent)]:
-          found.append(int(entry))
-    return found
+    pids = [int(pid) for path in glob.glob(f'/proc/{parent}/task/*/children') for pid in read(path, '').split()]
+    return [pid for pid in pids if read(f'/proc/{pid}/comm', '').strip() == name]
 
   def victim_pids(self, victim, source, target):
     node = self.cluster.lab.daemon(source if 'source' in victim else target)

@@ -1,6 +1,9 @@
 #include "criu_glue/diagnosis.hpp"
 
-#include <sstream>
+#include <sys/statvfs.h>
+
+#include <cerrno>
+#include <cstring>
 #include <vector>
 
 #include "base/file.hpp"
@@ -41,6 +44,18 @@ std::string_view without_stamp(std::string_view line) {
   return at == std::string_view::npos ? line : line.substr(at);
 }
 
+// CRIU says it at every start without CAP_SYS_RESOURCE.
+bool is_harmless(std::string_view line) { return line.find("RLIMIT_NOFILE") != std::string_view::npos; }
+
+// Where the log has no room it cannot say so; nor may CRIU's message.
+std::string no_room_for(const std::string& log_path) {
+  constexpr unsigned long kLeast = 65536;
+  const std::string directory = log_path.substr(0, log_path.rfind('/'));
+  struct statvfs info {};
+  if (::statvfs(directory.c_str(), &info) != 0 || info.f_bavail * info.f_frsize >= kLeast) return "";
+  return directory + ": " + std::strerror(ENOSPC) + advice_for(ENOSPC);
+}
+
 }  // namespace
 
 std::string criu_log_excerpt(std::string_view log) {
@@ -53,8 +68,7 @@ std::string criu_log_excerpt(std::string_view log) {
     if (end == std::string_view::npos) end = log.size();
     const std::string_view line = log.substr(start, end - start);
     start = end + 1;
-    // Not an error here: CRIU says it at every start without CAP_SYS_RESOURCE.
-    if (line.find("RLIMIT_NOFILE") != std::string_view::npos) continue;
+    if (is_harmless(line)) continue;
     if (line.find("Error (") == std::string_view::npos) continue;
     if (lines.size() < kLinesMax) {
       lines.push_back(without_stamp(line));
@@ -82,7 +96,12 @@ Error explain_criu(const Error& error, const std::string& log_path) {
   const bool own = error.message.find("Error (") == std::string::npos && !error.message.empty();
   std::string text = own ? error.message : "criu failed";
   if (!log) return Error(error.code, text + " (no log: " + log.error().message + ")");
-  text += criu_log_excerpt(*log);
+  const std::string excerpt = criu_log_excerpt(*log);
+  if (excerpt.empty() && !own && !error.message.empty() && !is_harmless(error.message)) {
+    text += ": " + error.message;
+  }
+  text += excerpt;
+  if (const std::string no_room = no_room_for(log_path); !no_room.empty()) text += "\n  " + no_room;
   const std::string advice = criu_advice(*log);
   if (!advice.empty()) text += "\n  likely cause: " + advice;
   return Error(error.code, text);

@@ -102,14 +102,14 @@ class Exhaustion(Group):
     run = self.lab.inside(node, '/run')
     info = os.statvfs(run)
     used = (info.f_blocks - info.f_bfree) * info.f_frsize
-    self.enter(node, 'mount', '-o', f'remount,size={used + 65536}', '/run')
+    self.enter(node, 'mount', '-n', '-o', f'remount,size={used + 65536}', '/run')
     try:
       self.fill(run)
       yield
     finally:
       with contextlib.suppress(FileNotFoundError):
         os.unlink(f'{run}/{FILLER}')
-      self.enter(node, 'mount', '-o', 'remount,size=50%', '/run')
+      self.enter(node, 'mount', '-n', '-o', 'remount,size=50%', '/run')
 
   @contextlib.contextmanager
   def small_state(self, node, size):
@@ -174,6 +174,12 @@ class Exhaustion(Group):
           self.assertEqual(self.lab.api('GET', '/v1/status', node='n3')[0], 200)
       with self.subTest('with room again it moves'):
         self.moved('fr-0', 'n1')
+      with self.subTest('no room any more in run_dir of the source, once it has begun: told, too'):
+        migration = self.lab.start_migration('fr-0', 'n3', bytes_per_s=10 ** 7)
+        wait_for('its rounds', 10, lambda: self.lab.migration(migration).get('phase') == 'pre-copy', 0.01)
+        with self.full_run('n1'):
+          self.assertIn('No space left on device', self.over(migration, 30)['error'])
+        self.runs_on('fr-0', 'n1', job)
 
   def test_full_state(self):
     with self.job('fs') as job:

@@ -56,6 +56,16 @@ TEST(ExplainCriu, AddsExcerptAndAdvice) {
   EXPECT_EQ(own.code, Errc::kTimeout);
 }
 
+TEST(ExplainCriu, ALogThatSaysNothing) {
+  const std::string path = ::testing::TempDir() + "/diagnosis_test_empty.log";
+  std::ofstream(path) << "(00.1) Dumping";
+  const Error told = explain_criu(Error(Errc::kSystem, "Error (criu/image.c:3): Unable to write"), path);
+  const Error silent = explain_criu(Error(Errc::kSystem, "Error (criu/util.c:1): Can't setup RLIMIT_NOFILE"), path);
+  std::remove(path.c_str());
+  EXPECT_EQ(told.message, "criu failed: Error (criu/image.c:3): Unable to write");
+  EXPECT_EQ(silent.message, "criu failed");
+}
+
 TEST(ExplainCriu, WithoutALog) {
   EXPECT_EQ(explain_criu(Error(Errc::kSystem, ""), "/no/such/log").message,
             "criu failed (no log: read /no/such/log: No such file or directory)");

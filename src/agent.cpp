@@ -116,8 +116,11 @@ void Agent::resume_migrations() {
     const bool decided_later = container && container->migration() == entry.id &&
                                container->state() != ContainerState::kLeaving;
     if (decided_later) continue;
-    entry.reason = "lifeboatd ended in phase " + entry.phase +
-                   (container ? "; the container runs on here" : "; the container is not here any more");
+    if (!container) {
+      asio::co_spawn(node_.executor(), find_out_end(node_, std::move(entry)), asio::detached);
+      continue;
+    }
+    entry.reason = "lifeboatd ended in phase " + entry.phase + "; the container runs on here";
     entry.phase = to_string(Outcome::kAborted);
     node_.journal().end(entry);
   }

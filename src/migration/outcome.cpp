@@ -60,6 +60,22 @@ bool is_frozen(const Cgroup& cgroup) {
   return events && events->find("frozen 1") != std::string::npos;
 }
 
+// Nothing while it can still be committed, or nobody answers.
+awaitable<std::optional<Outcome>> ask_for_end(Node& node, const JournalEntry& entry) {
+  auto record = co_await node.owners().find(entry.container);
+  if (!record) co_return std::nullopt;
+  const std::optional<Ownership> owned = *record ? std::optional((*record)->ownership) : std::nullopt;
+  if (owned && owned->migration && owned->migration->id == entry.id) {
+    if (owned->migration->state == MigrationState::kCommitted) co_return Outcome::kCommitted;
+    const bool open = owned->migration->state == MigrationState::kOpen && !owned->ended;
+    co_return open ? std::nullopt : std::optional(Outcome::kAborted);
+  }
+  // The record is of something later, or it never came to an offer.
+  const decision::Word word = co_await ask_target(node, entry.target, entry.id, false);
+  if (word == decision::Word::kSilent) co_return std::nullopt;
+  co_return word == decision::Word::kCommitted ? Outcome::kCommitted : Outcome::kAborted;
+}
+
 // A CRIU that outlived its daemon may begin only now: it freezes the cgroup itself, learns at the end
 // of its dump that nobody listens, lets go of the tasks and leaves them frozen.
 awaitable<void> undo_late_freeze(std::shared_ptr<Container> container) {
@@ -76,6 +92,18 @@ awaitable<void> undo_late_freeze(std::shared_ptr<Container> container) {
 }
 
 }  // namespace
+
+awaitable<void> find_out_end(Node& node, JournalEntry entry) {
+  constexpr std::chrono::seconds kPause{1};
+  std::optional<Outcome> outcome = co_await ask_for_end(node, entry);
+  while (!outcome) {
+    co_await sleep_for(kPause);
+    outcome = co_await ask_for_end(node, entry);
+  }
+  entry.reason = "lifeboatd ended in phase " + entry.phase + "; the container is not here any more";
+  entry.phase = to_string(*outcome);
+  node.journal().end(entry);
+}
 
 awaitable<void> resume_left_over(std::shared_ptr<Container> container) {
   // CRIU thaws and freezes the cgroup by itself while it works: acting before it is done would be

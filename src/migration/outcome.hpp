@@ -15,6 +15,10 @@ awaitable<decision::Word> ask_target(Node& node, std::string target, std::string
 // Until the target has removed what an attempt left there, for 2 s at most.
 awaitable<void> wait_until_removed(Node& node, std::string target, std::string migration);
 
+// Of a migration that an earlier daemon has begun here and whose container is not here any more: its end, in
+// the journal, once the registry or the target says whether it was committed.
+awaitable<void> find_out_end(Node& node, JournalEntry entry);
+
 // For a container whose migration the daemon did not survive and which is known to live here. Waits until
 // CRIU, which ends by itself without its daemon, has let go, and thaws it.
 awaitable<void> resume_left_over(std::shared_ptr<Container> container);

@@ -150,6 +150,8 @@ class Registry(Group):
       self.lab.must('boot', 'n1')
       time.sleep(LEASE)
       self.assertEqual([node for node, _, _ in self.lab.copies('lone-0')], ['n2'])
+      wait_for('the node that is back to know how its migration has ended', 10,
+               lambda: self.report(migration, 'n1').get('outcome') == 'committed')
       self.moved('lone-0', 'n1')
     with self.subTest('a node dies with a container: the job\'s owner is told which, and where'):
       self.lab.must('kill', 'n1')

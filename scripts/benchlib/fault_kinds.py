@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 
+from benchlib.fault_lab import small_run
 from benchlib.torture import VICTIMS
 from lablib import net
 from lablib.base import Proc
@@ -22,8 +23,6 @@ FAULTS = (*(f'{how}-{victim}' for how in ('kill', 'stop') for victim in VICTIMS)
           'power-source', 'power-target')
 LOSS = 20              # per cent of the frames, each way
 SLOW = {'rate': '30Mbit', 'burst': '128kb', 'queue': '200ms'}
-RUN_SIZE = '24m'       # of the file systems that are filled
-STATE_SIZE = '96m'
 FILLER = 'filler'
 APPEARS_S = 20         # a victim that has not appeared by then will not
 
@@ -184,34 +183,3 @@ def arm(lab, fault, source, target, victim_pids, over):
   if how == 'full':
     return Full(lab, node, '/run' if 'run' in what else STATE_DIR)
   return Power(lab, node)
-
-
-# ---- file systems small enough to be filled at once
-
-def enter(lab, node, *command):
-  subprocess.run(['nsenter', '-t', str(lab.running(node).pid), '-m', *command], check=True, timeout=20)
-
-
-def small_run(lab, node):
-  enter(lab, node, 'mount', '-o', f'remount,size={RUN_SIZE}', '/run')
-
-
-def state_directory(lab, node):
-  return os.path.join(lab.node_dir(node), 'state')
-
-
-def small_file_systems(lab, nodes):
-  """state_dir keeps what it has over a power cut: it is mounted outside of the node."""
-  for node in nodes:
-    lab.kill(node)
-  for node in nodes:
-    subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={STATE_SIZE},mode=700', 'state',
-                    state_directory(lab, node)], check=True, timeout=20)
-  for node in nodes:
-    lab.boot(node, True)
-    small_run(lab, node)
-
-
-def remove_file_systems(lab, nodes):
-  for node in nodes:
-    subprocess.run(['umount', state_directory(lab, node)], check=False, timeout=20)

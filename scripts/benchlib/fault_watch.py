@@ -96,28 +96,37 @@ class Watcher:
     while not self.over.wait(0.008):
       for move in self.moves:
         now = self.runs_on(move.container)
-        if len(now) > 1:
+        if len(now) > 1 and move.seen and move.seen[-1][1] == now:
           move.two += time.monotonic() - last
         if not move.seen or move.seen[-1][1] != now:
           move.seen.append((time.monotonic(), now))
       last = time.monotonic()
 
   def runs_on(self, container):
-    """Nodes where a process of it runs. Not CRIU, which waits in its cgroup for the images, nor what CRIU
-    holds there."""
+    """Nodes where a process of it runs. Not CRIU, which waits in its cgroup for the images, nor what is
+    about to become CRIU, nor what CRIU still restores, as its child, or holds."""
     nodes = []
     for node in self.cluster.nodes:
       path = f'{self.two}/{cgroup.relative(self.cluster.lab.name, node)}/containers/{container}'
       pids = read(f'{path}/cgroup.procs', '').split()
-      if pids and read(f'{path}/cgroup.freeze', '').strip() != '1' and any(map(self.runs, pids)):
+      if pids and read(f'{path}/cgroup.freeze', '').strip() != '1' and self.runs(pids):
         nodes.append(node)
     return tuple(nodes)
 
   @staticmethod
-  def runs(pid):
-    try:
-      if os.path.basename(os.readlink(f'/proc/{pid}/exe')) == 'criu':
+  def runs(pids):
+    states = []
+    for pid in pids:
+      words = read(f'/proc/{pid}/stat', ') X 0').rpartition(')')[2].split()
+      if program(words[1]) == 'criu':
         return False
-    except OSError:
-      return False
-    return read(f'/proc/{pid}/stat', ') X').rpartition(')')[2].split()[0] not in 'tTZX'
+      if program(pid) not in ('criu', 'lifeboatd', ''):
+        states.append(words[0])
+    return any(state not in 'tTZX' for state in states)
+
+
+def program(pid):
+  try:
+    return os.path.basename(os.readlink(f'/proc/{pid}/exe'))
+  except OSError:
+    return ''

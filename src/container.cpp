@@ -6,6 +6,8 @@
 #include <filesystem>
 
 #include "base/file.hpp"
+#include "base/netlink.hpp"
+#include "base/netns.hpp"
 
 namespace lifeboat {
 
@@ -15,6 +17,7 @@ namespace {
 
 constexpr Milliseconds kStartLimit{20'000};
 constexpr Milliseconds kRemoveLimit{5'000};
+constexpr Milliseconds kCarrierLimit{10'000};
 constexpr std::size_t kOutputBytesMax = 1 << 20;
 
 constexpr ContainerState kStates[] = {ContainerState::kStarting, ContainerState::kRunning,
@@ -48,6 +51,30 @@ Result<std::vector<Endpoint>> local_endpoints(const ContainerSpec& spec, const C
     endpoint.bridge = fabric->bridge;
   }
   return endpoints;
+}
+
+// Until programs in the container are told that its interfaces can be used, which takes the kernel's link watch
+// a millisecond, or seconds on a busy machine. UCX looks once, when a rank starts.
+awaitable<Status> wait_for_carriers(const ContainerNet& net, const ContainerSpec& spec) {
+  std::optional<Netlink> inner;
+  const std::function<Status()> open = [&inner]() -> Status {
+    TRY(inner, Netlink::open());
+    return {};
+  };
+  CO_CHECK_OK(in_netns(net.netns_fd(), open));
+  const auto end = SteadyClock::now() + kCarrierLimit;
+  for (const Endpoint& endpoint : spec.endpoints) {
+    for (;;) {
+      CO_TRY(const NetDevice link, inner->link(endpoint.fabric));
+      if (link.running) break;
+      if (SteadyClock::now() > end) {
+        co_return fail(Errc::kTimeout, "interface " + endpoint.fabric + " of container " + spec.id +
+                                           " has no carrier; is the bridge of that fabric up on this node?");
+      }
+      co_await sleep_for(Milliseconds(1));
+    }
+  }
+  co_return Status{};
 }
 
 std::string container_directory(const Config& config, const std::string& id) {
@@ -103,6 +130,7 @@ awaitable<Result<std::unique_ptr<Container>>> Container::start(ContainerSpec spe
   CO_TRY(const std::string oci, oci_config(container->spec_, netns, directory + "/root"));
   CO_CHECK_OK(replace_file(directory + "/config.json", oci));
   CO_CHECK_OK(container->net().plug());
+  CO_CHECK_OK(co_await wait_for_carriers(container->net(), container->spec()));
 
   const std::string state_root = config.paths.run_dir + "/crun";
   CO_CHECK_OK(make_directories(state_root));

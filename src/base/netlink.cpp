@@ -149,6 +149,7 @@ std::optional<NetDevice> read_link(nlmsghdr* message) {
   NetDevice link;
   link.index = info->ifi_index;
   link.up = (info->ifi_flags & IFF_UP) != 0;
+  link.running = (info->ifi_flags & IFF_RUNNING) != 0;
   if (const nlattr* a = attributes[IFLA_IFNAME]) link.name = nla_get_string(a);
   if (const nlattr* a = attributes[IFLA_MTU]) link.mtu = nla_get_u32(a);
   if (const nlattr* a = attributes[IFLA_MASTER]) link.master = static_cast<int>(nla_get_u32(a));

@@ -66,6 +66,7 @@ struct NetDevice {
   std::string mac;   // "02:1a:..."
   unsigned mtu = 0;
   bool up = false;                     // administratively
+  bool running = false;                // up, and the link watch has seen its carrier
   int master = 0;                      // index of the bridge it belongs to, or 0
   int peer = 0;                        // veth: index of the other end, in the other end's namespace
   std::optional<unsigned> port_state;  // of a bridge port: BR_STATE_*

@@ -104,10 +104,12 @@ TEST_F(AddressTest, HasTheIdentityItWasGiven) {
     return {};
   }));
   for (const Endpoint& endpoint : wanted) {
-    const NetDevice end = need(inner->link(endpoint.fabric));
+    NetDevice end = need(inner->link(endpoint.fabric));
+    for (int i = 0; i < 1000 && !end.running; ++i, end = need(inner->link(endpoint.fabric))) ::usleep(1000);
     EXPECT_EQ(end.mac, endpoint.mac);
     EXPECT_EQ(end.mtu, endpoint.mtu);
     EXPECT_TRUE(end.up);
+    EXPECT_TRUE(end.running);
     EXPECT_EQ(need(inner->addresses(end.index)), std::vector{endpoint.address + "/24"});
   }
   EXPECT_EQ(need(read_sysctl("net/ipv4/tcp_retries2")), "15") << "the node's own is untouched";

@@ -29,6 +29,17 @@ bool is_on_tmpfs(const std::string& directory) {
   return ::statfs(directory.c_str(), &info) == 0 && info.f_type == TMPFS_MAGIC;
 }
 
+tcp::acceptor listen_on(const asio::any_io_executor& executor, const tcp::endpoint& endpoint,
+                        boost::system::error_code& error) {
+  tcp::acceptor acceptor(executor);
+  error.clear();
+  acceptor.open(endpoint.protocol(), error);
+  if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
+  if (!error) acceptor.bind(endpoint, error);
+  if (!error) acceptor.listen(128, error);
+  return acceptor;
+}
+
 }  // namespace
 
 Agent::Agent(asio::any_io_executor executor, Config config, std::string name)
@@ -138,12 +149,14 @@ awaitable<Status> Agent::listen() {
   const Config& config = node_.config();
   for (const auto& [fabric, address] : node_.self().addresses) {
     const tcp::endpoint endpoint(asio::ip::make_address(address), config.peer_port);
-    tcp::acceptor acceptor(node_.executor());
     boost::system::error_code error;
-    acceptor.open(endpoint.protocol(), error);
-    if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
-    if (!error) acceptor.bind(endpoint, error);
-    if (!error) acceptor.listen(128, error);
+    tcp::acceptor acceptor = listen_on(node_.executor(), endpoint, error);
+    // A daemon that was killed may still be ending, or what it was just starting.
+    const auto end = SteadyClock::now() + std::chrono::seconds(5);
+    while (error == asio::error::address_in_use && SteadyClock::now() < end) {
+      co_await sleep_for(Milliseconds(50));
+      acceptor = listen_on(node_.executor(), endpoint, error);
+    }
     if (error) {
       co_return fail(Errc::kSystem, "listen on " + address + " port " +
                                         std::to_string(config.peer_port) + " (fabric " + fabric +

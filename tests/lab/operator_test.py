@@ -921,6 +921,16 @@ class Jobs(Group):
         self.lab.must('daemon', 'n2', 'kill')
         self.lab.must('daemon', 'n2', 'start')
         self.moved('r-1', 'n1')
+      with self.subTest('a daemon waits for its port, which one that is just ending may have still'):
+        self.lab.must('daemon', 'n2', 'stop')
+        listening = ('import socket, time; s = socket.create_server(("0.0.0.0", 7420)); print(flush=True); '
+                     'time.sleep(2)')
+        holder = subprocess.Popen(self.lab.command('exec', 'n2', '/usr/bin/python3', '-c', listening, seconds=30),
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        with holder:
+          holder.stdout.readline()
+          self.lab.must('daemon', 'n2', 'start')
+        self.moved('r-1', 'n2')
 
   def test_head_restart(self):
     job = self.lab.job = Job(self.lab, 'h', tests=3)

@@ -43,6 +43,8 @@ Result<JournalEntry> parse_journal_entry(std::string_view line, const Place& pla
   const auto priority = whole_number(string_or(entry, "PRIORITY"));
   event.severity = severity_of_priority(priority ? static_cast<unsigned>(*priority & 7) : 6);
   const std::string who = string_or(entry, "SYSLOG_IDENTIFIER");
+  // What Lifeboat says of a trouble is no trouble of its own.
+  if (who == "lifeboatd" || who == "lifeboat-pager") return out;
   event.text = clean(is_kernel || who.empty() ? message : who + ": " + message);
   if (!who.empty()) event.details.emplace_back("program", clean(who));
   if (is_kernel) classify_kernel_text(event);

@@ -1295,6 +1295,59 @@ print(s.recv(65536).decode())
     self.check_nothing_left()
 
 
+class Events(Group):
+  """What happened, for systemd's journal."""
+
+  def test_journald(self):
+    """A real journald in one node, whose daemon finds that its standard error is the journal's."""
+    journald = '/lib/systemd/systemd-journald'
+    if not os.access(journald, os.X_OK):
+      print('SKIP: no systemd-journald on this machine')
+      return
+    self.lab.must('exec', 'full', '/bin/sh', '-c', f'mkdir -p /run/systemd/journal; '
+                  f'setsid {journald} < /dev/null > /dev/null 2>&1 & '
+                  'while ! [ -S /run/systemd/journal/socket ]; do sleep 0.05; done')
+    try:
+      self.lab.must('daemon', 'full', 'stop')
+      info = os.stat(f'{self.lab.state().node_dir("full")}/lifeboatd.log')
+      os.environ['JOURNAL_STREAM'] = f'{info.st_dev}:{info.st_ino}'
+      try:
+        self.lab.must('daemon', 'full', 'start')
+      finally:
+        del os.environ['JOURNAL_STREAM']
+      self.assertEqual(self.lab.lifeboat('node', 'degrade', 'full', '--reason', 'a "test"')[0], 0)
+      self.assertEqual(self.lab.lifeboat('node', 'restore', 'full')[0], 0)
+
+      def entries():
+        out = self.lab.must('exec', 'full', 'journalctl', '-o', 'json', '-t', 'lifeboatd',
+                            'MESSAGE_ID=a39c3d71211f4dc39594c074729ce4d5')
+        return [json.loads(line) for line in out.splitlines()]
+      wait_for(entries, 10, lambda: len(entries()) == 2)
+      with self.subTest('an event has its id, its priority and its fields'):
+        bad, good = entries()
+        self.assertEqual([bad[key] for key in ('LIFEBOAT_EVENT', 'LIFEBOAT_NODE', 'LIFEBOAT_STATE',
+                                               'LIFEBOAT_REASON', 'PRIORITY')],
+                         ['node-state', 'full', 'degraded', 'a "test"', '4'])
+        self.assertEqual((good['LIFEBOAT_STATE'], good['PRIORITY']), ('up', '6'))
+        self.assertIn('node is not up node=full state=degraded', bad['MESSAGE'])
+      with self.subTest('and is told once'):
+        self.assertNotIn('a \\"test', self.lab.log('full'))
+      with self.subTest('journalctl explains it'):
+        # The catalog of this node alone: /var/lib is its own.
+        self.lab.must('exec', 'full', '/bin/sh', '-c', 'mkdir -p /run/root/usr/lib/systemd/catalog && '
+                      f'cp {ROOT}/configs/lifeboat.catalog /run/root/usr/lib/systemd/catalog/ && '
+                      'journalctl --root=/run/root --update-catalog')
+        out = self.lab.must('exec', 'full', 'journalctl', '--root=/run/root', '--dump-catalog',
+                            'a39c3d71211f4dc39594c074729ce4d5')
+        self.assertIn('node-state: a node is up, degraded or down', out)
+    finally:
+      self.lab.must('exec', 'full', '/bin/sh', '-c', 'pkill -x systemd-journal; '
+                    'rm -rf /run/systemd /run/log /run/root', seconds=20)
+      self.lab.must('daemon', 'full', 'stop')
+      self.lab.must('daemon', 'full', 'start')
+    self.check_nothing_left()
+
+
 class Metrics(Group):
   """Numbers, and a migration as a trace."""
 
@@ -1336,14 +1389,14 @@ class Metrics(Group):
   def used(self, expressions):
     return set(re.findall(r'\b(?:lifeboat|process)_\w+', '\n'.join(expressions)))
 
-  def expressions(self, value):
-    """Of a dashboard, wherever they are."""
+  def texts(self, value, key):
+    """What a dashboard has under `key`, wherever it is."""
     if isinstance(value, list):
-      return [e for item in value for e in self.expressions(item)]
+      return [text for item in value for text in self.texts(item, key)]
     if not isinstance(value, dict):
       return []
-    here = [value[key] for key in ('expr', 'query') if isinstance(value.get(key), str)]
-    return here + [e for item in value.values() for e in self.expressions(item)]
+    here = [value[key]] if isinstance(value.get(key), str) else []
+    return here + [text for item in value.values() for text in self.texts(item, key)]
 
   def test_metrics(self):
     with self.job('me') as job:
@@ -1404,12 +1457,19 @@ class Metrics(Group):
     with self.subTest('dashboard and alerts use what there is'):
       there = set(re.findall(r'^(\w+)[{ ]', page, re.M))
       with open(f'{ROOT}/configs/grafana.json', encoding='utf-8') as file:
-        board = self.used(self.expressions(json.load(file)))
+        board_file = json.load(file)
+      expressions = self.texts(board_file, 'expr')
+      board = self.used(expressions + self.texts(board_file, 'query'))
       with open(f'{ROOT}/configs/prometheus-alerts.yaml', encoding='utf-8') as file:
         alerts = self.used([file.read()])
       self.assertGreater(len(board), 20)
       self.assertGreater(len(alerts), 8)
       self.assertEqual((board | alerts) - there, set())
+      # As rules, for promtool to read.
+      rules = [{'record': f'panel:{i}', 'expr': text} for i, text in enumerate(expressions)]
+      path = self.lab.write('board.yaml', json.dumps({'groups': [{'name': 'board', 'rules': rules}]}))
+      code, said = self.promtool('check', 'rules', path)
+      self.assertEqual(code, 0, said)
     with self.subTest('the same on a port'):
       said = self.on_port('n1', 'print(ask(b"GET /metrics HTTP/1.1\\r\\nHost: n1\\r\\n\\r\\n"))')
       self.assertIn('HTTP/1.1 200 OK', said)

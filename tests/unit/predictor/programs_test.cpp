@@ -258,6 +258,15 @@ TEST(Journal, FollowsAndGoesOnBehindTheLastEntry) {
   EXPECT_NE(read_value(tree.path("/arguments")).find("--after-cursor=c4"), std::string::npos);
 }
 
+TEST(Journal, WhatLifeboatItselfSaysIsNoEvent) {
+  std::string own = entry("c", R"("node is not up state=degraded")");
+  own.replace(own.find("slurmd"), 6, "lifeboatd");
+  const auto parsed = parse_journal_entry(own, {"", "n1"}, false);
+  ASSERT_TRUE(parsed);
+  EXPECT_EQ(parsed->cursor, "c");
+  EXPECT_FALSE(parsed->event);
+}
+
 TEST(Journal, MayHaveTheKernelsEntriesToo) {
   const auto parsed = parse_journal_entry(
       entry("c", R"x("EDAC MC0: 1 UE x on A (page:0x1)")x", R"("_TRANSPORT":"kernel",)"), {"", "n1"}, true);

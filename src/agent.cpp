@@ -293,6 +293,7 @@ awaitable<Result<json::object>> Agent::handle(std::string method, json::object p
                                               Caller caller) {
   if (method == "status") co_return co_await status();
   if (method == "nodes") co_return co_await nodes();
+  if (method == "events") co_return co_await events(std::move(params));
   if (method == "containers") co_return co_await containers();
   if (method.rfind("node.", 0) == 0) {
     co_return co_await node_method(std::move(method), std::move(params), caller);

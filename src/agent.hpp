@@ -84,6 +84,7 @@ class Agent {
   void keep_time();
   void own_state_changed();
   awaitable<void> turn_away(std::shared_ptr<Container> container, std::string reason);
+  awaitable<Result<json::object>> events(json::object params);  // agent_events.cpp
   awaitable<Result<json::object>> containers();
   awaitable<Result<json::object>> container_create(json::object params);
   awaitable<Result<json::object>> container_remove(json::object params);

@@ -10,6 +10,7 @@ namespace {
 constexpr Route kRoutes[] = {
     {http::verb::get, "/v1/status", "status"},
     {http::verb::get, "/v1/metrics", "metrics"},
+    {http::verb::get, "/v1/events", "events"},
     {http::verb::get, "/v1/nodes", "nodes"},
     {http::verb::get, "/v1/nodes/{node}", "node.get"},
     {http::verb::post, "/v1/nodes/{node}/degrade", "node.degrade"},

@@ -11,6 +11,10 @@ using predictor::NodeState;
 using predictor::Reason;
 using predictor::Time;
 
+namespace {
+constexpr std::size_t kChangesKept = 1000;
+}  // namespace
+
 Health::Health(const HealthConfig& config, std::string self) : self_(std::move(self)) {
   times_.hold = config.hold;
   times_.probation = config.probation;
@@ -76,6 +80,14 @@ void Health::keep(const std::string& node, std::string_view change, const std::s
     }
   }
   const Reason* reason = state.reason();
+  changes_.push_back({{"t", now.time_since_epoch().count()},
+                      {"event", events::kNodeState.name},
+                      {"of", node},
+                      {"state", to_string(state.condition())},
+                      {"change", change},
+                      {"cause", reason == nullptr ? "" : to_string(reason->cause)},
+                      {"reason", reason == nullptr ? why : reason->text}});
+  if (changes_.size() > kChangesKept) changes_.pop_front();
   if (reason == nullptr) {
     log::info(events::kNodeState, "node is up",
               {{"node", node}, {"state", "up"}, {"change", std::string(change)}, {"reason", why}});

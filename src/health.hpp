@@ -3,6 +3,7 @@
 // again knows what it knew.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <optional>
@@ -40,6 +41,9 @@ class Health {
   [[nodiscard]] const predictor::Reason* silence(const std::string& node) const;
   // kRefused saying why nothing may be placed on this node.
   [[nodiscard]] Status check_arrival() const;
+  // {"t","event","of","state","change","cause","reason"} for each change since the daemon started, of any node;
+  // bounded, newest last.
+  [[nodiscard]] const std::deque<json::object>& changes() const { return changes_; }
   // Called after each change of this node's own state.
   void on_own_change(std::function<void()> call) { on_own_change_ = std::move(call); }
 
@@ -52,6 +56,7 @@ class Health {
   std::string self_;
   std::map<std::string, predictor::NodeState> states_;
   std::optional<predictor::NodeJournal> journal_;
+  std::deque<json::object> changes_;
   std::function<void()> on_own_change_;
   predictor::Time ticked_{};  // at the last tick, by both clocks; 0: there was none
   SteadyClock::time_point ticked_steady_{};

@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "base/log.hpp"
+#include "events.hpp"
 
 namespace lifeboat {
 
@@ -14,6 +15,20 @@ constexpr std::size_t kEventsKept = 200;  // of one migration
 
 bool is_end(const std::string& phase) {
   return phase == to_string(Outcome::kCommitted) || phase == to_string(Outcome::kAborted);
+}
+
+// Empty: of a phase in between.
+std::string_view event_of(const json::object& line, bool first, bool last, bool cancelled) {
+  const std::string phase = string_or(line, "phase");
+  const bool at_target = string_or(line, "side") == "target";
+  if (phase == to_string(Outcome::kInDoubt)) return events::kMigrationInDoubt.name;
+  if (last && phase == to_string(Outcome::kCommitted)) {
+    return at_target ? events::kContainerArrived.name : events::kMigrationCommitted.name;
+  }
+  if (last && phase == to_string(Outcome::kAborted)) {
+    return cancelled ? events::kMigrationAborted.name : events::kMigrationFailed.name;
+  }
+  return first && !at_target ? events::kMigrationStarted.name : std::string_view();
 }
 
 JournalEntry entry_from(const json::object& line) {
@@ -117,6 +132,24 @@ std::vector<json::object> MigrationJournal::reports() const {
     if (kept_.at(id).last.side != "source") continue;
     all.push_back(*report(id));
     all.back().erase("history");
+  }
+  return all;
+}
+
+json::array MigrationJournal::events(std::int64_t since) const {
+  json::array all;
+  for (const auto& [id, kept] : kept_) {
+    const bool cancelled = kept.report && flag(*kept.report, "cancelled");
+    for (const json::value& item : kept.events) {
+      const json::object& line = item.get_object();
+      const auto t = static_cast<std::int64_t>(number_or(line, "t"));
+      const std::string_view event =
+          event_of(line, &item == &kept.events.front(), &item == &kept.events.back(), cancelled);
+      if (event.empty() || t < since) continue;
+      json::object out{{"t", t}, {"event", event}, {"migration", id}};
+      for (const char* key : {"container", "source", "target", "side", "reason"}) out[key] = string_or(line, key);
+      all.push_back(std::move(out));
+    }
   }
   return all;
 }

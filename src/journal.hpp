@@ -49,6 +49,9 @@ class MigrationJournal {
   // The report of each that is over, oldest first; of one whose end nobody here has seen, what is known.
   [[nodiscard]] std::vector<json::object> reports() const;
   [[nodiscard]] std::optional<json::object> report(const std::string& id) const;
+  // {"t","event","migration","container","source","target","side","reason"} for each that began, is in doubt,
+  // came or is over, from `since` (microseconds since 1970) on, as src/events.hpp calls it; not in order.
+  [[nodiscard]] json::array events(std::int64_t since) const;
   // Those that an earlier daemon of this node began and did not end.
   [[nodiscard]] std::vector<JournalEntry> unfinished() const;
 

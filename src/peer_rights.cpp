@@ -17,6 +17,7 @@ constexpr Row kTable[] = {
     {"node.info", PeerRight::kEvery},
     {"node.state", PeerRight::kEvery},
     {"node.down", PeerRight::kEvery},
+    {"events", PeerRight::kEvery},
     {"node.get", PeerRight::kEvery},
     {"migration.get", PeerRight::kEvery},
     {"job.list", PeerRight::kEvery},

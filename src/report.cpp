@@ -147,6 +147,7 @@ json::object to_json(const MigrationReport& report) {
           {"phase", report.phase},
           {"outcome", to_string(report.outcome)},
           {"error", report.error},
+          {"cancelled", report.cancellation.requested()},
           {"started_at", report.started_at},
           {"resident_bytes", report.resident_bytes},
           {"bytes_sent", std::max(report.bytes_sent, report.progress->bytes_sent.load())},

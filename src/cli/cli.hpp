@@ -38,6 +38,8 @@ struct Options {
   std::string by;      // a time of day
   std::string within;  // a duration
   std::string trace;   // a file
+  std::string since = "24h";
+  bool all = false;    // nodes
 };
 
 // Says what went wrong; returns the exit code for it.
@@ -56,12 +58,13 @@ int node_degrade(ApiClient& api, const Options& options);
 int node_restore(ApiClient& api, const Options& options);
 int evacuate(ApiClient& api, const Options& options);
 
-// migrate.cpp, migrations.cpp
+// migrate.cpp, migrations.cpp, resolve.cpp, events.cpp
 int migrate(ApiClient& api, const Options& options);
 int cancel(ApiClient& api, const Options& options);
 int top(ApiClient& api, const Options& options);
 int migrations(ApiClient& api, const Options& options);
 int resolve(ApiClient& api, const Options& options);
+int events(ApiClient& api, const Options& options);
 
 // pki.cpp: adds the verbs of `lifeboat pki` to `app`; returns what runs the one that was given.
 std::function<int()> add_pki(CLI::App& app);

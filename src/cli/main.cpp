@@ -147,6 +147,7 @@ constexpr Verb kVerbs[] = {
     {"cancel", "stop a migration; the container runs on where it was", cancel},
     {"top", "migrations going on now, on all nodes, as they proceed", top},
     {"migrations", "migrations that started on this node, or one of any node by its id", migrations},
+    {"events", "what happened: states of nodes, migrations", events},
     {"resolve", "what is known of a migration in doubt, and a person's decision on it", resolve},
 };
 
@@ -198,6 +199,10 @@ void add_arguments(CLI::App& verb, Options& options) {
   } else if (name == "migrations") {
     auto* id = verb.add_option("ID", options.name, "one migration, whole");
     verb.add_option("--trace", options.trace, "write it to this file, for Perfetto or chrome://tracing")->needs(id);
+  } else if (name == "events") {
+    verb.add_option("--since", options.since, "how far back")->capture_default_str();
+    verb.add_flag("-f,--follow", options.follow, "go on, with what happens from now on");
+    verb.add_flag("--all", options.all, "of all nodes, not of this one only");
   } else if (name == "resolve") {
     verb.add_option("ID", options.name, "the migration")->required();
     auto* source = verb.add_flag("--source", options.at_source, "decide: the container runs at its source");

@@ -1296,7 +1296,42 @@ print(s.recv(65536).decode())
 
 
 class Events(Group):
-  """What happened, for systemd's journal."""
+  """What happened, for people and for systemd's journal."""
+
+  def events(self, *args, node='head'):
+    out = self.lab.must('exec', node, 'lifeboat', 'events', '--json', *args)
+    return [json.loads(line) for line in out.splitlines()]
+
+  def test_events(self):
+    with self.job('ev') as job:
+      with subprocess.Popen(self.lab.command('exec', 'head', 'lifeboat', 'events', '--all', '--follow', '--since',
+                                             '0s'), stdout=subprocess.PIPE, text=True) as follow:
+        report = self.over(self.lab.start_migration('ev-0', 'n3', mode='pre-copy'))
+        self.runs_on('ev-0', 'n3', job)
+        slow = self.lab.start_migration('ev-0', 'n1', mode='pre-copy', bytes_per_s=2_000_000)
+        self.in_phase(slow, ('pre-copy',))
+        self.assertEqual(self.lab.lifeboat('cancel', slow)[0], 0)
+        self.over(slow)
+        self.assertEqual(self.lab.lifeboat('node', 'degrade', 'full', '--reason', 'a test')[0], 0)
+        self.assertEqual(self.lab.lifeboat('node', 'restore', 'full')[0], 0)
+        said = []
+        while not said or ' full is up ' not in said[-1]:
+          said.append(follow.stdout.readline())
+        follow.kill()
+      with self.subTest('followed, over all nodes'):
+        kinds = [line.split()[1:3] for line in said]
+        for kind in (['n1', 'migration-started'], ['n1', 'migration-committed'], ['n3', 'container-arrived'],
+                     ['n3', 'migration-started'], ['n3', 'migration-aborted'], ['full', 'node-state']):
+          self.assertIn(kind, kinds, said)
+        self.assertEqual(len(said), len(set(said)), said)
+        self.assertIn(f'migration-committed  ev-0: n1 -> n3 ({report["id"]})', ''.join(said))
+        self.assertIn('full is degraded (degrade): a test', ''.join(said))
+      with self.subTest('of one node, and how far back'):
+        self.assertEqual({event['node'] for event in self.events(node='n1')}, {'n1'})
+        self.assertIn((report['id'], 'migration-committed'),
+                      [(event.get('migration'), event['event']) for event in self.events(node='n1')])
+        self.assertEqual(self.events('--since', '0s', node='n1'), [])
+        self.refused('--since takes a duration', 'events', '--since', 'yesterday', code=2)
 
   def test_journald(self):
     """A real journald in one node, whose daemon finds that its standard error is the journal's."""

@@ -16,6 +16,7 @@ TEST(MatchRoute, EveryRoute) {
   using enum http::verb;
   EXPECT_EQ(matched(get, "/v1/status"), "status");
   EXPECT_EQ(matched(get, "/v1/metrics"), "metrics");
+  EXPECT_EQ(matched(get, "/v1/events?since=7&all=1"), R"(events {"since":7,"all":1})");
   EXPECT_EQ(matched(get, "/v1/nodes"), "nodes");
   EXPECT_EQ(matched(get, "/v1/nodes/n1"), R"(node.get {"node":"n1"})");
   EXPECT_EQ(matched(post, "/v1/nodes/n1/degrade"), R"(node.degrade {"node":"n1"})");

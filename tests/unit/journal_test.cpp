@@ -91,5 +91,38 @@ TEST_F(JournalTest, AFileThatCannotBeWrittenIsAnErrorAtTheStart) {
   EXPECT_FALSE(journal.open(directory_ + "/no/such/file"));
 }
 
+TEST_F(JournalTest, EventsAreWhatSomebodyWaitsFor) {
+  const auto told = [](const json::array& events) {
+    std::string out;
+    for (const json::value& item : events) {
+      const json::object& event = item.as_object();
+      out += string_or(event, "event") + " " + string_or(event, "migration") + " " + string_or(event, "reason") + "|";
+    }
+    return out;
+  };
+  MigrationJournal journal;
+  ASSERT_TRUE(journal.open(path_));
+  for (const char* phase : {"queued", "connect", "in-doubt", "committed"}) journal.note(entry(phase));
+  journal.end(entry("committed"), json::object{{"id", "n1-a"}});
+  JournalEntry other = entry("queued");
+  other.id = "n1-b";
+  journal.note(other);
+  other.phase = "aborted";
+  other.reason = "an operator";
+  journal.end(other, json::object{{"id", "n1-b"}, {"cancelled", true}});
+  JournalEntry arrival = entry("staged");
+  arrival.id = "n3-c";
+  arrival.side = "target";
+  journal.note(arrival);
+  EXPECT_EQ(told(journal.events(0)),
+            "migration-started n1-a |migration-in-doubt n1-a |migration-committed n1-a |"
+            "migration-started n1-b |migration-aborted n1-b an operator|");
+  arrival.phase = "committed";
+  journal.note(arrival);
+  const auto later = journal.history("n3-c").back().as_object().at("t").to_number<std::int64_t>();
+  EXPECT_EQ(told(journal.events(later)), "container-arrived n3-c |");
+  EXPECT_EQ(told(journal.events(later + 1)), "");
+}
+
 }  // namespace
 }  // namespace lifeboat

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import random
+import signal
 import threading
 import time
 
@@ -341,6 +342,8 @@ class Faults(Torture):
           self.run_lab(cluster)
       except LabError as error:  # too slow to come up: nothing is known of a fault
         say(f'no lab: {str(error).splitlines()[0]}')
+        # Lab.up() lets no second signal disturb what it undoes, and takes it for its caller's end.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
       self.number += self.args.step is None
       self.write()
 

@@ -31,8 +31,9 @@ std::string reason_text(const json::object& node) {
   return cause.empty() ? "-" : cause + ": " + string_or(node, "reason");
 }
 
-std::string cut(const std::string& text, std::size_t width) {
-  return text.size() <= width ? text : text.substr(0, width - 3) + "...";
+std::string cut(std::string text, std::size_t width) {
+  if (text.size() > width) text.replace(width - 3, std::string::npos, "...");
+  return text;
 }
 
 const std::vector<std::string> kHead = {"NODE",       "ROLE",       "STATE",       "REASON", "SINCE",

@@ -50,7 +50,8 @@ TEST(Report, Json) {
   EXPECT_EQ(json::serialize(to_json(report)),
             R"({"id":"n1-abc","container":"hpl-0","job":"hpl","source":"n1","target":"n2",)"
             R"("fabric":"10g","mode":"pre-copy","phase":"committed","outcome":"committed",)"
-            R"("error":"","started_at":"2026-01-31T12:00:00.123Z","resident_bytes":1099511627776,)"
+            R"("error":"","cancelled":false,"started_at":"2026-01-31T12:00:00.123Z",)"
+            R"("resident_bytes":1099511627776,)"
             R"("bytes_sent":7,"frozen_bytes":10,"round_pages":12,"round_pages_sent":11,)"
             R"("memory":{"pages":9,"pages_frozen":0,"pages_untracked":0,"pages_zero":0,)"
             R"("pages_later":0,"pages_wanted":0,"pages_duplicate":3,"pages_compressed":4,"bytes_raw":5,)"

@@ -18,7 +18,7 @@ fabrics:
 nodes:
   - {name: n1, addresses: {1g: 10.1.0.11, 10g: 10.2.0.11}, memory: 8GiB}
   - {name: n2, addresses: {1g: 10.1.0.12, 10g: 10.2.0.12}, memory: 8GiB}
-  - {name: n3, addresses: {1g: 10.1.0.13}, memory: 8GiB}
+  - {name: n3, addresses: {1g: 10.1.0.13, 10g: 10.2.0.13}, memory: 8GiB}
 )";
 
 const Config& config() {

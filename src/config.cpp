@@ -378,10 +378,8 @@ const FabricConfig* Config::find_fabric(std::string_view name) const {
 }
 
 Result<Config> load_config(const std::string& path) {
-  Config config;
-  config.node = short_host_name();
-  CHECK_OK(yaml::read_file(path, [&](yaml::Reader& m) { read_config(m, config); }));
-  return config;
+  TRY(const std::string text, yaml::text_of_file(path));
+  return parse_config(text, path);
 }
 
 Result<Config> parse_config(std::string_view text, const std::string& name) {

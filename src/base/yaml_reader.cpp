@@ -209,19 +209,24 @@ Status read(std::string_view text, const std::string& name,
   return mistakes.status();
 }
 
-Status read_file(const std::string& path, const std::function<void(Reader&)>& body) {
+Result<std::string> text_of_file(const std::string& path) {
   std::error_code ignored;
   const auto type = std::filesystem::status(path, ignored).type();
   if (type != std::filesystem::file_type::not_found &&
       type != std::filesystem::file_type::regular) {
     return fail(Errc::kInvalid, "read " + path + ": not a regular file; name a YAML file");
   }
-  const auto text = lifeboat::read_file(path, kTextBytesMax);
+  auto text = lifeboat::read_file(path, kTextBytesMax);
   if (!text) {
     return fail(text.error().code,
                 text.error().message + "; a YAML file that this user may read is needed");
   }
-  return read(*text, path, body);
+  return text;
+}
+
+Status read_file(const std::string& path, const std::function<void(Reader&)>& body) {
+  TRY(const std::string text, text_of_file(path));
+  return read(text, path, body);
 }
 
 void Mistakes::add(Position at, const std::string& path, const std::string& message) {

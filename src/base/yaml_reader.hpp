@@ -47,7 +47,9 @@ class Reader;
 // line, each beginning with `name` (the file's path, or what the text is).
 Status read(std::string_view text, const std::string& name,
             const std::function<void(Reader&)>& body);
-// The same for a file. kSystem if it cannot be read.
+// A file that people wrote. kInvalid when it is none that can be; kSystem if it cannot be read.
+Result<std::string> text_of_file(const std::string& path);
+// read() of such a file.
 Status read_file(const std::string& path, const std::function<void(Reader&)>& body);
 
 struct Position {

@@ -168,10 +168,10 @@ class Systemd(Group):
       self.assertIsNone(service.answers())
     with self.subTest('a good one is taken'):
       with open(config, 'w', encoding='utf-8') as file:
-        file.write(re.sub(r'request: 5s', 'request: 7s', good))
+        file.write(good + 'network: {tcp_retries: 200}\n')
       service.systemctl('reload', 'lifeboatd')
       wait_for(lambda: service.inside('journalctl', '-u', 'lifeboatd', '--no-pager'), 10,
-               lambda: 'timeouts' in service.inside('journalctl', '-u', 'lifeboatd', '--no-pager'))
+               lambda: 'taken=network' in service.inside('journalctl', '-u', 'lifeboatd', '--no-pager'))
       self.assertEqual(self.lab.daemon('n1').pid, daemon.pid)
 
 

@@ -31,6 +31,7 @@ std::string told(const std::string& text) {
 TEST(Config, ShippedFileLoads) {
   const auto config = load_config(LIFEBOAT_SOURCE_DIR "/configs/lifeboat.yaml");
   ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_TRUE(config->sections.contains("fabrics")) << "what reload() compares";
   EXPECT_EQ(config->cluster, "example");
   EXPECT_EQ(config->default_fabric, "10g");
   ASSERT_EQ(config->fabrics.size(), 2u);

@@ -1305,7 +1305,7 @@ class Events(Group):
   def test_events(self):
     with self.job('ev') as job:
       with subprocess.Popen(self.lab.command('exec', 'head', 'lifeboat', 'events', '--all', '--follow', '--since',
-                                             '0s'), stdout=subprocess.PIPE, text=True) as follow:
+                                             '2s'), stdout=subprocess.PIPE, text=True) as follow:  # until it asks
         report = self.over(self.lab.start_migration('ev-0', 'n3', mode='pre-copy'))
         self.runs_on('ev-0', 'n3', job)
         slow = self.lab.start_migration('ev-0', 'n1', mode='pre-copy', bytes_per_s=2_000_000)
@@ -1315,9 +1315,9 @@ class Events(Group):
         self.assertEqual(self.lab.lifeboat('node', 'degrade', 'full', '--reason', 'a test')[0], 0)
         self.assertEqual(self.lab.lifeboat('node', 'restore', 'full')[0], 0)
         said = []
-        while not said or ' full is up ' not in said[-1]:
+        while not (said and ' full is up ' in said[-1] and ': a test' in ''.join(said)):
           said.append(follow.stdout.readline())
-        follow.kill()
+        follow.terminate()  # and timeout(1) what it runs
       with self.subTest('followed, over all nodes'):
         kinds = [line.split()[1:3] for line in said]
         for kind in (['n1', 'migration-started'], ['n1', 'migration-committed'], ['n3', 'container-arrived'],

@@ -60,7 +60,7 @@ cat >"$work/build/lifeboatd" <<'FAKE'
 import http.server, os, socket, socketserver, sys, time
 mode = os.environ.get('FAKE', 'good')
 print('fake lifeboatd', *sys.argv[1:], flush=True)
-if mode == 'fails' and sys.argv[-1] == 'n2':
+if mode == 'fails' and 'n2' in sys.argv:
   sys.exit('cannot do it')
 if mode == 'hangs':
   time.sleep(1000)
@@ -74,7 +74,16 @@ if os.path.exists('/run/lifeboat/api.sock'):
   os.unlink('/run/lifeboat/api.sock')
 socketserver.UnixStreamServer('/run/lifeboat/api.sock', Handler).serve_forever()
 FAKE
-chmod +x "$work/build/lifeboatd"
+# One for the starter, which nobody asks for anything here.
+cat >"$work/build/lifeboat-starter" <<'FAKE'
+#!/usr/bin/python3
+import signal, socket, sys
+listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listening.bind(sys.argv[sys.argv.index('--socket') + 1])
+listening.listen()
+signal.pause()
+FAKE
+chmod +x "$work/build/lifeboatd" "$work/build/lifeboat-starter"
 up=(up --build "$work/build")
 
 step "two labs side by side"

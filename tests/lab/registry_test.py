@@ -200,6 +200,8 @@ class Registry(Group):
       self.assertRegex(self.lab.log('n1'), 'is not this node\'s any more|container ended container=gone-0')
     self.lab.job = None
     self.check_nothing_left()
+    wait_for('n1 to be up again for the head', 15, lambda: any(
+      node['name'] == 'n1' and node.get('state') == 'up' for node in self.lab.api('GET', '/v1/nodes')[1]['nodes']))
 
   def test_resolve(self):
     with self.job('res') as job:

@@ -7,6 +7,7 @@
 
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/tcp_listen.hpp"
 #include "migration/decide.hpp"
 #include "metrics_server.hpp"
 #include "migration/drain.hpp"
@@ -27,17 +28,6 @@ namespace {
 bool is_on_tmpfs(const std::string& directory) {
   struct statfs info {};
   return ::statfs(directory.c_str(), &info) == 0 && info.f_type == TMPFS_MAGIC;
-}
-
-tcp::acceptor listen_on(const asio::any_io_executor& executor, const tcp::endpoint& endpoint,
-                        boost::system::error_code& error) {
-  tcp::acceptor acceptor(executor);
-  error.clear();
-  acceptor.open(endpoint.protocol(), error);
-  if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
-  if (!error) acceptor.bind(endpoint, error);
-  if (!error) acceptor.listen(128, error);
-  return acceptor;
 }
 
 }  // namespace
@@ -77,7 +67,8 @@ awaitable<Status> Agent::start() {
   }
   jobs_.adopt_all();
   CO_CHECK_OK(co_await listen());
-  CO_CHECK_OK(serve_metrics(node_.executor(), config.metrics, [this] { return metrics(); }));
+  std::function<std::string()> page = [this] { return metrics(); };
+  CO_CHECK_OK(co_await serve_metrics(config.metrics, std::move(page)));
   // What is compared with the registry once the others can reach this node.
   presence_.emplace(node_.owners(), node_.name(), config.registry.lease,
                     [this] { return node_.reconcile(); });
@@ -97,7 +88,12 @@ awaitable<Status> Agent::open_registry_and_journal() {
   if (!registry) co_return tl::unexpected<Error>(registry.error());
   if (keeps_registry(config, node_.name())) served_ = static_cast<EmbeddedRegistry*>(registry->get());
   node_.set_registry(std::move(*registry));
-  co_return node_.journal().open(config.paths.state_dir + "/migrations.jsonl");
+  // On a disk that went read-only, too, containers can be got off this node.
+  if (const Status opened = node_.journal().open(config.paths.state_dir + "/migrations.jsonl"); !opened) {
+    log::error("the journal of migrations cannot be written: a restart will forget them",
+               {{"reason", opened.error().message}});
+  }
+  co_return Status{};
 }
 
 // What an earlier daemon had begun.
@@ -149,22 +145,13 @@ awaitable<Status> Agent::listen() {
   const Config& config = node_.config();
   for (const auto& [fabric, address] : node_.self().addresses) {
     const tcp::endpoint endpoint(asio::ip::make_address(address), config.peer_port);
-    boost::system::error_code error;
-    tcp::acceptor acceptor = listen_on(node_.executor(), endpoint, error);
-    // A daemon that was killed may still be ending, or what it was just starting.
-    const auto end = SteadyClock::now() + std::chrono::seconds(5);
-    while (error == asio::error::address_in_use && SteadyClock::now() < end) {
-      co_await sleep_for(Milliseconds(50));
-      acceptor = listen_on(node_.executor(), endpoint, error);
+    auto acceptor = co_await listen_tcp(endpoint, "listen for nodes on fabric " + fabric + ",");
+    if (!acceptor) {
+      co_return fail(acceptor.error().code, acceptor.error().message +
+                                                "; is the address configured on this node, and no other "
+                                                "lifeboatd running?");
     }
-    if (error) {
-      co_return fail(Errc::kSystem, "listen on " + address + " port " +
-                                        std::to_string(config.peer_port) + " (fabric " + fabric +
-                                        "): " + error.message() +
-                                        "; is the address configured on this node, and no other "
-                                        "lifeboatd running?");
-    }
-    asio::co_spawn(node_.executor(), accept_peers(std::move(acceptor)), asio::detached);
+    asio::co_spawn(node_.executor(), accept_peers(std::move(*acceptor)), asio::detached);
   }
   co_return Status{};
 }

@@ -2,12 +2,10 @@
 
 #include <arpa/inet.h>
 #include <unistd.h>
-
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <optional>
-#include <set>
 
 #include "base/yaml_reader.hpp"
 #include "registry/endpoint.hpp"
@@ -394,16 +392,10 @@ Result<Config> parse_config(std::string_view text, const std::string& name) {
 
 ConfigChanges Config::reload(Config newer) {
   ConfigChanges changes;
-  const auto text_of = [](const Config& config, const std::string& key) {
-    const auto found = config.sections.find(key);
-    return found == config.sections.end() ? std::string() : found->second;
-  };
-  std::set<std::string> keys;
-  for (const Config* config : {static_cast<const Config*>(this), static_cast<const Config*>(&newer)}) {
-    for (const auto& [key, text] : config->sections) keys.insert(key);
-  }
-  for (const std::string& key : keys) {
-    if (text_of(*this, key) == text_of(newer, key)) continue;
+  for (const auto& [key, text] : sections) newer.sections.emplace(key, "");  // what it leaves out
+  for (const auto& [key, text] : newer.sections) {
+    std::string& before = sections[key];
+    if (before == text) continue;
     if (key == "timeouts") {
       timeouts = newer.timeouts;
     } else if (key == "network") {
@@ -416,7 +408,7 @@ ConfigChanges Config::reload(Config newer) {
       changes.need_restart.push_back(key);
       continue;
     }
-    sections[key] = text_of(newer, key);
+    before = text;
     changes.taken.push_back(key);
   }
   return changes;

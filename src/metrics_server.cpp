@@ -1,6 +1,7 @@
 #include "metrics_server.hpp"
 
 #include "base/log.hpp"
+#include "base/tcp_listen.hpp"
 #include "metrics.hpp"
 
 namespace lifeboat {
@@ -72,24 +73,19 @@ awaitable<void> accept_clients(std::shared_ptr<Server> server, tcp::acceptor acc
 
 }  // namespace
 
-Status serve_metrics(const asio::any_io_executor& executor, const MetricsConfig& config,
-                     std::function<std::string()> page) {
-  if (config.port == 0) return {};
+awaitable<Status> serve_metrics(MetricsConfig config, std::function<std::string()> page) {
+  if (config.port == 0) co_return Status{};
   const tcp::endpoint endpoint(asio::ip::make_address_v4(config.address), config.port);
-  tcp::acceptor acceptor(executor);
-  boost::system::error_code error;
-  acceptor.open(endpoint.protocol(), error);
-  if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
-  if (!error) acceptor.bind(endpoint, error);
-  if (!error) acceptor.listen(16, error);
-  if (error) {
-    return fail(Errc::kSystem, "metrics.listen " + config.address + ":" + std::to_string(config.port) + ": " +
-                                   error.message() +
-                                   "; is the address one of this node, and the port free?");
+  auto acceptor = co_await listen_tcp(endpoint, "metrics.listen");
+  if (!acceptor) {
+    co_return fail(acceptor.error().code,
+                   acceptor.error().message + "; is the address one of this node, and the port free?");
   }
-  auto server = std::make_shared<Server>(Server{std::move(page)});
-  asio::co_spawn(executor, accept_clients(std::move(server), std::move(acceptor)), asio::detached);
-  return {};
+  auto server = std::make_shared<Server>();
+  server->page = std::move(page);
+  const auto executor = co_await asio::this_coro::executor;
+  asio::co_spawn(executor, accept_clients(std::move(server), std::move(*acceptor)), asio::detached);
+  co_return Status{};
 }
 
 }  // namespace lifeboat

@@ -12,7 +12,6 @@ namespace lifeboat {
 
 // Serves what `page` says until the context stops; nothing at all when no port is configured. One request
 // per connection, bounded in number, size and time. kSystem: the address cannot be listened on.
-Status serve_metrics(const asio::any_io_executor& executor, const MetricsConfig& config,
-                     std::function<std::string()> page);
+awaitable<Status> serve_metrics(MetricsConfig config, std::function<std::string()> page);
 
 }  // namespace lifeboat

@@ -107,7 +107,7 @@ class Watcher:
     about to become CRIU, nor what CRIU still restores, as its child, or holds."""
     nodes = []
     for node in self.cluster.nodes:
-      path = f'{self.two}/{cgroup.relative(self.cluster.lab.name, node)}/containers/{container}'
+      path = f'{self.two}/{self.cluster.lab.containers_of(node)}/{container}'
       pids = read(f'{path}/cgroup.procs', '').split()
       if pids and read(f'{path}/cgroup.freeze', '').strip() != '1' and self.runs(pids):
         nodes.append(node)

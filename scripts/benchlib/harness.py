@@ -190,7 +190,7 @@ class Cluster:
 
   def cgroup_of(self, container, node):
     two, _ = cgroup.hierarchies()
-    path = os.path.join(two, cgroup.relative(self.lab.name, node, 'containers'), container)
+    path = os.path.join(two, self.lab.containers_of(node), container)
     if not os.path.isdir(path):
       raise Failure(f'{path}: no such cgroup')
     return path

@@ -222,7 +222,7 @@ class Torture:
     """[(node, processes, frozen)]: not asked from the daemons."""
     found = []
     for node in self.cluster.nodes:
-      for path in cgroup.trees(f'{cgroup.relative(self.cluster.lab.name, node)}/containers/{container}'):
+      for path in cgroup.trees(f'{self.cluster.lab.containers_of(node)}/{container}'):
         tasks = read(f'{path}/cgroup.procs', '').split()
         if tasks:
           found.append((node, len(tasks), read(f'{path}/cgroup.freeze', '').strip() == '1'))

@@ -23,11 +23,10 @@ namespace {
 
 int pidfd_open(pid_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)); }
 
-std::optional<ExitStatus> reap(pid_t pid, int pidfd) {
+// nullopt: it runs, or is no child of this process.
+std::optional<ExitStatus> reap(int pidfd) {
   siginfo_t info{};
-  if (::waitid(P_PIDFD, static_cast<id_t>(pidfd), &info, WEXITED | WNOHANG) != 0) {
-    return has_starter() ? status_elsewhere(pid) : std::nullopt;
-  }
+  if (::waitid(P_PIDFD, static_cast<id_t>(pidfd), &info, WEXITED | WNOHANG) != 0) return std::nullopt;
   if (info.si_pid == 0) return std::nullopt;
   if (info.si_code == CLD_EXITED) return ExitStatus{info.si_status, false};
   return ExitStatus{128 + info.si_status, true};
@@ -85,7 +84,7 @@ void Process::kill_and_reap() {
   constexpr int kLimitMs = 2000;
   pollfd poll_fd{pidfd_.get(), POLLIN, 0};
   ::poll(&poll_fd, 1, kLimitMs);
-  (void)reap(pid_, pidfd_.get());
+  (void)reap(pidfd_.get());
   pidfd_.reset();
 }
 
@@ -112,7 +111,9 @@ awaitable<Result<std::optional<ExitStatus>>> Process::wait_for(Milliseconds limi
   }
   while (running() && SteadyClock::now() < end) co_await sleep_for(kLook);
   if (running()) co_return fail(Errc::kTimeout, "not ended after " + std::to_string(limit.count()) + " ms");
-  co_return reap(pid_, pidfd_.get());
+  auto status = reap(pidfd_.get());
+  if (!status && has_starter()) status = status_elsewhere(pid_);
+  co_return status;
 }
 
 void raise_priority() {

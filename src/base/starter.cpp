@@ -10,7 +10,9 @@ namespace lifeboat {
 namespace {
 
 // Longer than any start takes, an overlay over a slow shared file system included.
-constexpr timeval kLimit{20, 0};
+constexpr timeval kStartLimit{20, 0};
+// It knows.
+constexpr timeval kStatusLimit{1, 0};
 constexpr std::size_t kWordsMax = 4096;
 
 std::string& socket_path() {
@@ -24,7 +26,7 @@ struct Answer {
   Fd fd;
 };
 
-Result<Answer> ask(const json::object& request, const std::vector<int>& fds) {
+Result<Answer> ask(const json::object& request, const std::vector<int>& fds, const timeval& limit) {
   const auto advice = [](const Error& error) {
     return Error(error.code, "lifeboat-starter: " + error.message +
                                  " (does it run? systemctl status lifeboat-starter)");
@@ -32,7 +34,7 @@ Result<Answer> ask(const json::object& request, const std::vector<int>& fds) {
   auto socket = connect_at(socket_path(), SOCK_SEQPACKET);
   if (!socket) return tl::unexpected<Error>(advice(socket.error()));
   for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO}) {
-    (void)::setsockopt(socket->get(), SOL_SOCKET, option, &kLimit, sizeof kLimit);
+    (void)::setsockopt(socket->get(), SOL_SOCKET, option, &limit, sizeof limit);
   }
   const std::string text = json::serialize(request);
   if (text.size() > kStarterMessageBytesMax) {
@@ -45,7 +47,8 @@ Result<Answer> ask(const json::object& request, const std::vector<int>& fds) {
   Fd fd;
   const ssize_t n = receive_with_fd(socket->get(), answer.data(), answer.size(), fd);
   if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-    return tl::unexpected<Error>(advice(Error(Errc::kTimeout, "no answer within " + std::to_string(kLimit.tv_sec) + " s")));
+    const std::string within = std::to_string(limit.tv_sec) + " s";
+    return tl::unexpected<Error>(advice(Error(Errc::kTimeout, "no answer within " + within)));
   }
   if (n <= 0) return tl::unexpected<Error>(advice(Error(Errc::kUnavailable, "it ended before it answered")));
   answer.resize(static_cast<std::size_t>(n));
@@ -162,7 +165,7 @@ Result<SpawnOptions> spawn_options_from(const json::object& request, const std::
 Result<Process> start_elsewhere(const SpawnOptions& options) {
   std::vector<int> fds;
   const json::object request = to_json(options, fds);
-  auto answer = ask(request, fds);
+  auto answer = ask(request, fds, kStartLimit);
   if (!answer) return tl::unexpected<Error>(answer.error().context("start " + options.argv[0]));
   if (answer->body.contains("error")) {
     return fail(errc_from(string_or(answer->body, "code")), string_or(answer->body, "error"));
@@ -173,7 +176,7 @@ Result<Process> start_elsewhere(const SpawnOptions& options) {
 }
 
 std::optional<ExitStatus> status_elsewhere(pid_t pid) {
-  auto answer = ask(json::object{{"op", "status"}, {"pid", pid}}, {});
+  auto answer = ask(json::object{{"op", "status"}, {"pid", pid}}, {}, kStatusLimit);
   if (!answer) return std::nullopt;
   auto code = get_u64(answer->body, "code");
   if (!code) return std::nullopt;

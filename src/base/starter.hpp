@@ -7,7 +7,7 @@
 // other unit's cgroup, and how they ended is still known when the next daemon asks.
 //
 // One request for each connection (SOCK_SEQPACKET, JSON, descriptors beside it), answered by one message:
-//   {op: "spawn", argv, env, cwd...}  ->  {pid}, with its pidfd   or {error, code}
+//   {op: "spawn", argv, env, ...}     ->  {pid}, with its pidfd   or {error, code}
 //   {op: "status", pid}               ->  {code, signalled}       or {} for no child of it, or one that runs
 #pragma once
 

@@ -10,6 +10,7 @@
 #include <iostream>
 #include <map>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "base/fd_passing.hpp"
@@ -111,6 +112,15 @@ void serve(const Fd& socket, Endings& endings) {
   }
 }
 
+// Without memory left it goes on, for others and for later.
+void serve_or_tell(const Fd& socket, Endings& endings) {
+  try {
+    serve(socket, endings);
+  } catch (const std::exception& error) {
+    std::cerr << "lifeboat-starter: a request failed: " << error.what() << "\n";
+  }
+}
+
 // Until SIGTERM. What it has started goes on.
 Status run(const std::string& path) {
   if (connect_at(path, SOCK_SEQPACKET)) return fail(Errc::kConflict, path + ": another one listens there");
@@ -133,8 +143,14 @@ Status run(const std::string& path) {
     endings.collect();
     if ((watched[0].revents & POLLIN) == 0) continue;
     Fd caller(::accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    // A thread for each: one start that hangs, over a dead file system, must not hold up others.
-    if (caller) std::thread([socket = std::move(caller)] { serve(socket, endings); }).detach();
+    try {
+      if (!caller) throw std::system_error(errno, std::generic_category(), "accept");
+      // A thread for each: one start that hangs, over a dead file system, must not hold up others.
+      std::thread([socket = std::move(caller)] { serve_or_tell(socket, endings); }).detach();
+    } catch (const std::system_error& error) {  // whoever asked is told that it ended before it answered
+      std::cerr << "lifeboat-starter: cannot serve a request: " << error.what() << "\n";
+      ::usleep(100'000);
+    }
   }
 }
 

@@ -20,12 +20,7 @@ from operator_test import Group, wait_for
 MEMBERS = {'n1': '10.2.0.11', 'n2': '10.2.0.12', 'n3': '10.2.0.13'}
 URLS = ', '.join(f"'https://{address}:2379'" for address in MEMBERS.values())
 operator_test.COMPUTE = ('n1', 'n2', 'n3')
-operator_test.LAB_YAML = operator_test.FABRICS_YAML + f'''
-nodes:
-  - {{name: head, role: head}}
-  - {{name: n1, memory: 8GiB, slots: 8}}
-  - {{name: n2, memory: 8GiB, slots: 8}}
-  - {{name: n3, memory: 8GiB, slots: 8}}
+operator_test.LAB_YAML = operator_test.THREE_NODES_YAML + f'''
 lifeboat:
   timeouts: {{connect: 1s, request: 5s, dump: 20s, idle: 3s, restore: 8s, commit: 5s}}
   registry: {{kind: etcd, endpoints: [{URLS}], ca: WORK/pki/ca.crt, cert: WORK/pki/node.crt,

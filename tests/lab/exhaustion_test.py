@@ -22,12 +22,7 @@ from lablib import cgroup as cgroups
 from operator_test import Group, wait_for
 
 operator_test.COMPUTE = ('n1', 'n2', 'n3')
-operator_test.LAB_YAML = operator_test.FABRICS_YAML + '''
-nodes:
-  - {name: head, role: head}
-  - {name: n1, memory: 8GiB, slots: 8}
-  - {name: n2, memory: 8GiB, slots: 8}
-  - {name: n3, memory: 8GiB, slots: 8}
+operator_test.LAB_YAML = operator_test.THREE_NODES_YAML + '''
 lifeboat:
   timeouts: {connect: 1s, request: 3s, freeze: 2s, dump: 20s, idle: 3s, restore: 8s, commit: 3s}
   health: {probation: 0s, heartbeat_lost: 3s}
@@ -115,30 +110,32 @@ class Exhaustion(Group):
   def small_state(self, node, size):
     """state_dir of the node is a file system of its own, of that size."""
     self.lab.must('daemon', node, 'stop')
-    self.enter(node, 'mount', '-t', 'tmpfs', '-o', f'size={size}', 'small', STATE_DIR)
+    self.enter(node, 'mount', '-n', '-t', 'tmpfs', '-o', f'size={size}', 'small', STATE_DIR)
     try:
       self.lab.must('daemon', node, 'start')
       yield self.lab.inside(node, STATE_DIR)
     finally:
       self.lab.run('daemon', node, 'stop')
-      self.enter(node, 'umount', STATE_DIR)
+      self.enter(node, 'umount', '-n', STATE_DIR)
       self.lab.must('daemon', node, 'start')
 
   @contextlib.contextmanager
   def group_of(self, controller, node, **limits):
-    """The node's daemon, and what it starts from now on, in a cgroup (v1) of its own."""
+    """The node's daemon, its starter, and what is started from now on, in a cgroup (v1) of their own."""
     point = f'/sys/fs/cgroup/{controller}'
     if not os.path.exists(f'{point}/cgroup.procs'):
       self.skipTest(f'no controller {controller} of cgroup v1')
     path = f'{point}/lifeboat-{self.lab.name}'
     pid = self.lab.daemon(node).pid
+    starter = self.lab.state().daemon(node).starter().pid
     before = next(line.split(':', 2)[2].strip() for line in open(f'/proc/{pid}/cgroup', encoding='ascii')
                   if controller in line.split(':')[1].split(','))
     os.mkdir(path)
     try:
       for name, value in limits.items():
         cgroups.write(f'{path}/{controller}.{name}', str(value))
-      cgroups.write(f'{path}/cgroup.procs', str(pid))
+      for member in (pid, starter):
+        cgroups.write(f'{path}/cgroup.procs', str(member))
       yield path
     finally:
       # A pager may be among them, and lives on.
@@ -215,7 +212,7 @@ class Exhaustion(Group):
     with self.job('ro'):
       # What is open for writing keeps it from becoming read-only.
       self.lab.must('daemon', 'n3', 'stop')
-      self.enter('n3', 'mount', '-o', 'remount,bind,ro', STATE_DIR)
+      self.enter('n3', 'mount', '-n', '-o', 'remount,bind,ro', STATE_DIR)
       try:
         before = len(self.lab.log('n3'))
         self.lab.must('daemon', 'n3', 'start')
@@ -228,7 +225,7 @@ class Exhaustion(Group):
           self.assertIn(STATE_DIR, line[0])
       finally:
         self.lab.run('daemon', 'n3', 'stop')
-        self.enter('n3', 'mount', '-o', 'remount,bind,rw', STATE_DIR)
+        self.enter('n3', 'mount', '-n', '-o', 'remount,bind,rw', STATE_DIR)
         self.lab.must('daemon', 'n3', 'start')
 
   def test_full_layer(self):
@@ -251,10 +248,14 @@ class Exhaustion(Group):
       with self.subTest('with memory again it moves'):
         self.moved('me-0', 'n3')
 
+  def threads(self, node):
+    """Of the daemon and its starter, as they are when nothing goes on."""
+    daemon = self.lab.state().daemon(node)
+    return sum(len(os.listdir(f'/proc/{proc.pid}/task')) for proc in (daemon.proc(), daemon.starter()))
+
   def test_pids(self):
     with self.job('pi') as job:
-      daemon = self.lab.daemon('n3').pid
-      threads = len(os.listdir(f'/proc/{daemon}/task'))
+      threads = self.threads('n3')
       with self.subTest('the target\'s daemon may have no more tasks: named, with advice; it stays'):
         with self.group_of('pids', 'n3', max=threads):
           self.fails('pi-0', 'n3', 'Resource temporarily unavailable', 'limit', job=job)
@@ -268,8 +269,7 @@ class Exhaustion(Group):
       with self.subTest('without the limit it moves'):
         self.moved('pi-0', 'n3')
       with self.subTest('nor may the source\'s daemon'):
-        daemon = self.lab.daemon('n3').pid
-        threads = len(os.listdir(f'/proc/{daemon}/task'))
+        threads = self.threads('n3')
         with self.group_of('pids', 'n3', max=threads):
           self.fails('pi-0', 'n1', 'Resource temporarily unavailable', 'limit', job=job)
       with self.subTest('without the limit it moves'):
@@ -337,8 +337,7 @@ class Exhaustion(Group):
         self.runs_on('vf-0', 'n3' if code == 0 else 'n1', job)
 
   def cgroup(self, container):
-    path = next(p for p in cgroups.trees(f'{cgroups.relative(self.lab.name, "n1")}/containers/{container}'))
-    return path
+    return cgroups.trees(f'{self.lab.state().containers_of("n1")}/{container}')[0]
 
   def test_unplugged(self):
     with self.job('up') as job:

@@ -216,7 +216,7 @@ class LayerTest:
   def init(self, node):
     """The container's first process, as this machine sees it."""
     from lablib import base, cgroup
-    for path in cgroup.trees(f'{cgroup.relative(self.lab.name, node)}/containers/{CONTAINER}'):
+    for path in cgroup.trees(f'{self.lab.state().containers_of(node)}/{CONTAINER}'):
       tasks = base.read(f'{path}/cgroup.procs', '').split()
       if tasks:
         return int(tasks[0])

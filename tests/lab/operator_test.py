@@ -48,6 +48,14 @@ default_fabric: 10g
 '''
 
 # Steps are bounded here by seconds, so that a failure is noticed within a test.
+# For files of groups that need nodes of one kind; what `lifeboat:` is to be comes after it.
+THREE_NODES_YAML = FABRICS_YAML + '''
+nodes:
+  - {name: head, role: head}
+  - {name: n1, memory: 8GiB, slots: 8}
+  - {name: n2, memory: 8GiB, slots: 8}
+  - {name: n3, memory: 8GiB, slots: 8}
+'''
 UP_OPTIONS = ()   # of scripts/lab up
 LAB_YAML = FABRICS_YAML + '''
 nodes:

@@ -16,12 +16,7 @@ from lablib import cgroup as cgroups
 from operator_test import Group, wait_for
 
 operator_test.COMPUTE = ('n1', 'n2', 'n3')
-operator_test.LAB_YAML = operator_test.FABRICS_YAML + '''
-nodes:
-  - {name: head, role: head}
-  - {name: n1, memory: 8GiB, slots: 8}
-  - {name: n2, memory: 8GiB, slots: 8}
-  - {name: n3, memory: 8GiB, slots: 8}
+operator_test.LAB_YAML = operator_test.THREE_NODES_YAML + '''
 lifeboat:
   timeouts: {connect: 1s, request: 5s, dump: 20s, idle: 3s, restore: 20s, commit: 3s}
   health: {probation: 0s}
@@ -99,7 +94,7 @@ class PostCopy(Group):
     job = self.lab.job = operator_test.Job(self.lab, 'lo', n=5000, tests=14).start()
     migration = self.draining('lo-0', 'n3')
     with self.subTest('the frozen tasks at the source are killed: the copy is ended, with a reason'):
-      cgroup, = cgroups.trees(f'{cgroups.relative(self.lab.name, "n1")}/containers/lo-0')
+      cgroup, = cgroups.trees(f'{self.lab.state().containers_of("n1")}/lo-0')
       cgroups.write(f'{cgroup}/cgroup.kill', '1')
       report = self.drained(migration, 30)
       self.assertIn('the container was ended', report['error'], report)

@@ -26,12 +26,7 @@ operator_test.COMPUTE = ('n1', 'n2', 'n3')
 operator_test.UP_OPTIONS = ('--systemd',)
 operator_test.KEPT += (r'nodes\.\w+\.cgroups: \+ unified:systemd/system.slice/lifeboat-starter.service/containers$',
                        r'nodes\.\w+\.files: . /run/systemd/(journal/streams|system)/')
-operator_test.LAB_YAML = operator_test.FABRICS_YAML + '''
-nodes:
-  - {name: head, role: head}
-  - {name: n1, memory: 8GiB, slots: 8}
-  - {name: n2, memory: 8GiB, slots: 8}
-  - {name: n3, memory: 8GiB, slots: 8}
+operator_test.LAB_YAML = operator_test.THREE_NODES_YAML + '''
 lifeboat:
   timeouts: {connect: 1s, request: 5s, dump: 20s, idle: 3s, restore: 20s, commit: 3s}
   health: {probation: 0s}

@@ -1,7 +1,8 @@
-// What an operator's socket is sent: the request as Beast takes it, its route, the JSON of its
-// body.
+// What an operator's socket and the page's port are sent: the request as Beast takes it, what it shows of a token,
+// its route, the JSON of its body.
 #include "api_routes.hpp"
 #include "fuzz.hpp"
+#include "page_access.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace lifeboat;
@@ -19,6 +20,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (error || !parser.is_done()) return 0;
   const auto request = parser.release();
   fuzz::require(request.body().size() <= kBodyMax, "a body is within the limit");
+  fuzz::require(shown_token(request).size() <= size, "a token is a part of the header");
+  fuzz::require(token_of_form(request.body()).size() <= request.body().size(), "a form's field is a part of it");
+  (void)check_not_led(request);
   json::object params;
   if (!request.body().empty()) {
     auto body = parse_object(request.body());

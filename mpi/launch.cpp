@@ -126,7 +126,7 @@ awaitable<Result<Launch>> launch_mpiexec(const JobSpec& job, const LaunchPlan& p
   options.argv.insert(options.argv.end(), command.begin(), command.end());
   options.stdout_fd = options.stderr_fd = output.get();
   Launch launch;
-  CO_TRY(launch.mpiexec, spawn(options));
+  CO_TRY(launch.mpiexec, co_await start(std::move(options)));
 
   constexpr int kTries = 500;  // of 20 ms
   for (int i = 0; i < kTries; ++i) {

@@ -221,7 +221,16 @@ class Failing(Torture):
       more = FILES_MORE + FILES_PER_CONTAINER * max(0, containers - containers_before)
       if files > files_before + more:
         found.append(f'{node}: {files} files open, {files_before} before')
-    return found + left_in_run_dir(self.cluster)
+    return found + left_in_run_dir(self.cluster) + self.left_running()
+
+  def left_running(self):
+    """What was started for a migration, and is there when none goes on."""
+    found = []
+    for node in self.cluster.nodes:
+      starter = self.cluster.lab.daemon(node).starter()
+      for name in ('criu', 'lifeboat-pager', 'lifeboat-inject') if starter else ():
+        found += [f'{node}: {name} ({pid}) still runs' for pid in self.processes(starter.pid, name)]
+    return found
 
   # ---- all of them
 
@@ -235,7 +244,9 @@ class Failing(Torture):
         planned += [(side, site, nth) for nth in sorted({1, site.count})]
       say(f'{mode}, {side}: {len(found[side])} sites, {sum(s.count for s in found[side])} calls')
     if self.args.site:
-      return [(side, site, nth) for side, site, nth in planned if f'{site.hash:x}' == self.args.site]
+      return self.args.times * [
+        (side, site, nth) for side, site, nth in planned
+        if f'{site.hash:x}' == self.args.site or self.args.site in self.places[site.hash]]
     self.random.shuffle(planned)
     return planned[:self.args.sites] if self.args.sites else planned
 

@@ -33,7 +33,7 @@ STATE_SIZE = '96m'
 def private_mounts():
   """What this process mounts from now on goes with it and its nodes."""
   base.unshare(base.CLONE_NEWNS)
-  base.mount('none', '/', None, base.MS_REC | base.MS_PRIVATE)
+  base.private_mounts()
 
 
 def state_directory(lab, node):

@@ -40,15 +40,19 @@ def said(*command):
   return done.stdout.strip() or None
 
 
-def environment(cluster):
-  """Kernel, processors, programs, commit and load: what a figure depends on."""
-  criu = (said(cluster.environment['CRIU'], '--version') or '').split('\n')[0]
-  runc = (said('runc', '--version') or '').split('\n')[0]
-  return {'kernel': platform.release(), 'criu': criu, 'runc': runc, 'processors': os.cpu_count(),
+def machine(build):
+  """Kernel, processors, commit and load: what any figure depends on."""
+  return {'kernel': platform.release(), 'processors': os.cpu_count(),
           'memory_bytes': os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES'),
           'commit': said('git', '-C', ROOT, 'describe', '--always', '--dirty'),
-          'build': cluster.build, 'load_before': os.getloadavg()[0],
-          'wire_bit_per_s': cluster.rates}
+          'build': build, 'load_before': os.getloadavg()[0]}
+
+
+def environment(cluster):
+  """The same, and programs and wires: what a figure from a lab depends on."""
+  criu = (said(cluster.environment['CRIU'], '--version') or '').split('\n')[0]
+  runc = (said('runc', '--version') or '').split('\n')[0]
+  return {**machine(cluster.build), 'criu': criu, 'runc': runc, 'wire_bit_per_s': cluster.rates}
 
 
 def save(path, result):

@@ -6,6 +6,7 @@ the socket in the head's mount namespace, which saves entering the node for each
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -14,7 +15,7 @@ import tempfile
 import threading
 import time
 
-from lablib import cgroup
+from lablib import cgroup, systemd
 from lablib.base import LabError, read
 from lablib.cluster import Lab
 from lablib.daemon import SOCKET, Unix
@@ -61,6 +62,8 @@ def add_arguments(parser, name):
   parser.add_argument('--build', default=default_build(), help='where lifeboat and lifeboatd are')
   parser.add_argument('--file', default=os.path.join(ROOT, 'configs', 'lab.yaml'),
                       help='what the lab consists of (default: configs/lab.yaml)')
+  parser.add_argument('--systemd', action='store_true',
+                      help='its nodes run systemd and the units of configs/systemd, with what these forbid')
   parser.add_argument('--keep', action='store_true', help='leave the lab up at the end')
 
 
@@ -94,7 +97,7 @@ class Cluster:
     try:
       path = os.pathsep.join([os.path.dirname(self.environment['CRIU']), os.environ['PATH']])
       os.environ['PATH'] = path  # the daemons look for criu there
-      self.lab.up(self.args.file, self.build, True, True)
+      self.lab.up(self.args.file, self.build, True, True, self.args.systemd)
     except BaseException:
       shutil.rmtree(self.work)
       raise
@@ -164,7 +167,8 @@ class Cluster:
                              '--diff', path], text=True, capture_output=True, check=False,
                             timeout=60)
       lines = (done.stdout + done.stderr).splitlines() if done.returncode != 0 else []
-      left = [line for line in lines if not expected(line)]
+      kept = systemd.KEPT if self.args.systemd else ()
+      left = [line for line in lines if not expected(line) and not any(re.match(text, line) for text in kept)]
       if not left or time.monotonic() > end:
         return left
       time.sleep(0.5)
@@ -186,6 +190,8 @@ class Cluster:
     return out
 
   def daemon_log(self, node):
+    if self.args.systemd:
+      return self.lab.daemon(node).inside('journalctl', '-u', 'lifeboatd', '-o', 'cat', '--no-pager').splitlines()
     return read(os.path.join(self.lab.node_dir(node), 'lifeboatd.log'), '').splitlines()
 
   def cgroup_of(self, container, node):

@@ -21,6 +21,8 @@ MODES = ('stop-and-copy', 'pre-copy', 'post-copy', 'hybrid')
 PAUSE_S = 0.4          # the longest between two migrations
 SILENCE_S = 60         # a job that says nothing for so long hangs
 SETTLE_S = 30          # until one copy of the container runs, whatever was killed
+TWO_S = 2              # as long two may look as if they ran: one is just ending, or was only half restored
+PF_EXITING = 4
 TWO_AT_ONCE = 0.1      # of all migrations: both containers
 SAID = re.compile(r'torture rank (\d+) pid \d+: (\d+) s, .* (\d+) wrong')
 # A job's record and output, and empty parents of what was there.
@@ -37,6 +39,19 @@ def known_modes(cluster):
   done = subprocess.run(cluster.command('migrate', '--help'), text=True, capture_output=True,
                         check=False, timeout=20)
   return [mode for mode in MODES if re.search(rf'(?<![\w-]){mode}(?![\w-])', done.stdout)]
+
+
+def dying(pid):
+  """Whether the process has been killed: it runs nothing of its own any more."""
+  stat = read(f'/proc/{pid}/stat', '').rpartition(')')[2].split()
+  pending = re.search(r'^SigPnd:\t(\w+)\nShdPnd:\t(\w+)', read(f'/proc/{pid}/status', ''), re.M)
+  if len(stat) < 7 or not pending:
+    return True
+  return bool(int(stat[6]) & PF_EXITING or (int(pending[1], 16) | int(pending[2], 16)) & 1 << (signal.SIGKILL - 1))
+
+
+def running(copies):
+  return [copy for copy in copies if copy[3] and not copy[2]]
 
 
 class Torture:
@@ -219,24 +234,26 @@ class Torture:
     return True
 
   def copies(self, container):
-    """[(node, processes, frozen)]: not asked from the daemons."""
+    """[(node, processes, frozen, processes that are not dying)]: not asked from the daemons."""
     found = []
     for node in self.cluster.nodes:
       for path in cgroup.trees(f'{self.cluster.lab.containers_of(node)}/{container}'):
         tasks = read(f'{path}/cgroup.procs', '').split()
         if tasks:
-          found.append((node, len(tasks), read(f'{path}/cgroup.freeze', '').strip() == '1'))
+          found.append((node, len(tasks), read(f'{path}/cgroup.freeze', '').strip() == '1',
+                        sum(not dying(pid) for pid in tasks)))
     return found
 
   def settled(self, container):
     """Waits for one running copy; the node, or None when the job has ended."""
     end = time.monotonic() + SETTLE_S
+    one_at = time.monotonic()
     while True:
       copies = self.copies(container)
-      if len([c for c in copies if not c[2]]) > 1:
-        time.sleep(0.01)  # the one may be just ending, unplugged and frozen or killed
-        if len([c for c in self.copies(container) if not c[2]]) > 1:
-          say(f'two copies for a moment: {copies}')
+      if len(running(copies)) < 2:
+        one_at = time.monotonic()
+      elif time.monotonic() > one_at + TWO_S:
+        raise Failure(f'two running copies of {container}: {copies}')
       if self.job.ended():
         return None
       entries = [c for c in self.cluster.ask('ps')['containers'] if c['id'] == container]

@@ -124,7 +124,7 @@ class Campaign:
     if self.cluster is None:
       most = max([4] + [p['at_once'] for p in self.plan])
       cluster = systems.BenchCluster(
-        argparse.Namespace(name=self.args.name, build=self.args.build, file=self.spec.lab, keep=False),
+        argparse.Namespace(name=self.args.name, build=self.args.build, file=self.spec.lab, systemd=False, keep=False),
         {'limits': {'migrations_per_node': most}})
       cluster.__enter__()
       self.cluster = cluster

@@ -20,7 +20,7 @@ CLONE_NEWNET = 0x40000000
 NODE_NAMESPACES = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
 
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
-MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE = 4096, 8192, 16384, 1 << 18
+MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE, MS_SHARED = 4096, 8192, 16384, 1 << 18, 1 << 20
 MNT_DETACH = 2
 PR_SET_PDEATHSIG = 1
 
@@ -54,6 +54,19 @@ def mount(source, target, fstype=None, flags=0, data=None):
 
 def unmount(target, flags=0):
   checked(libc.umount2(target.encode(), flags), f'unmount {target}')
+
+
+def private_mounts():
+  """From here on this process's mounts are nobody else's."""
+  mount('none', '/', None, MS_REC | MS_PRIVATE)
+
+
+def pivot_root(path):
+  """Makes a mount point the root; what was the root before is not reached any more."""
+  os.chdir(path)
+  checked(libc.pivot_root(b'.', b'.'), f'pivot_root to {path}')
+  unmount('.', MNT_DETACH)
+  os.chdir('/')
 
 
 def unshare(flags):

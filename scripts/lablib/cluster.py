@@ -5,6 +5,7 @@ On disk, under the state root (/run/lifeboat-lab or $LIFEBOAT_LAB_DIR):
   LAB/hosts                 /etc/hosts of its nodes
   LAB/pki/                  its certificates
   LAB/NODE/state/           the node's /var/lib/lifeboat
+  LAB/NODE/layer/           with --root: what the node has written; LAB/srv/: its nodes' shared storage
   LAB/NODE/lifeboatd.log    output of its daemon; init.log: of its init
 """
 import contextlib
@@ -16,13 +17,14 @@ import subprocess
 import sys
 import time
 
-from lablib import base, cgroup, net, systemd
+from lablib import base, cgroup, debian, net, systemd
 from lablib.base import MARK, SWITCH, LabError
 from lablib.config import Config
 from lablib.daemon import CONFIG, READY_WITHIN, Daemon
 from lablib.node import STATE_DIR
 from lablib.pki import Pki
 from lablib.service import Service
+from lablib.slurm import CONF as SLURM_CONF, Slurm
 
 PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'lab')
 
@@ -99,7 +101,11 @@ class Lab:
   def environment(self):
     env = dict(os.environ)
     env.pop('LIFEBOAT_SOCKET', None)
+    if self.state.get('tree'):
+      return {**env, 'PATH': '/usr/sbin:/usr/bin:/sbin:/bin', 'HOME': '/root'}
     env['PATH'] = os.pathsep.join([self.state['build'], env.get('PATH', os.defpath)])
+    if self.state.get('slurm'):
+      env['SLURM_CONF'] = SLURM_CONF
     return env
 
   def save(self):
@@ -110,8 +116,12 @@ class Lab:
 
   # ---- up
 
-  def up(self, path, build, with_daemons, replace, with_systemd=False):
+  def up(self, path, build, with_daemons, replace, with_systemd=False, with_slurm=False, tree=None):
     config = Config(path)
+    if tree and not os.access(os.path.join(tree, 'lib/systemd/systemd'), os.X_OK):
+      raise LabError(f'{tree}: no Debian system with systemd; debootstrap --include=systemd-sysv makes one')
+    if with_slurm:
+      Slurm.check()
     for tool in ('ip', 'tc', 'nsenter'):
       if not shutil.which(tool):
         raise LabError(f'{tool} is missing; install iproute2 and util-linux')
@@ -127,19 +137,21 @@ class Lab:
       if os.listdir(self.directory):
         raise LabError(f'lab {self.name!r} has just been brought up by another command')
       try:
-        self.build(config, build, with_daemons, with_systemd)
+        self.build(config, build, with_daemons, with_systemd, with_slurm, tree)
       except BaseException:
         signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # no second interruption
         self.remove()
         raise
 
-  def build(self, config, build, with_daemons, with_systemd):
+  def build(self, config, build, with_daemons, with_systemd, with_slurm, tree):
     os.makedirs(STATE_DIR, exist_ok=True)
+    os.makedirs(os.path.join(self.directory, debian.SHARED), mode=0o755)
     with open(os.path.join(self.directory, 'hosts'), 'w', encoding='ascii') as file:
       file.write(config.hosts())
     self.state = {
-      'name': self.name, 'systemd': with_systemd, 'file': os.path.abspath(config.path), 'build': build, 'switch': {},
+      'name': self.name, 'systemd': with_systemd, 'slurm': with_slurm, 'tree': tree, 'file': os.path.abspath(config.path),
+      'build': build, 'switch': {},
       'default_fabric': config.default_fabric, 'fabrics': [f['name'] for f in config.fabrics],
       'nodes': [{k: v for k, v in n.items() if k != 'lifeboat'} for n in config.nodes]}
     names = [n['name'] for n in config.nodes]
@@ -148,6 +160,8 @@ class Lab:
       self.state['switch'] = {'pid': switch.pid, 'started': switch.started}
       net.set_up_switch(switch, config)
       self.furnish(config, switch, procs)
+      if with_slurm:
+        Slurm(self).start(names)
       if with_daemons and not with_systemd:
         self.start_daemons(names)
       self.save()
@@ -171,6 +185,8 @@ class Lab:
       try:
         with self.power_on([name]) as procs:
           self.furnish(config, self.init(SWITCH), procs)
+          if self.state.get('slurm'):
+            Slurm(self).start([name])
           if with_daemon and not self.runs_systemd(name):
             self.start_daemons([name])
           self.save()
@@ -192,6 +208,8 @@ class Lab:
         command = [sys.executable, PROGRAM, '_node', f'{MARK}:{self.name}:{name}', self.root]
         if self.runs_systemd(name):
           command.append(self.state['build'])
+          if self.state.get('tree'):
+            command.append(self.state['tree'])
           cgroup.make_leaf(self.name, name, systemd.GROUP)
         with open(os.path.join(self.node_dir(name), 'init.log'), 'ab') as log:
           children[name] = subprocess.Popen(
@@ -222,23 +240,26 @@ class Lab:
     raise LabError(f'node {name} of lab {self.name!r} did not start: {log or "it ended"}')
 
   def furnish(self, config, switch, procs):
-    """Network and configuration of nodes that have just been switched on."""
+    """Network and configuration of nodes that have just been switched on; with `tree` the network alone."""
     net.plug_in(switch, config, procs)
     pki = Pki(self, self.state['build'])
-    if pki.available():
+    configures = not self.state.get('tree')
+    if configures and pki.available():
       pki.make(self.name, config.nodes)
     for index, node in enumerate(config.nodes):
       proc = procs.get(node['name'])
       if proc is None:
         continue
       net.set_up_node(config, index, proc)
+      self.node(node['name']).update(pid=proc.pid, started=proc.started)
+      if not configures:
+        continue
       text = config.lifeboat_yaml(self.name, node,
                                   self.containers_group(node['name']))
       with open(f'/proc/{proc.pid}/root{CONFIG}', 'w', encoding='utf-8') as file:
         file.write(text)
       if pki.available():
         pki.install(node['name'], f'/proc/{proc.pid}/root')
-      self.node(node['name']).update(pid=proc.pid, started=proc.started)
 
   def containers_group(self, name):
     """As the node's daemon finds it."""

@@ -1,7 +1,7 @@
 """`scripts/lab _node`: the init of one node, that is PID 1 of its namespaces.
 
-The command line is `_node lifeboat-lab:LAB:NODE STATE_ROOT [BUILD]`; with BUILD, where the programs are, the
-node runs systemd. A first process makes the namespaces
+The command line is `_node lifeboat-lab:LAB:NODE STATE_ROOT [BUILD [TREE]]`; with BUILD, where the programs
+are, the node runs systemd; with TREE, too, it boots the system in it. A first process makes the namespaces
 and forks; its child becomes PID 1 and keeps the command line, by which `down` finds it. Protocol:
 stdout carries "pid N", then "ready"; stdin carries "go" once the whole lab stands. If stdin ends
 before that, whoever was building the lab has died, and the node goes away by itself.
@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 
-from lablib import base, systemd
+from lablib import base, debian, systemd
 
 # The node's own files: everything else of the host's tree is the lab's shared storage.
 OWN_TMPFS = {'/run': 'mode=755', '/dev/shm': 'mode=1777'}
@@ -22,7 +22,7 @@ STATE_DIR = '/var/lib/lifeboat'
 RUN_DIR = '/run/lifeboat'
 
 
-def main(marker, state_root, build=None):
+def main(marker, state_root, build=None, tree=None):
   lab, node = marker.split(':')[1:]
   os.setsid()
   base.unshare(base.NODE_NAMESPACES)
@@ -38,9 +38,14 @@ def main(marker, state_root, build=None):
   # From here on PID 1. Blocked signals are ignored until they are asked for below.
   signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP})
   try:
-    set_up(os.path.join(state_root, lab), node)
-    if build:
-      systemd.furnish(node, build)
+    socket.sethostname(node)
+    no_ipv6()
+    if tree:
+      debian.enter(os.path.join(state_root, lab), node, tree)
+    else:
+      set_up(os.path.join(state_root, lab), node)
+      if build:
+        systemd.furnish(node, build)
   except OSError as error:
     print(f'node {node}: {error}', file=sys.stderr, flush=True)
     os._exit(1)
@@ -52,7 +57,7 @@ def main(marker, state_root, build=None):
     os.dup2(null, fd)
   if build:
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
-    systemd.boot(marker, state_root)
+    systemd.boot(marker, state_root, debian.TARGET if tree else systemd.TARGET)
   reap_until_told()
 
 
@@ -71,8 +76,7 @@ def reap_until_told():
 def set_up(lab_dir, node):
   os.chdir('/')
   os.umask(0o022)
-  socket.sethostname(node)
-  base.mount('none', '/', None, base.MS_REC | base.MS_PRIVATE)
+  base.private_mounts()
   # First what comes from the lab's directory: it may lie below /run, which is covered next.
   base.mount(os.path.join(lab_dir, node, 'state'), STATE_DIR, None, base.MS_BIND)
   base.mount(os.path.join(lab_dir, 'hosts'), os.path.realpath('/etc/hosts'), None, base.MS_BIND)
@@ -82,7 +86,11 @@ def set_up(lab_dir, node):
     os.mkdir(path, 0o755)
   base.mount('proc', '/proc', 'proc', base.MS_NOSUID | base.MS_NODEV | base.MS_NOEXEC)
   own_sysfs()
-  for scope in ('all', 'default'):  # no neighbour discovery in the measurements
+
+
+def no_ipv6():
+  """No neighbour discovery in the measurements."""
+  for scope in ('all', 'default'):
     try:
       with open(f'/proc/sys/net/ipv6/conf/{scope}/disable_ipv6', 'w', encoding='ascii') as file:
         file.write('1')

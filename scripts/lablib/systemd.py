@@ -18,6 +18,9 @@ WANTED = ('systemd-journald.service', 'systemd-journald.socket', 'systemd-powero
 UNIT_DIRECTORIES = (SYSTEM, '/etc/systemd/system', '/usr/lib/systemd/system-generators',
                     '/usr/lib/systemd/system-environment-generators')
 BUILD = '/run/lifeboat-build'
+# What a snapshot of the lab shows when containers have been there: the service's own.
+KEPT = (r'nodes\.\w+\.cgroups: \+ unified:systemd/system.slice/lifeboat-starter.service/containers$',
+        r'nodes\.\w+\.files: . /run/systemd/(journal/streams|system|units)/')
 
 
 def units():
@@ -63,7 +66,7 @@ def overlay(path):
   base.mount('overlay', path, 'overlay', 0, f'lowerdir={path},upperdir={own}/upper,workdir={own}/work')
 
 
-def boot(marker, state_root):
+def boot(marker, state_root, target):
   """Becomes systemd, once this process is in its cgroup. Those who look for the node's init find it by the
   same words as before."""
   # Its own cgroups alone, at the place of current systems, instead of the host's.
@@ -71,6 +74,8 @@ def boot(marker, state_root):
   base.mount('sysfs', '/sys', 'sysfs', base.MS_NOSUID | base.MS_NODEV | base.MS_NOEXEC)
   base.unshare(base.CLONE_NEWCGROUP)
   base.mount('cgroup2', '/sys/fs/cgroup', 'cgroup2', base.MS_NOSUID | base.MS_NODEV | base.MS_NOEXEC)
-  os.execve(INIT, [INIT, 'lab', '_node', marker, state_root, f'systemd.unit={TARGET}',
+  # As systemd has it on a machine, though not in a container: what is mounted later is seen by services, too.
+  base.mount('none', '/', None, base.MS_REC | base.MS_SHARED)
+  os.execve(INIT, [INIT, 'lab', '_node', marker, state_root, f'systemd.unit={target}',
                    'systemd.show_status=false'],
             {'container': 'lifeboat-lab', 'PATH': '/usr/sbin:/usr/bin:/sbin:/bin'})

@@ -8,7 +8,7 @@
 // best"). The bound is what the busiest wires need if nothing ever waits: no plan can be sooner.
 // Not a test: run it by hand when the machine is quiet.
 //
-//   build/dev/bin/plan_bench [--seeds N]
+//   build/dev/bin/plan_bench [--seeds N] [--shape NAME] [--nodes N]
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -56,6 +56,16 @@ constexpr Shape kShapes[] = {
      .skewed = true,
      .mixed = true},
 };
+
+Shape scaled(Shape shape, unsigned nodes) {
+  const auto part = [&](unsigned of_shape) {
+    return static_cast<unsigned>(std::max<std::uint64_t>(1, std::uint64_t{of_shape} * nodes / shape.nodes));
+  };
+  shape.containers = part(shape.containers);
+  shape.failing = part(shape.failing);
+  shape.nodes = nodes;
+  return shape;
+}
 
 std::string name(const char* prefix, unsigned number) {
   char text[32];
@@ -368,7 +378,14 @@ void measure(const Shape& shape, unsigned seeds) {
 int main(int argc, char** argv) {
   CLI::App app{"Measures the evacuation planner"};
   unsigned seeds = 5;
+  std::string only;
+  unsigned nodes = 0;
   app.add_option("--seeds", seeds, "requests of each shape")->check(CLI::Range(1, 1000));
+  app.add_option("--shape", only, "this one only");
+  app.add_option("--nodes", nodes, "instead of 10,000, with as many containers and failing ones on each")
+      ->check(CLI::Range(1, 100'000));
   CLI11_PARSE(app, argc, argv);
-  for (const Shape& shape : kShapes) measure(shape, seeds);
+  for (const Shape& shape : kShapes) {
+    if (only.empty() || only == shape.name) measure(nodes == 0 ? shape : scaled(shape, nodes), seeds);
+  }
 }

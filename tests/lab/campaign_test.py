@@ -254,7 +254,8 @@ class Omen(Directory):
 
   def test_example(self):
     """`lifeboat run configs/omen.yaml`, while its ranks are moved."""
-    arguments = argparse.Namespace(name=NAME, build=BUILD, file=os.path.join(ROOT, 'configs', 'lab.yaml'), keep=False)
+    arguments = argparse.Namespace(name=NAME, build=BUILD, file=os.path.join(ROOT, 'configs', 'lab.yaml'),
+                                   systemd=False, keep=False)
     with harness.Cluster(arguments) as cluster:
       job = subprocess.Popen(cluster.command('run', os.path.join(ROOT, 'configs', 'omen.yaml')), text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

@@ -29,7 +29,7 @@ nodes:
   - {name: n1, memory: 8GiB}
   - {name: n2, memory: 8GiB}
 '''
-PAGES = {'lifeboat': 1, 'lifeboatd': 8, 'lifeboat-pager': 8, 'lifeboat-starter': 8, 'lifeboat-predict': 1,
+PAGES = {'lifeboat': 1, 'lifeboatd': 8, 'lifeboat-pager': 8, 'lifeboat-starter': 8, 'lifeboat-inject': 8, 'lifeboat-predict': 1,
          'lifeboat-campaign': 1}
 CONFIG_PAGE = os.path.join(os.path.dirname(BUILD), 'lifeboat.yaml.5')
 OPTION = re.compile(r'(?<![\w-])--[a-z][a-z-]*')

@@ -9,6 +9,7 @@ job goes on to PASSED, and nothing is left behind. One line per case; the last l
 
   LIFEBOAT_TEST_BUILD   where lifeboatd and lifeboat are (default: build/dev/bin)
   LIFEBOAT_TEST_SEED    repeats the random moments of an earlier run
+  LIFEBOAT_TEST_SYSTEMD 1: the lab's nodes run systemd and the units (of each of these tests that has a lab)
   LIFEBOAT_TEST_MODE    mode of every migration that does not say it (default: the daemon's)
 """
 import contextlib
@@ -30,6 +31,7 @@ import unittest
 sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, 'scripts'))
+from lablib import systemd
 
 BUILD = os.path.abspath(os.environ.get('LIFEBOAT_TEST_BUILD')
                         or os.path.join(ROOT, 'build', 'dev', 'bin'))
@@ -182,6 +184,16 @@ KEPT = (
 )
 
 
+def under_systemd():
+  """From now on labs have nodes that run systemd, and the daemon what its unit leaves it."""
+  global UP_OPTIONS, KEPT
+  UP_OPTIONS, KEPT = ('--systemd',), KEPT + systemd.KEPT
+
+
+if os.environ.get('LIFEBOAT_TEST_SYSTEMD'):
+  under_systemd()
+
+
 def skip(reason):
   print(f'SKIP: {reason}')
   sys.exit(77)
@@ -284,7 +296,10 @@ class Cluster:
       raise AssertionError(f'still there 10 s after SIGKILL: {left}')
 
   def log(self, node):
-    with open(f'{self.state().node_dir(node)}/lifeboatd.log', encoding='utf-8') as file:
+    state = self.state()
+    if state.runs_systemd(node):
+      return state.daemon(node).inside('journalctl', '-u', 'lifeboatd', '-o', 'cat', '--no-pager')
+    with open(f'{state.node_dir(node)}/lifeboatd.log', encoding='utf-8') as file:
       return file.read()
 
   # ---- the daemons' API
@@ -485,6 +500,7 @@ class Group(unittest.TestCase):
     code, out, error = self.lab.lifeboat('migrate', container, '--to', to, '--fabric', fabric)
     self.assertEqual(code, 0, out + error)
     self.assertIn(f'{container} runs on {to}', out)
+    self.assertNotIn('could not be sent while', out)
     self.assertEqual(self.lab.where(container), [to])
 
   def runs_on(self, container, node, job):
@@ -1160,7 +1176,7 @@ print(out.hex())
     for method, params in (('job.run', {'yaml': ''}), ('container.create', {}), ('migrate', {}),
                            ('container.remove', {'id': 'x-0'}), ('node.degrade', {'node': 'n1', 'reason': 'x'}),
                            ('node.evacuate', {'node': 'n1'}), ('migration.outcome', {'id': 'n3-abc'}),
-                           ('migration.cancel', {'id': 'n1-abc'}), ('status', {}), ('migration.list', {})):
+                           ('migration.cancel', {'id': 'n1-abc'}), ('status', {}), ('node.plan', {'node': 'n1'})):
       with self.subTest(method):
         before = len(self.lab.log('n1'))
         answer = self.say(greeting + self.frame(2, {'method': method, 'params': params}))
@@ -1168,6 +1184,7 @@ print(out.hex())
         self.logged(before, 'refused a request', method)
     with self.subTest('states may be asked for'):
       self.assertIn(b'"state"', self.say(greeting + self.frame(2, {'method': 'node.state', 'params': {}})))
+      self.assertIn(b'"migrations"', self.say(greeting + self.frame(2, {'method': 'migration.list', 'params': {}})))
     with self.subTest('a head node may give orders: this one fails for what it asks'):
       answer = self.say(self.frame(1, self.hello(node='head')) + self.frame(
         2, {'method': 'migrate', 'params': {'container': 'none', 'to': 'n2'}}), node='head')
@@ -1257,6 +1274,8 @@ print(s.recv(65536).decode())
     self.assertEqual(self.as_user('n1', 'GET', '/v1/status', 1, 2).strip(), 'no connection')
     self.assertIn('200 OK', self.as_user('n3', 'GET', '/v1/status', 2))
     self.assertIn('200 OK', self.as_user('n3', 'GET', '/v1/status', 1))
+    self.assertIn('200 OK', self.as_user('n3', 'GET', '/', 2))  # the page
+    self.assertIn('200 OK', self.as_user('n3', 'GET', '/v1/nodes/n3/plan', 2))
     said = self.as_user('n3', 'POST', '/v1/nodes/n3/restore', 2)
     self.assertIn('403 Forbidden', said)
     self.assertIn('group daemon (security.admin_group)', said)
@@ -1264,6 +1283,58 @@ print(s.recv(65536).decode())
     said = self.as_user('n3', 'GET', '/v1/status', 1234)
     self.assertIn('403 Forbidden', said)
     self.assertIn('group bin (security.read_group)', said)
+
+  def check(self, node, *args):
+    """(exit status, {subject: finding}) of `lifeboat check` there."""
+    code, out, error = self.lab.run('exec', node, 'lifeboat', 'check', '--json', '--config',
+                                    '/run/lifeboat/lifeboat.yaml', '--node', node, *args)
+    self.assertEqual(error, '')
+    said = json.loads(out)
+    for finding in said['findings']:
+      self.assertTrue(finding['found'] and (finding['result'] == 'ok' or finding['why'] and finding['fix']), finding)
+    worst = max((finding['result'] for finding in said['findings']), key=('ok', 'warning', 'error').index)
+    self.assertEqual((said['result'], code), (worst, int(worst == 'error')))
+    return code, {finding['subject']: finding for finding in said['findings']}
+
+  def test_check(self):
+    with self.subTest('a node that is fit: everything is looked at, and every node over every fabric'):
+      code, found = self.check('n1')
+      self.assertEqual(code, 0, found)
+      for subject in ('kernel', 'dirty tracking', 'criu', 'crun', 'lifeboatd', 'certificate', 'registry', 'fabric 1g',
+                      'node head over 1g', 'node n2 over 10g', 'paths.run_dir', 'memory', 'pipes'):
+        self.assertEqual(found[subject]['result'], 'ok', found[subject])
+      for fabric in ('1g', '10g'):
+        self.assertRegex(found[f'rate of {fabric}']['found'], r'^\d+\.\d Mbit/s to head')
+    with self.subTest('--local asks nobody'):
+      code, found = self.check('n1', '--local')
+      self.assertEqual((code, [name for name in found if name.startswith(('node ', 'rate ', 'registry'))]), (0, []))
+    with self.subTest('a bridge that is down, a daemon that does not run, a certificate that is not there'):
+      self.lab.must('exec', 'n1', 'ip', 'link', 'set', 'br-1g', 'down')
+      self.lab.must('daemon', 'n2', 'stop')
+      key = self.lab.inside('n3', '/run/lifeboat/node.key')
+      os.rename(key, key + '.away')
+      try:
+        code, found = self.check('n1', '--no-rate')
+        self.assertEqual(code, 1)
+        self.assertEqual(found['fabric 1g']['fix'], 'ip link set br-1g up')
+        self.assertEqual(found['node n2 over 10g']['result'], 'error')
+        self.assertIn('TCP port 7420', found['node n2 over 10g']['fix'])
+        self.assertEqual(found['node head over 10g']['result'], 'ok')
+        code, found = self.check('n2', '--no-rate')
+        self.assertEqual(found['lifeboatd']['result'], 'warning')
+        code, found = self.check('n3', '--no-rate')
+        self.assertEqual(code, 1)
+        self.assertIn('node.key', found['certificate']['found'])
+        self.assertEqual(found['certificate']['fix'], 'lifeboat pki node n3, and put its files where security: says')
+      finally:
+        os.rename(key + '.away', key)
+        self.lab.must('exec', 'n1', 'ip', 'link', 'set', 'br-1g', 'up')
+        self.lab.must('daemon', 'n2', 'start')
+    with self.subTest('a node that is not in the configuration'):
+      code, _, error = self.lab.run('exec', 'n1', 'lifeboat', 'check', '--config', '/run/lifeboat/lifeboat.yaml', '--node',
+                                    'n9')
+      self.assertEqual(code, 2)
+      self.assertIn("'n9', is not listed", error)
 
   def curl(self, *args):
     out = self.lab.must('exec', 'head', 'curl', '-s', '-w', '\n%{http_code}', '--unix-socket',

@@ -35,7 +35,8 @@ CLEAN = os.path.join(ROOT, 'build/clean-root')
 ARCHIVES = os.path.join(ROOT, 'build/apt-archives')   # what apt has fetched before
 PACKAGES = os.path.join(ROOT, 'build/packages')
 NAMES = ('lifeboat', 'lifeboat-mpi', 'lifeboat-criu')
-PAGES = ('lifeboat.1', 'lifeboat-predict.1', 'lifeboat.yaml.5', 'lifeboatd.8', 'lifeboat-pager.8')
+PAGES = ('lifeboat.1', 'lifeboat-predict.1', 'lifeboat.yaml.5', 'lifeboatd.8', 'lifeboat-pager.8', 'lifeboat-starter.8',
+         'lifeboat-inject.8')
 # What apt, dpkg and man keep for themselves.
 THEIRS = re.compile(r'/(proc|dev|sys|run|tmp)/|/var/(lib/(apt|dpkg)|cache|log)/|/etc/ld\.so\.cache')
 
@@ -276,5 +277,5 @@ class Package(operator.Group):
 if __name__ == '__main__':
   os.umask(0o022)
   base.unshare(base.CLONE_NEWNS)
-  base.mount('none', '/', None, base.MS_REC | base.MS_PRIVATE)
+  base.private_mounts()
   sys.exit(operator.main(sys.modules[__name__]))

@@ -6,6 +6,7 @@
 That the daemon can do everything in spite of what its unit forbids; that containers, pagers and jobs live
 through the end of the daemon and of the starter, however it comes; and that systemd finds nothing to say.
 """
+import json
 import os
 import re
 import subprocess
@@ -23,13 +24,12 @@ WATCHDOG = 3   # seconds, in these tests
 MODES = ('pre-copy', 'stop-and-copy', 'post-copy', 'hybrid', 'criu-images')
 
 operator_test.COMPUTE = ('n1', 'n2', 'n3')
-operator_test.UP_OPTIONS = ('--systemd',)
-operator_test.KEPT += (r'nodes\.\w+\.cgroups: \+ unified:systemd/system.slice/lifeboat-starter.service/containers$',
-                       r'nodes\.\w+\.files: . /run/systemd/(journal/streams|system)/')
+operator_test.under_systemd()
 operator_test.LAB_YAML = operator_test.THREE_NODES_YAML + '''
 lifeboat:
   timeouts: {connect: 1s, request: 5s, dump: 20s, idle: 3s, restore: 20s, commit: 3s}
   health: {probation: 0s}
+  sources: {checks: {interval: 300ms, commands: ["read -r code < /run/lifeboat/check && exit $code; exit 0"]}}
 '''
 
 
@@ -69,6 +69,22 @@ class Systemd(Group):
       for name, bit in (('SYS_MODULE', 16), ('SYS_RAWIO', 17), ('SYS_BOOT', 22), ('SYS_TIME', 25), ('SETUID', 7)):
         self.assertFalse(capabilities >> bit & 1, name)
 
+  def test_checks(self):
+    def node():
+      return self.lab.api('GET', '/v1/nodes/n2')[1]
+
+    def says(code):
+      self.service('n2').inside('sh', '-c', f'echo {code} > /run/lifeboat/check')
+
+    with self.subTest('the exit status of a site\'s own check is a verdict'):
+      self.assertEqual(node()['state'], 'up')
+      says(1)
+      wait_for(node, 15, lambda: node()['state'] == 'degraded')
+      self.assertIn('/run/lifeboat/check', node()['reason'])
+    with self.subTest('once it is fine again an operator may say so'):
+      self.service('n2').inside('rm', '/run/lifeboat/check')
+      self.assertEqual(self.lab.lifeboat('node', 'restore', 'n2')[:2], (0, 'n2 is up\n'))
+
   def test_moves(self):
     with self.job('mv', n=4000) as job:
       with self.subTest('what it starts is not limited, and not in its cgroup'):
@@ -83,6 +99,7 @@ class Systemd(Group):
         with self.subTest(f'{mode}'):
           code, out, error = self.lab.lifeboat('migrate', 'mv-0', '--to', targets[node], '--mode', mode)
           self.assertEqual(code, 0, out + error)
+          self.assertNotIn('warning', out)
           node = targets[node]
           self.runs_on('mv-0', node, job)
       with self.subTest('nothing was forbidden to it'):
@@ -90,6 +107,22 @@ class Systemd(Group):
             self.service('n3').inside('journalctl', '-u', 'lifeboatd', '--no-pager')
         self.assertNotIn('Operation not permitted', text)
         self.assertNotIn('Read-only file system', text)
+
+  def test_filtered(self):
+    with open(f'{self.lab.bundle}/config.json', encoding='utf-8') as file:
+      config = json.load(file)
+    config['root']['path'] = f'{self.lab.bundle}/rootfs'
+    config['linux']['seccomp'] = {
+      'defaultAction': 'SCMP_ACT_ALLOW',
+      'syscalls': [{'names': ['userfaultfd', 'keyctl'], 'action': 'SCMP_ACT_KILL_PROCESS'}]}
+    bundle = os.path.dirname(self.lab.write('filtered/config.json', json.dumps(config)))
+    with self.job('fi', n=4000, bundle=bundle) as job:
+      with self.subTest('a container with a seccomp filter moves while it runs'):
+        pid = self.tasks('n1', 'fi-0')[0]
+        with open(f'/proc/{pid}/status', encoding='ascii') as file:
+          self.assertRegex(file.read(), r'Seccomp:\s+2')
+        self.moved('fi-0', 'n3')
+        self.runs_on('fi-0', 'n3', job)
 
   def test_layer(self):
     with self.job('ly', n=4000, root='overlay', writable='64MiB') as job:
@@ -147,6 +180,23 @@ class Systemd(Group):
         target.kill(signal.SIGSTOP)
         self.back('n3', target)
         self.lab.settled('wd-0', job.ranks, 30)
+
+  def test_shutdown(self):
+    node = self.service('n1')
+    with self.job('sd', n=4000) as job:
+      node.systemctl('start', 'lifeboat-evacuate')
+      with self.subTest('a node that is told to power off is emptied first'):
+        node.systemctl('poweroff')
+        self.assertTrue(node.init.wait(60), 'it has not powered off')
+        self.runs_on('sd-0', 'n3', job)
+      with self.subTest('booted again it takes containers'):
+        self.lab.must('kill', 'n1')  # the lab does not know yet
+        self.lab.must('boot', 'n1')
+        self.service('n1').systemctl('start', 'lifeboat-evacuate')
+        wait_for(lambda: self.lab.api('GET', '/v1/nodes/n1')[1], 20,
+                 lambda: self.lab.api('GET', '/v1/nodes/n1')[1]['state'] == 'up')
+        self.moved('sd-0', 'n1')
+        self.runs_on('sd-0', 'n1', job)
 
   def test_reload(self):
     with self.subTest('a configuration with an error is refused, with the place, and nothing changes'):

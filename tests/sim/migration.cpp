@@ -12,6 +12,7 @@ namespace {
 constexpr Micros kRestoreLimit = 60 * kSecond;
 constexpr Micros kCommitLimit = 30 * kSecond;
 constexpr double kFails = 0.01;  // each step that can
+constexpr double kPostCopy = 0.25;  // of the migrations
 
 const char* const kStateNames[] = {"running", "frozen", "in doubt", "held"};
 
@@ -46,12 +47,13 @@ void World::drop(std::size_t node, const std::string& container, bool died) {
     if (at->second.state == Copy::State::kHeld) died_held_[container] = at->second.migration;
   }
   tell(container, nodes_[node].name + (died ? ": gone with the node" : ": removed"));
+  const bool could_run = !at->second.part;
   nodes_[node].copies.erase(at);
   std::set<std::size_t>& where = where_[container];
   where.erase(node);
   if (!where.empty()) return;
   where_.erase(container);
-  if (died) {
+  if (died || !could_run) {
     ++counts_.lost;
   } else if (!died_.contains(container) && !given_up_.contains(container) && !died_committing(container)) {
     wrong_ = nodes_[node].name + " has removed the last copy of " + container;
@@ -147,6 +149,7 @@ awaitable<void> World::migrate(std::size_t from, DaemonPtr daemon, std::string c
       migration.id = id;
       migration.source = here.name;
       migration.target = nodes_[to].name;
+      migration.needs_source = events_.happens(kPostCopy);
       OwnerRecord record = **fresh;
       auto right = co_await daemon->owners->offer(std::move(record), std::move(migration));
       if (daemon->ended) co_return;
@@ -253,10 +256,12 @@ awaitable<void> World::arrive(std::size_t at, DaemonPtr daemon, std::string cont
     copy.migration = id;
     copy.peer = source;
     copy.epoch = images->right->ownership.epoch;
+    copy.part = images->right->ownership.migration->needs_source;
     set(at, container, copy);
     co_await events_.sleep(events_.between(8 * kMs, 300 * kMs));  // restore
     if (daemon->ended) co_return;
-    fails = events_.happens(kFails) || machine->state() == decision::Target::State::kAborted;
+    useless = events_.happens(kFails);  // what cannot be restored is no copy that could run
+    fails = useless || machine->state() == decision::Target::State::kAborted;
   }
   if (!fails) {
     copy.restored = true;
@@ -289,6 +294,7 @@ awaitable<void> World::arrive(std::size_t at, DaemonPtr daemon, std::string cont
     if (machine->state() == decision::Target::State::kCommitted) {
       if (alone && !nodes_[number_of(source)].power) ++counts_.saved_alone;
       copy.state = Copy::State::kRunning;
+      copy.part = false;
       ++copy.epoch;
       set(at, container, copy);
       co_await events_.sleep(events_.between(300, 5 * kMs));  // CRIU lets go of the tasks

@@ -125,9 +125,9 @@ awaitable<Result<Swap>> SimulatedRegistry::try_swap(SwapRequest request_made) {
   co_return swapped;
 }
 
-awaitable<Result<std::vector<Entry>>> SimulatedRegistry::page(std::string prefix, std::string after) {
-  std::function<std::vector<Entry>()> work = [this, prefix, after] {
-    return route_->server.page(prefix, after, kPageEntries);
+awaitable<Result<std::vector<Entry>>> SimulatedRegistry::page(Selection wanted) {
+  std::function<std::vector<Entry>()> work = [this, wanted = std::move(wanted)] {
+    return route_->server.page(wanted.prefix, wanted.after, kPageEntries);
   };
   co_return co_await request(std::move(work));
 }

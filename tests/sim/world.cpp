@@ -293,14 +293,20 @@ awaitable<void> World::keep_to_registry(std::size_t n, DaemonPtr daemon) {
 awaitable<void> World::reconcile(std::size_t n, DaemonPtr daemon) {
   Node& node = nodes_[n];
   const std::vector<std::string> here = running(n);
-  auto records = co_await daemon->owners->all();
+  auto records = co_await daemon->owners->of_node(node.name);
   if (!records || daemon->ended) co_return;
   std::map<std::string, const OwnerRecord*> by_id;
   for (const OwnerRecord& record : *records) by_id[record.ownership.container] = &record;
   for (const std::string& container : here) {
     const auto at = by_id.find(container);
     std::optional<OwnerRecord> record;
-    if (at != by_id.end()) record = *at->second;
+    if (at != by_id.end()) {
+      record = *at->second;
+    } else {
+      auto other = co_await daemon->owners->find(container);
+      if (!other || daemon->ended) co_return;
+      record = std::move(*other);
+    }
     co_await reconcile_here(n, daemon, container, std::move(record));
     if (daemon->ended) co_return;
   }

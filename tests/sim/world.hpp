@@ -66,6 +66,7 @@ class World {
     State state = State::kRunning;
     bool moving = false;    // this daemon moves it away
     bool restored = false;  // kHeld: CRIU has done its work
+    bool part = false;      // kHeld: the rest of its memory is at the source (post-copy)
     std::string migration, peer;
     std::uint64_t epoch = 0;
   };

@@ -17,8 +17,10 @@ TEST(MatchRoute, EveryRoute) {
   EXPECT_EQ(matched(get, "/v1/status"), "status");
   EXPECT_EQ(matched(get, "/v1/metrics"), "metrics");
   EXPECT_EQ(matched(get, "/v1/events?since=7&all=1"), R"(events {"since":7,"all":1})");
+  EXPECT_EQ(matched(get, "/v1/view"), "view");
   EXPECT_EQ(matched(get, "/v1/nodes"), "nodes");
   EXPECT_EQ(matched(get, "/v1/nodes/n1"), R"(node.get {"node":"n1"})");
+  EXPECT_EQ(matched(get, "/v1/nodes/n1/plan"), R"(node.plan {"node":"n1"})");
   EXPECT_EQ(matched(post, "/v1/nodes/n1/degrade"), R"(node.degrade {"node":"n1"})");
   EXPECT_EQ(matched(post, "/v1/nodes/n1/restore"), R"(node.restore {"node":"n1"})");
   EXPECT_EQ(matched(post, "/v1/nodes/n1/evacuate"), R"(node.evacuate {"node":"n1"})");

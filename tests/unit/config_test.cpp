@@ -46,6 +46,22 @@ TEST(Config, ShippedFileLoads) {
   EXPECT_EQ(config->nodes[3].addresses.at("1g"), "10.1.0.13");
 }
 
+TEST(Config, ALargeClusterHasRoomForTheConnectionsOfAllItsNodes) {
+  constexpr int kNodes = 10'000;
+  std::string text = "cluster: c\n" + kFabrics + "nodes:\n";
+  for (int i = 0; i < kNodes; ++i) {
+    const std::string host = std::to_string(1 + i / 250) + "." + std::to_string(1 + i % 250);
+    text += "- {name: n" + std::to_string(i) + ", memory: 8GiB, addresses: {1g: 10.1." + host + ", 10g: 10.2." +
+            host + "}}\n";
+  }
+  const auto config = parse_config(text, "lab.yaml");
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_EQ(config->security.connections, 3 * kNodes);
+  const auto given = parse_config(text + "security: {connections: 512}\n", "lab.yaml");
+  ASSERT_TRUE(given.has_value()) << given.error().message;
+  EXPECT_EQ(given->security.connections, 512);
+}
+
 TEST(Config, ANewerOneIsTakenAsFarAsADaemonCanWhileItRuns) {
   auto config = parse_config(kMinimal + "timeouts: {idle: 10s}\nlimits: {frozen_per_node: 2}\n", "lab.yaml");
   ASSERT_TRUE(config.has_value()) << config.error().message;
@@ -122,6 +138,11 @@ TEST(Config, ShippedFileShowsTheDefaults) {
   EXPECT_EQ(shipped->evacuation.bring_back, bare->evacuation.bring_back);
   EXPECT_EQ(shipped->evacuation.facility_nodes, bare->evacuation.facility_nodes);
   EXPECT_EQ(shipped->metrics, bare->metrics);
+  EXPECT_EQ(shipped->slurm.enabled, bare->slurm.enabled);
+  EXPECT_EQ(shipped->slurm.bin, bare->slurm.bin);
+  EXPECT_EQ(shipped->slurm.timeout, bare->slurm.timeout);
+  EXPECT_EQ(shipped->slurm.refresh, bare->slurm.refresh);
+  EXPECT_EQ(shipped->slurm.outside_allocation, bare->slurm.outside_allocation);
 }
 
 TEST(Config, TheRegistryIsOnTheFirstHeadOrTheFirstNode) {
@@ -301,6 +322,22 @@ TEST(Config, NamesMustBeKnown) {
                  "  addresses: {1g: 10.1.0.11, 10g: 10.2.0.11, 40g: 10.3.0.11}\n"),
             "lab.yaml:7:9: nodes[0].role: expected one of head, compute, got 'boss'\n"
             "lab.yaml:9:46: nodes[0].addresses.40g: unknown key; did you mean '10g'?");
+}
+
+TEST(Config, ThePageIsOpenToNobodyByMistake) {
+  const auto page = parse_config(kMinimal + "page: {listen: 0.0.0.0:9465, token_file: /t}\n", "lab.yaml");
+  ASSERT_TRUE(page.has_value()) << page.error().message;
+  EXPECT_EQ(page->page.listen, (ListenConfig{"0.0.0.0", 9465}));
+  EXPECT_EQ(page->page.token_file, "/t");
+  EXPECT_EQ(told(kMinimal + "page: {listen: 127.0.0.1:9465}\n"), "");
+  EXPECT_EQ(told(kMinimal + "page: {listen: 10.1.0.11:9465}\n"),
+            "lab.yaml:7:16: page.listen: whoever can connect could look; give a token_file, or listen on 127.0.0.1 "
+            "only");
+  EXPECT_EQ(told(kMinimal + "security: {insecure: true}\npage: {listen: 0.0.0.0:9465, token_file: /t}\n"),
+            "lab.yaml:8:16: page.listen: with security.insecure there is no TLS for it; listen on 127.0.0.1 only");
+  EXPECT_EQ(told(kMinimal + "page: {listen: n1:80}\n"),
+            "lab.yaml:7:16: page.listen: expected an IPv4 address of this node and a port, such as 127.0.0.1:9464, got "
+            "'n1:80'");
 }
 
 TEST(Config, AddressesMustFit) {

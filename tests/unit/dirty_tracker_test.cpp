@@ -15,9 +15,12 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <random>
 #include <thread>
+
+#include "criu_glue/inject.hpp"
 
 namespace lifeboat {
 namespace {
@@ -243,6 +246,21 @@ TEST(DirtyTracker, ASeccompFilterKillsNothing) {
     EXPECT_NE(tracker.error().message.find("seccomp"), std::string::npos) << tracker.error().message;
   }
   expect_alive(answer[0]);
+}
+
+// As the daemon has it done.
+TEST(DirtyTracker, AProgramOfItsOwnAttaches) {
+  if (!can_track_writes(Tracking::kUserfaultfd)) GTEST_SKIP() << "needs userfaultfd";
+  const Child child([] { ::pause(); });
+  const auto injector = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "lifeboat-inject";
+  use_injector(injector);
+  const auto tracker = DirtyTracker::attach(child.pid(), Tracking::kUserfaultfd);
+  use_injector("/no/such/program");
+  const auto without = DirtyTracker::attach(child.pid(), Tracking::kUserfaultfd);
+  use_injector("");
+  EXPECT_TRUE(tracker.has_value()) << tracker.error().message;
+  ASSERT_FALSE(without.has_value());
+  EXPECT_NE(without.error().message.find("/no/such/program"), std::string::npos) << without.error().message;
 }
 
 TEST(DirtyTracker, AZombieIsRefusedWithAReason) {

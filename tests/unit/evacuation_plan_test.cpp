@@ -354,6 +354,17 @@ TEST(EvacuationPlan, NothingComesFromANodeThatIsDown) {
   EXPECT_EQ(plan.unplaced[0].why, "node n1 is down: there is nothing left to move");
 }
 
+TEST(EvacuationPlan, WhatCannotBeMovedIsNotPlanned) {
+  Request request = three_nodes();
+  request.containers = {container("c1", "n1", 6), container("c2", "n1", 6)};
+  request.containers[0].cannot_move = "CRIU lacks a privilege";
+  const Plan plan = planned(request);
+  EXPECT_EQ(plan.steps.size(), 1U);
+  ASSERT_EQ(plan.unplaced.size(), 1U);
+  EXPECT_EQ(plan.unplaced[0].container, "c1");
+  EXPECT_EQ(plan.unplaced[0].why, "CRIU lacks a privilege");
+}
+
 TEST(EvacuationPlan, RefusesWhatMakesNoSense) {
   Request request = three_nodes();
   request.evacuations.push_back({"n9", Reason::kFailing, {}});
@@ -370,6 +381,39 @@ TEST(EvacuationPlan, RefusesWhatMakesNoSense) {
   request = three_nodes();
   request.settings.safety_factor = 0.9;
   EXPECT_EQ(refused(request), "the safety factor must be 1 or more");
+}
+
+// n1 fails; n2 is the better target by everything but its allocation.
+TEST(EvacuationPlan, StaysOnTheNodesThatItsJobWasGiven) {
+  for (const std::uint64_t gib : {64ULL, 2ULL}) {  // 2: targets are chosen by what fits, too
+    Request request = three_nodes();
+    request.nodes = {node("n1", 0, Health::kDegraded), node("n2", 64), node("n3", gib)};
+    request.containers = {container("a", "n1", 1, "job"), container("b", "n3", 1, "job")};
+    request.containers[0].allocation = {"n1", "n3", "of-nobody-here"};
+    const Plan plan = planned(request);
+    EXPECT_EQ(step_of(plan, "a").to, "n3");
+    EXPECT_EQ(step_of(plan, "a").why.find("allocation"), std::string::npos);
+  }
+}
+
+TEST(EvacuationPlan, LeavesTheAllocationOnlyWhenItMayAndMust) {
+  Request request = three_nodes();
+  request.nodes = {node("n1", 0, Health::kDegraded), node("n2", 64), node("n3", 1)};
+  request.containers = {container("a", "n1", 1, "job"), container("b", "n1", 1, "job")};
+  for (Container& one : request.containers) one.allocation = {"n1", "n3"};
+  const Plan strict = planned(request);
+  EXPECT_EQ(step_of(strict, "a").to, "n3");
+  ASSERT_EQ(strict.unplaced.size(), 1U);
+  EXPECT_NE(strict.unplaced[0].why.find("1 outside its job's allocation"), std::string::npos)
+      << strict.unplaced[0].why;
+  for (Container& one : request.containers) one.outside = {"n2"};
+  const Plan loose = planned(request);
+  EXPECT_TRUE(loose.unplaced.empty());
+  const bool a_inside = step_of(loose, "a").to == "n3";
+  EXPECT_EQ(step_of(loose, a_inside ? "a" : "b").to, "n3");
+  const Step& outside = step_of(loose, a_inside ? "b" : "a");
+  EXPECT_EQ(outside.to, "n2");
+  EXPECT_NE(outside.why.find("outside its job's allocation"), std::string::npos) << outside.why;
 }
 
 }  // namespace

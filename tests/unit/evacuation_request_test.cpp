@@ -172,5 +172,27 @@ TEST(Storm, OnlyWhatThePredictorSaidAtAboutThatTime) {
   EXPECT_NE(storm_text(config, later, kNoon), "");
 }
 
+// What a head says of Slurm holds for the containers of those jobs, wherever they are.
+TEST(EvacuationRequest, KnowsTheAllocationsOfJobsInSlurm) {
+  json::object n1 = node("n1", 0);
+  json::object bound = container("a-0");
+  bound["job"] = "a";
+  json::object free = container("b-0");
+  free["job"] = "b";
+  n1["containers"] = json::array{bound, free};
+  json::object head{{"name", "head"}, {"role", "head"}};
+  head["slurm"] = json::object{{"allocations", json::object{{"a", json::array{"n1", "n3"}}}},
+                               {"idle", json::array{"n2"}}, {"closed", json::array{"n3"}}};
+  const evacuation::Request request = request_of({n1, node("n2", 8 * kGiB), node("n3", 8 * kGiB), head});
+  ASSERT_EQ(request.containers.size(), 2U);
+  EXPECT_EQ(request.containers[0].allocation, (std::set<std::string>{"n1", "n3"}));
+  EXPECT_EQ(request.containers[0].outside, std::set<std::string>{"n2"});
+  EXPECT_TRUE(request.containers[1].allocation.empty());
+  EXPECT_TRUE(request.nodes[1].accepts);
+  EXPECT_FALSE(request.nodes[2].accepts) << "somebody drains it in Slurm";
+  head["slurm"] = "nonsense";
+  EXPECT_TRUE(request_of({n1, head}).containers[0].allocation.empty());
+}
+
 }  // namespace
 }  // namespace lifeboat

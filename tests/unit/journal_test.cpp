@@ -43,7 +43,7 @@ TEST_F(JournalTest, KeepsWhatHappenedOverARestart) {
   ASSERT_TRUE(journal.open(path_));
   EXPECT_EQ(journal.history("n1-a").size(), 3U);
   EXPECT_TRUE(journal.unfinished().empty());
-  ASSERT_EQ(journal.reports().size(), 1U);
+  ASSERT_EQ(journal.reports(10).size(), 1U);
   const json::object report = journal.report("n1-a").value();
   EXPECT_EQ(report.at("total_ms").to_number<int>(), 7);
   EXPECT_EQ(string_or(report.at("history").get_array().back().get_object(), "reason"), "no room");

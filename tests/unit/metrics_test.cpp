@@ -140,12 +140,15 @@ TEST(NodeMetrics, EverySeriesIsThereFromTheStart) {
   NodeMetrics after;
   after.arrival_ended(true);
   after.arrival_ended(false);
+  after.interrupted_ended(false);
   after.removed(Leftover::kImages);
   after.pager_died();
   after.container_lost();
   const auto lines = [](const std::string& text) { return std::count(text.begin(), text.end(), '\n'); };
   EXPECT_EQ(lines(text_of(before)), lines(text_of(after)));
   EXPECT_TRUE(has(after, "lifeboat_arrivals_total{outcome=\"failed\"} 1"));
+  EXPECT_TRUE(has(after, "lifeboat_interrupted_migrations_total{outcome=\"failed\"} 1"));
+  EXPECT_TRUE(has(after, "lifeboat_interrupted_migrations_total{outcome=\"committed\"} 0"));
   EXPECT_TRUE(has(after, "lifeboat_leftovers_removed_total{kind=\"images\"} 1"));
   EXPECT_TRUE(has(after, "lifeboat_pagers_died_total 1"));
   EXPECT_TRUE(has(after, "lifeboat_containers_lost_total 1"));

@@ -149,8 +149,8 @@ class PagerTest : public ::testing::Test {
   }
 
   std::unique_ptr<PageServer> serve(PageConnections ends) {
-    return std::make_unique<PageServer>(std::map<std::uint32_t, pid_t>{{kPid, ::getpid()}},
-                                        std::move(ends), std::make_shared<MemoryProgress>());
+    auto server = PageServer::start({{kPid, ::getpid()}}, std::move(ends), std::make_shared<MemoryProgress>());
+    return server ? std::move(*server) : nullptr;
   }
 
   std::string phase() {

@@ -37,6 +37,19 @@ TEST(PeerGate, StrangersLeaveRoomForNodes) {
   EXPECT_EQ(gate.connections(), 10u);
 }
 
+TEST(PeerGate, StrangersAreNeverTooManyToShakeHandsWith) {
+  PeerGate gate({30'000, 10, 100});
+  std::vector<PeerGate::Pass> passes;
+  for (std::size_t i = 0; i < PeerGate::kStrangers; ++i) {
+    auto pass = gate.enter("10.0.0." + std::to_string(i));
+    ASSERT_TRUE(pass);
+    passes.push_back(std::move(*pass));
+  }
+  EXPECT_FALSE(gate.enter("10.0.1.1"));
+  EXPECT_TRUE(gate.admit(passes.front(), "n1"));
+  EXPECT_TRUE(gate.enter("10.0.1.1"));
+}
+
 TEST(PeerGate, AllPlacesAndEachNodes) {
   PeerGate gate({8, 3, 100});
   std::vector<PeerGate::Pass> passes;

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include "registry/owners.hpp"
+#include "registry/ownership.hpp"
+
 #include <map>
 #include <vector>
 
@@ -20,6 +23,7 @@ TEST(PeerRights, Table) {
       {"node.info", {true, true, true, true}},
       {"node.state", {true, true, true, true}},
       {"node.down", {true, true, true, true}},
+      {"node.fill", {true, true, true, true}},
       {"node.get", {true, true, true, true}},
       {"migration.get", {true, true, true, true}},
       {"job.list", {true, true, true, true}},
@@ -28,6 +32,7 @@ TEST(PeerRights, Table) {
       {"node.degrade", {false, true, false, false}},
       {"node.restore", {false, true, false, false}},
       {"node.evacuate", {false, true, false, false}},
+      {"node.plan", {false, true, false, false}},
       {"container.create", {false, true, false, false}},
       {"container.logs", {false, true, false, false}},
       {"registry.get", {true, true, true, true}},
@@ -39,9 +44,9 @@ TEST(PeerRights, Table) {
       {"migration.decide", {false, true, false, true}},
       {"migration.end", {false, true, false, true}},
       {"migrate", {false, true, false, true}},
-      {"job.run", {false, true, false, false}},
-      {"job.logs", {false, true, false, false}},
-      {"job.kill", {false, true, false, false}},
+      {"job.run", {false, true, false, true}},
+      {"job.logs", {false, true, false, true}},
+      {"job.kill", {false, true, false, true}},
       {"container.remove", {false, true, false, true}},
       {"migration.cancel", {false, true, false, true}},
       {"migration.outcome", {false, false, false, true}},
@@ -50,7 +55,7 @@ TEST(PeerRights, Table) {
       {"nodes", {false, false, false, false}},
       {"containers", {false, false, false, false}},
       {"container.kill", {false, false, false, false}},
-      {"migration.list", {false, false, false, false}},
+      {"migration.list", {true, true, true, true}},
       {"migration.plan", {false, false, false, false}},
       {"", {false, false, false, false}},
       {"node.infos", {false, false, false, false}},
@@ -95,6 +100,47 @@ TEST(PeerRights, TheNodeIsWhatStandsBeforeTheLastDash) {
   EXPECT_FALSE(is_migration_of("n1-", "n1"));
   EXPECT_FALSE(is_migration_of("n1-/../../x", "n1"));
   EXPECT_FALSE(is_migration_of("n1-" + std::string(32, 'a'), "n1"));
+}
+
+// A container's record and what becomes of it, as JSON.
+std::optional<std::string> record(const std::string& owner, bool ended = false, const std::string& target = "") {
+  Ownership made{"hpl-0", "hpl", owner, 3, ended, 0, std::nullopt};
+  if (!target.empty()) made.migration = OwnedMigration{owner + "-a", owner, target};
+  return to_text(made);
+}
+
+TEST(PeerRights, TheRegistryIsChangedByWhomItConcerns) {
+  const Asking n1{"n1", NodeRole::kCompute};
+  const Asking n2{"n2", NodeRole::kCompute};
+  const Asking n3{"n3", NodeRole::kCompute};
+  const auto key = ownership_key("hpl-0");
+  const auto may = [&](const Asking& peer, const auto& now, const auto& next) {
+    return check_swap(peer, key, now, next).has_value();
+  };
+  const std::optional<std::string> none;
+  EXPECT_TRUE(may(n1, none, record("n1"))) << "started here";
+  EXPECT_FALSE(may(n2, none, record("n1")));
+  EXPECT_TRUE(may(n1, record("n1"), record("n1", false, "n2"))) << "offered";
+  EXPECT_FALSE(may(n2, record("n1"), record("n2"))) << "stolen";
+  EXPECT_FALSE(may(n2, record("n1"), record("n1", true)));
+  EXPECT_FALSE(may(n1, record("n1"), record("n2"))) << "foisted on another";
+  const auto offered = record("n1", false, "n2");
+  EXPECT_TRUE(may(n2, offered, record("n2"))) << "committed";
+  EXPECT_TRUE(may(n2, offered, record("n1"))) << "renounced";
+  EXPECT_TRUE(may(n1, offered, record("n1"))) << "aborted";
+  EXPECT_FALSE(may(n3, offered, record("n3")));
+  EXPECT_FALSE(may(n3, offered, record("n1")));
+  EXPECT_FALSE(may(n2, offered, none));
+  EXPECT_FALSE(may(n1, offered, none));
+  EXPECT_TRUE(may(n1, record("n1", true), none)) << "forgotten";
+  EXPECT_FALSE(may(n2, record("n1", true), none));
+  EXPECT_TRUE(may(n2, record("n1", true), record("n2"))) << "another job of that name";
+  EXPECT_FALSE(check_swap(n1, ownership_key("hpl-1"), none, record("n1"))) << "under another's key";
+  EXPECT_TRUE(check_swap(n1, presence_key("n1"), none, "here"));
+  EXPECT_FALSE(check_swap(n1, presence_key("n2"), none, "here"));
+  EXPECT_FALSE(check_swap(n1, "other", none, "x"));
+  EXPECT_FALSE(check_swap(n1, key, "garbage", record("n1")));
+  EXPECT_TRUE(check_swap({"head", NodeRole::kHead}, key, record("n1"), record("n1", true)));
 }
 
 }  // namespace

@@ -90,7 +90,11 @@ TEST(Preflight, VersionText) {
 }
 
 TEST(Preflight, OwnUserAndMemory) {
-  EXPECT_TRUE(check_user(::geteuid()).has_value());
+  NodeFacts facts;
+  EXPECT_TRUE(check_user(facts, 1000).has_value());
+  facts.only_of_uid = 0;
+  EXPECT_TRUE(check_user(facts, 0).has_value());
+  EXPECT_NE(check_user(facts, 1000).error().message.find("processes of uid 1000"), std::string::npos);
   EXPECT_GT(memory_available_bytes(), 1u << 20);
 }
 

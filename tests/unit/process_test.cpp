@@ -163,6 +163,21 @@ TEST(Process, WaitForGivesUp) {
   EXPECT_EQ(::kill(process->pid(), 0), -1);
 }
 
+awaitable<Result<std::optional<ExitStatus>>> wait_long(Process& process) {
+  co_return co_await process.wait_for(Milliseconds(20'000));
+}
+
+TEST(Process, OneThatIsGoneIsNotWaitedFor) {
+  auto process = spawn(command({"/bin/sleep", "30"}));
+  ASSERT_TRUE(process.has_value());
+  process->kill_and_reap();
+  const auto begin = SteadyClock::now();
+  const auto status = run(wait_long(*process));
+  ASSERT_TRUE(status.has_value());
+  EXPECT_FALSE(status->has_value()) << "nobody knows it any more";
+  EXPECT_LT(elapsed_ms(begin), 5000);
+}
+
 TEST(Process, StartTimeNamesIt) {
   EXPECT_NE(process_start_time(::getpid()), 0u);
   EXPECT_EQ(process_start_time(::getpid()), process_start_time(::getpid()));

@@ -16,7 +16,7 @@ class Nonsense : public Registry {
 
   awaitable<Result<std::optional<Entry>>> get(std::string) override { co_return entry; }
   awaitable<Result<Swap>> try_swap(SwapRequest) override { co_return Swap{}; }
-  awaitable<Result<std::vector<Entry>>> page(std::string, std::string) override { co_return entries; }
+  awaitable<Result<std::vector<Entry>>> page(Selection) override { co_return entries; }
   awaitable<Result<LeaseId>> grant(Milliseconds) override { co_return LeaseId{1}; }
   awaitable<Status> keep_alive(LeaseId) override { co_return Status{}; }
   awaitable<Status> revoke(LeaseId) override { co_return Status{}; }

@@ -213,6 +213,32 @@ TEST_P(RegistryTest, ListsByPrefixPageByPage) {
   EXPECT_TRUE(wait(registry_->list("e/"))->empty());
 }
 
+TEST_P(RegistryTest, ListsThoseWhoseValuesContainAText) {
+  for (std::size_t i = 0; i < Registry::kPageEntries + 3; ++i) {
+    ASSERT_TRUE(swap("c/" + std::to_string(i), kAbsent, i % 100 == 7 ? "of n1" : "of n2")->written);
+  }
+  const auto some = wait(registry_->list("c/", "n1"));
+  ASSERT_TRUE(some) << some.error().message;
+  EXPECT_EQ(some->size(), 5u);
+  for (const Entry& entry : *some) EXPECT_EQ(entry.value, "of n1");
+  EXPECT_EQ(wait(registry_->list("c/", "of"))->size(), Registry::kPageEntries + 3);
+  EXPECT_TRUE(wait(registry_->list("c/", "n3"))->empty());
+}
+
+TEST_P(RegistryTest, FindsTheRecordsOfANode) {
+  Owners owners(*registry_, Milliseconds(5000));
+  ASSERT_TRUE(wait(owners.claim("a", "job", "n1")));
+  ASSERT_TRUE(wait(owners.claim("b", "job", "n2")));
+  ASSERT_TRUE(wait(owners.claim("c", "n1", "n10")));
+  ASSERT_TRUE(wait(owners.claim("d", "job", "n1")));
+  ASSERT_TRUE(wait(owners.end("d", "n1")));
+  const auto records = wait(owners.of_node("n1"));
+  ASSERT_TRUE(records) << records.error().message;
+  ASSERT_EQ(records->size(), 2u);
+  EXPECT_EQ(records->at(0).ownership.container, "a");
+  EXPECT_TRUE(records->at(1).ownership.ended);
+}
+
 TEST_P(RegistryTest, KeepsAnyTextAsItIs) {
   const std::string text = "{\"a\":\"\\u00e4 \xc3\xa4\\n\"}\n";
   for (const std::string& value : {text, std::string(), std::string(1, 'x'), std::string(2, 'y')}) {
@@ -239,6 +265,18 @@ TEST_P(RegistryTest, ALeaseThatNobodyKeepsAliveTakesItsKeysAlong) {
   EXPECT_TRUE(get("other"));
   EXPECT_EQ(wait(registry_->keep_alive(lease)).error().code, Errc::kNotFound);
   EXPECT_EQ(swap("node/n1", kAbsent, "here", lease).error().code, Errc::kNotFound);
+}
+
+TEST_P(RegistryTest, AShortLeaseEndsInTimeBesideLongOnes) {
+  const LeaseId kept = wait(registry_->grant(Milliseconds(60'000))).value();
+  ASSERT_TRUE(swap("node/n1", kAbsent, "here", kept)->written);  // when the first of them ends is known now
+  const LeaseId lease = wait(registry_->grant(Milliseconds(2000))).value();
+  ASSERT_TRUE(swap("node/n2", kAbsent, "here", lease)->written);
+  pass(Milliseconds(1000));
+  EXPECT_TRUE(get("node/n2"));
+  pass(Milliseconds(5000));
+  EXPECT_FALSE(get("node/n2"));
+  EXPECT_TRUE(get("node/n1"));
 }
 
 TEST_P(RegistryTest, ALeaseThatIsRevokedTakesItsKeysAlong) {
@@ -301,6 +339,25 @@ TEST_P(RegistryTest, ATargetSavesOnlyWhatItCanRunAlone) {
   const OwnerRecord part =
       wait(owners.offer(wait(owners.claim("hpl-1", "hpl", "n1")).value(), migration)).value();
   EXPECT_EQ(next(part), decision::Target::Do::kLook);
+}
+
+TEST_P(RegistryTest, ASourceThatStartsAgainWithoutThePagesOfAPostCopyGivesTheContainerUp) {
+  Owners owners(*registry_, kLimit);
+  OwnedMigration migration{"n1-a", "n1", "n2"};
+  migration.needs_source = true;
+  ASSERT_TRUE(wait(owners.offer(wait(owners.claim("hpl-0", "hpl", "n1")).value(), migration)));
+  const auto lost = [&]() -> awaitable<Result<bool>> {
+    // The target holds what it has, for ever if nobody tells it.
+    AskTarget ask = []() -> awaitable<decision::Word> { co_return decision::Word::kUndecided; };
+    co_return co_await give_up(owners, "n1", "hpl-0", "n1-a", std::move(ask));
+  };
+  const auto over = wait(lost());
+  ASSERT_TRUE(over);
+  EXPECT_TRUE(*over);
+  const auto record = wait(owners.find("hpl-0")).value();
+  ASSERT_TRUE(record);
+  EXPECT_TRUE(record->ownership.ended);
+  EXPECT_EQ(judge_for_target(record->ownership, "n1-a"), Verdict::kAborted);
 }
 
 TEST_P(RegistryTest, EmbeddedKeepsEverythingAndGivesLeasesAFullTermAfterARestart) {

@@ -12,6 +12,7 @@
 #include "base/fd_passing.hpp"
 #include "base/file.hpp"
 #include "base/unix_socket.hpp"
+#include "predictor/sources/program.hpp"
 
 namespace lifeboat {
 namespace {
@@ -146,6 +147,102 @@ TEST_F(Starter, WhatItHasStartedOutlivesIt) {
   EXPECT_TRUE(child.running());
   child.signal(SIGKILL);
   wait_until_ended(child);
+}
+
+// Of a process that has a starter: that is for good, so each runs in one of its own.
+template <class Work>
+[[noreturn]] void with_starter(const std::string& socket, Work work) {
+  if (!use_starter(socket)) ::_exit(100);
+  asio::io_context context(1);
+  int code = 101;
+  const auto run = [&]() -> awaitable<void> { code = co_await work(); };
+  asio::co_spawn(context, run(), asio::detached);
+  context.run();
+  ::_exit(code);
+}
+
+TEST_F(Starter, TheDaemonsLoopGoesOnWhileItHangs) {
+  const auto work = [this]() -> awaitable<int> {
+    process_.signal(SIGSTOP);
+    int turns = 0;
+    bool over = false;
+    auto executor = co_await asio::this_coro::executor;
+    const auto count = [&]() -> awaitable<void> {
+      for (; !over; ++turns) co_await sleep_for(Milliseconds(10));
+    };
+    const auto resume = [&]() -> awaitable<void> {
+      co_await sleep_for(Milliseconds(300));
+      process_.signal(SIGCONT);
+    };
+    asio::co_spawn(executor, count(), asio::detached);
+    asio::co_spawn(executor, resume(), asio::detached);
+    SpawnOptions options = shell("exit 6");
+    auto process = co_await lifeboat::start(std::move(options));
+    if (!process || turns < 10) co_return 102;
+    auto status = co_await process->wait();
+    over = true;
+    co_return status ? status->code : 103;
+  };
+  EXPECT_EXIT(with_starter(socket_, work), testing::ExitedWithCode(6), "");
+}
+
+TEST_F(Starter, NobodyWhoListensIsToldAtOnce) {
+  const auto work = [this]() -> awaitable<int> {
+    process_.kill_and_reap();
+    SpawnOptions options = shell("exit 6");
+    auto process = co_await lifeboat::start(std::move(options));
+    if (process) co_return 102;
+    std::cerr << process.error().message << std::endl;
+    co_return process.error().code == Errc::kUnavailable ? 6 : 103;
+  };
+  EXPECT_EXIT(with_starter(socket_, work), testing::ExitedWithCode(6),
+              "start /bin/sh: lifeboat-starter: .*systemctl status lifeboat-starter");
+}
+
+TEST_F(Starter, AStartThatIsGivenUpLeavesNoProcess) {
+  const std::string file = directory_ + "/pid";
+  const auto work = [&]() -> awaitable<int> {
+    { const ProcessStart unwanted(shell("echo $$ > " + file + "; exec sleep 100")); }
+    co_await sleep_for(Milliseconds(500));
+    auto text = read_file(file);
+    const auto pid = static_cast<pid_t>(std::atoi(text.value_or("0").c_str()));
+    co_return pid > 0 && ::kill(pid, 0) == 0 ? 102 : 6;
+  };
+  EXPECT_EXIT(with_starter(socket_, work), testing::ExitedWithCode(6), "");
+}
+
+// The site's own checks: their exit status is the verdict.
+TEST_F(Starter, ProgramsOfTheSiteEndWithTheirOwnStatus) {
+  const auto work = []() -> awaitable<int> {
+    predictor::Program program;
+    predictor::Program::Options options;
+    options.argv = {"/bin/sh", "-c", "echo bad memory; exit 2"};
+    if (!program.start(options)) co_return 102;
+    for (int i = 0; i < 500; ++i) {
+      if (auto ended = program.poll()) {
+        co_return *ended && (*ended)->text == "bad memory\n" ? (*ended)->exit_code : 103;
+      }
+      co_await sleep_for(Milliseconds(10));
+    }
+    co_return 104;
+  };
+  EXPECT_EXIT(with_starter(socket_, work), testing::ExitedWithCode(2), "");
+}
+
+TEST_F(Starter, AProgramOfTheSiteThatHangsIsEnded) {
+  const auto work = []() -> awaitable<int> {
+    predictor::Program program;
+    predictor::Program::Options options;
+    options.argv = {"/bin/sh", "-c", "sleep 100"};
+    options.limit = Milliseconds(100);
+    if (!program.start(options)) co_return 102;
+    for (int i = 0; i < 500; ++i) {
+      if (auto ended = program.poll()) co_return !*ended && ended->error().code == Errc::kTimeout ? 6 : 103;
+      co_await sleep_for(Milliseconds(10));
+    }
+    co_return 104;
+  };
+  EXPECT_EXIT(with_starter(socket_, work), testing::ExitedWithCode(6), "");
 }
 
 }  // namespace

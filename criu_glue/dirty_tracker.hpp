@@ -28,8 +28,8 @@ bool can_track_writes(Tracking tracking = Tracking::kAuto);
 
 class DirtyTracker {
  public:
-  // kUnavailable when the kernel or the process does not allow it; then the process is as before and
-  // its pages must be taken as written. The process must not be frozen. kAuto takes userfaultfd,
+  // kUnavailable when the kernel or the process does not allow it, kNotFound when it has ended; then the process
+  // is as before and its pages must be taken as written. The process must not be frozen. kAuto takes userfaultfd,
   // and soft-dirty where that is not to be had.
   static Result<std::unique_ptr<DirtyTracker>> attach(pid_t pid, Tracking tracking = Tracking::kAuto);
 

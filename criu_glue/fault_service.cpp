@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <system_error>
 
 namespace lifeboat {
 
@@ -65,10 +66,18 @@ void FaultService::add(std::uint32_t pid, Fd uffd, Missing missing) {
   }
 }
 
-void FaultService::push() {
-  if (pushing_.exchange(true)) return;
+Status FaultService::push() {
+  if (pushing_.exchange(true)) return {};
   const unsigned count = std::clamp(std::thread::hardware_concurrency(), 1U, kPushThreads);
-  for (unsigned i = 0; i < count; ++i) threads_.emplace_back([this] { fill(); });
+  const std::size_t before = threads_.size();
+  try {
+    for (unsigned i = 0; i < count; ++i) threads_.emplace_back([this] { fill(); });
+  } catch (const std::system_error& error) {
+    if (threads_.size() > before) return {};  // slower
+    pushing_ = false;
+    return fail(Errc::kUnavailable, std::string("no thread to fill memory with: ") + error.what());
+  }
+  return {};
 }
 
 // A copy of the list: the reader of a process adds its children to it.

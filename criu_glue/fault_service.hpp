@@ -54,8 +54,8 @@ class FaultService {
   // What is absent still, in order, each page once; and of that, what threads wait for.
   [[nodiscard]] std::vector<RemotePages> absent() const;
   [[nodiscard]] std::vector<RemotePages> wanted() const;
-  // The container runs: fill everything. Idempotent.
-  void push();
+  // The container runs: fill everything. Idempotent. An error when no thread is to be had: to be told again.
+  Status push();
   // True once nothing is missing anywhere (after push()).
   [[nodiscard]] bool done() const;
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
@@ -22,6 +23,8 @@
 #include <vector>
 
 #include "base/fd_passing.hpp"
+#include "base/process.hpp"
+#include "base/starter.hpp"
 #include "criu_glue/held_threads.hpp"
 
 namespace lifeboat {
@@ -258,21 +261,55 @@ Result<Fd> hear(int socket) {
 
 // In a process of its own: should this one be killed while a thread is in the middle of our system
 // call, that thread would go on with our registers, that is: crash. The helper finishes its work.
+void answer_injection(int socket, pid_t pid) {
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) (void)::signal(number, SIG_IGN);
+  tell(socket, inject_into_any(pid));
+}
+
+namespace {
+
+std::string& injector() {
+  static std::string program;
+  return program;
+}
+
+Result<Process> fork_helper(int socket, pid_t pid) {
+  const pid_t helper = ::fork();
+  if (helper < 0) return fail_errno("fork");
+  if (helper == 0) {
+    answer_injection(socket, pid);
+    ::_exit(0);
+  }
+  return Process::open(helper);
+}
+
+Result<Process> start_helper(int socket, pid_t pid) {
+  SpawnOptions options;
+  options.argv = {injector(), std::to_string(pid)};
+  options.fds = {{socket, kInjectorSocket}};
+  options.keep_priority = true;
+  ProcessStart begun(options);
+  for (;;) {
+    if (auto known = begun.poll()) return std::move(*known);
+    pollfd polled{begun.fd(), POLLIN, 0};
+    (void)::poll(&polled, 1, static_cast<int>(ProcessStart::kLimit.count()));
+  }
+}
+
+}  // namespace
+
+void use_injector(std::string program) { injector() = std::move(program); }
+
 Result<Fd> inject_userfaultfd(pid_t pid) {
   int pair[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return fail_errno("socketpair");
   const Fd ours(pair[0]);
   Fd theirs(pair[1]);
-  const pid_t helper = ::fork();
-  if (helper < 0) return fail_errno("fork");
-  if (helper == 0) {
-    for (const int number : {SIGINT, SIGTERM, SIGHUP}) (void)::signal(number, SIG_IGN);
-    tell(theirs.get(), inject_into_any(pid));
-    ::_exit(0);
-  }
+  TRY(const Process helper, injector().empty() ? fork_helper(theirs.get(), pid) : start_helper(theirs.get(), pid));
   theirs.reset();
   auto uffd = hear(ours.get());
-  while (::waitpid(helper, nullptr, 0) < 0 && errno == EINTR) {
+  siginfo_t info{};
+  while (::waitid(P_PIDFD, static_cast<id_t>(helper.pidfd()), &info, WEXITED) < 0 && errno == EINTR) {
   }
   return uffd;
 }

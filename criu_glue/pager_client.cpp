@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "base/descriptor.hpp"
 #include "base/fd_passing.hpp"
 #include "base/unix_socket.hpp"
 #include "criu_glue/pager.hpp"
@@ -41,11 +42,11 @@ awaitable<Result<PagerClient>> PagerClient::start(PagerOptions options) {
                         "--control-socket",   options.control_socket,
                         "--cgroup",           options.cgroup,
                         "--bytes-max",        std::to_string(options.bytes_max)};
-  auto process = spawn(spawn_options);
-  if (!process) co_return tl::unexpected<Error>(process.error().context(options.program));
   auto executor = co_await asio::this_coro::executor;
-  PagerClient client(std::move(*process),
-                     asio::posix::stream_descriptor(executor, ours.release()));
+  CO_TRY(asio::posix::stream_descriptor socket, watched(executor, std::move(ours)));
+  auto process = co_await lifeboat::start(std::move(spawn_options));
+  if (!process) co_return tl::unexpected<Error>(process.error().context(options.program));
+  PagerClient client(std::move(*process), std::move(socket));
   // It listens for CRIU before it answers.
   auto status = co_await client.status();
   if (!status) {
@@ -59,7 +60,8 @@ awaitable<Result<PagerClient>> PagerClient::open(const std::string& control_sock
   auto socket = connect_at(control_socket, SOCK_SEQPACKET);
   if (!socket) co_return tl::unexpected<Error>(socket.error().context("the pager"));
   auto executor = co_await asio::this_coro::executor;
-  co_return PagerClient(Process(), asio::posix::stream_descriptor(executor, socket->release()));
+  CO_TRY(asio::posix::stream_descriptor watched_socket, watched(executor, std::move(*socket)));
+  co_return PagerClient(Process(), std::move(watched_socket));
 }
 
 awaitable<Result<json::object>> PagerClient::ask(json::object request, int fd, Milliseconds limit) {

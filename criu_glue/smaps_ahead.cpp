@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <string>
+#include <system_error>
 
 namespace lifeboat {
 
@@ -30,7 +31,11 @@ SmapsAhead::SmapsAhead(HideList& list, SmapsCache& cache, const std::vector<pid_
     (known ? known_ : wanted_).push_back({pid, std::move(memory), *slot});
   }
   const std::size_t threads = std::min(kThreads, wanted_.size());
-  for (std::size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { read_all(); });
+  try {
+    for (std::size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { read_all(); });
+  } catch (const std::system_error&) {
+    read_all();  // no more threads to be had
+  }
 }
 
 void SmapsAhead::read_all() {
@@ -41,7 +46,7 @@ void SmapsAhead::read_all() {
 }
 
 SmapsAhead::~SmapsAhead() {
-  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
   list_->clear_texts();
 }
 

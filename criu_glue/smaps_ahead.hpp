@@ -36,7 +36,7 @@ class SmapsAhead {
   std::vector<Text> known_;
   std::vector<Text> wanted_;
   std::atomic<std::size_t> next_{0};
-  std::vector<std::thread> threads_;
+  std::vector<std::jthread> threads_;
 };
 
 }  // namespace lifeboat

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "base/cgroup.hpp"
+#include "base/descriptor.hpp"
 #include "base/file.hpp"
 
 namespace lifeboat {
@@ -23,10 +24,10 @@ awaitable<Result<Swrk>> Swrk::start(const std::string& criu, SpawnOptions option
   options.argv = {criu, "swrk", std::to_string(kWorkerFd)};
   // All symbols now, not one by one during the freeze.
   options.env.emplace_back("LD_BIND_NOW", "1");
-  CO_TRY(Process process, spawn(options));
   auto executor = co_await asio::this_coro::executor;
-  co_return Swrk(std::move(process),
-                 asio::posix::stream_descriptor(executor, ours.release()));
+  CO_TRY(asio::posix::stream_descriptor socket, watched(executor, std::move(ours)));
+  CO_TRY(Process process, co_await lifeboat::start(std::move(options)));
+  co_return Swrk(std::move(process), std::move(socket));
 }
 
 Swrk::~Swrk() { kill(); }
@@ -86,14 +87,9 @@ class Watch {
  public:
   Watch(const asio::any_io_executor& executor, int fd, std::function<void()> on_readable)
       : armed_(std::make_shared<bool>(true)), descriptor_(executor) {
-    const int own = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    if (own < 0) return;
-    boost::system::error_code ignored;
-    descriptor_.assign(own, ignored);
-    if (ignored) {
-      ::close(own);
-      return;
-    }
+    auto own = watched(executor, Fd(::fcntl(fd, F_DUPFD_CLOEXEC, 0)));
+    if (!own) return;
+    descriptor_ = std::move(*own);
     descriptor_.async_wait(asio::posix::stream_descriptor::wait_read,
                            [armed = armed_, call = std::move(on_readable)](boost::system::error_code error) {
                              if (!error && *armed) call();

@@ -97,8 +97,8 @@ Result<std::unique_ptr<DirtyTracker>> UserfaultfdTracker::attach(pid_t pid) {
   TRY(Pagemap pagemap, Pagemap::open(pid));
   auto uffd = inject_userfaultfd(pid);
   if (!uffd) {
-    return fail(Errc::kUnavailable, "process " + std::to_string(pid) + " cannot be tracked: " +
-                                        uffd.error().message);
+    return fail(uffd.error().code == Errc::kNotFound ? Errc::kNotFound : Errc::kUnavailable,
+                "process " + std::to_string(pid) + " cannot be tracked: " + uffd.error().message);
   }
   if (auto ok = enable(uffd->get()); !ok) return fail(Errc::kUnavailable, ok.error().message);
   return std::make_unique<UserfaultfdTracker>(pid, std::move(pagemap), std::move(*uffd));

@@ -1,13 +1,11 @@
 #include "agent.hpp"
 
-#include <linux/magic.h>
-#include <sys/vfs.h>
-
 #include <algorithm>
 
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/tcp_listen.hpp"
+#include "check.hpp"
 #include "migration/decide.hpp"
 #include "metrics_server.hpp"
 #include "migration/drain.hpp"
@@ -25,10 +23,9 @@ using protocol::Kind;
 
 namespace {
 
-bool is_on_tmpfs(const std::string& directory) {
-  struct statfs info {};
-  return ::statfs(directory.c_str(), &info) == 0 && info.f_type == TMPFS_MAGIC;
-}
+// How old what view() shows may be: migrations that go on are looked at, what is over is rarely news.
+constexpr Milliseconds kPresentLasts{800};
+constexpr Milliseconds kPastLasts{5'000};
 
 }  // namespace
 
@@ -38,6 +35,9 @@ Agent::Agent(asio::any_io_executor executor, Config config, std::string name)
       heartbeat_(node_),
       evacuation_(*this, node_),
       watch_(node_.executor(), node_.config(), node_.name(), node_.health()),
+      slurm_(node_),
+      present_(kPresentLasts, [this] { return present(); }),
+      past_(kPastLasts, [this] { return past(); }),
       started_at_(timestamp_now()),
       gate_({static_cast<std::size_t>(node_.config().security.connections),
              static_cast<std::size_t>(node_.config().security.connections_per_peer),
@@ -59,6 +59,10 @@ awaitable<Status> Agent::start() {
     log::warn("no container can be moved from or to this node",
               {{"reason", node_.facts().criu_problem}});
   }
+  if (!node_.facts().tracking_problem.empty()) {
+    log::warn("no memory can be sent while its container runs: downtimes will be long",
+              {{"reason", node_.facts().tracking_problem}});
+  }
   co_await node_.adopt_all();
   node_.settle_outcomes();
   resume_migrations();
@@ -78,6 +82,8 @@ awaitable<Status> Agent::start() {
   heartbeat_.start();
   evacuation_.start();
   if (node_.self().role == NodeRole::kCompute) watch_.start();
+  if (config.slurm.enabled && node_.self().role == NodeRole::kCompute) slurm_.start();
+  if (config.slurm.enabled && node_.self().role == NodeRole::kHead) jobs_.follow_slurm();
   if (node_.credentials()) asio::co_spawn(node_.executor(), watch_certificate(), asio::detached);
   co_return Status{};
 }
@@ -96,15 +102,24 @@ awaitable<Status> Agent::open_registry_and_journal() {
   co_return Status{};
 }
 
+namespace {
+
+awaitable<void> resolve_found(Node& node, std::shared_ptr<Container> container) {
+  const bool committed = co_await resolve(node, std::move(container), "found in doubt by a restarted lifeboatd");
+  node.metrics().interrupted_ended(committed);
+}
+
+}  // namespace
+
 // What an earlier daemon had begun.
 void Agent::resume_migrations() {
   for (const auto& [id, container] : node_.containers()) {
     switch (container->state()) {
       case ContainerState::kInDoubt:
-        asio::co_spawn(node_.executor(), resolve(node_, container, "found in doubt by a restarted lifeboatd"),
-                       asio::detached);
+        asio::co_spawn(node_.executor(), resolve_found(node_, container), asio::detached);
         break;
       case ContainerState::kDraining:
+        node_.metrics().interrupted_ended(true);
         asio::co_spawn(node_.executor(), finish_draining(node_, container), asio::detached);
         break;
       case ContainerState::kLeaving:  // before anybody else could have it
@@ -130,6 +145,7 @@ void Agent::resume_migrations() {
     entry.reason = "lifeboatd ended in phase " + entry.phase + "; the container runs on here";
     entry.phase = to_string(Outcome::kAborted);
     node_.journal().end(entry);
+    node_.metrics().interrupted_ended(false);
   }
 }
 
@@ -211,36 +227,42 @@ awaitable<Result<json::object>> Agent::call(std::string node, std::string method
 namespace {
 
 struct Gather {
-  Gather(const asio::any_io_executor& executor, std::size_t count)
-      : done(executor), answers(count, fail(Errc::kUnavailable, "not asked")), pending(count) {
+  Gather(const asio::any_io_executor& executor, std::vector<std::string> asked)
+      : done(executor), nodes(std::move(asked)), answers(nodes.size(), fail(Errc::kUnavailable, "not asked")),
+        pending(nodes.size()) {
     done.expires_at(asio::steady_timer::time_point::max());
   }
   asio::steady_timer done;
+  std::vector<std::string> nodes;
   std::vector<Result<json::object>> answers;
+  std::size_t next = 0;
   std::size_t pending;
 };
 
-awaitable<void> gather_one(Agent& agent, std::shared_ptr<Gather> gather, std::size_t index,
-                           std::string node, std::string method, json::object params,
-                           std::optional<Milliseconds> limit) {
-  gather->answers[index] =
-      co_await agent.call(std::move(node), std::move(method), std::move(params), limit);
-  if (--gather->pending == 0) gather->done.cancel();
+// One node after the other, as long as there are any.
+awaitable<void> gather(Agent& agent, std::shared_ptr<Gather> all, std::string method, json::object params,
+                       std::optional<Milliseconds> limit) {
+  while (all->next < all->nodes.size()) {
+    const std::size_t index = all->next++;
+    all->answers[index] = co_await agent.call(all->nodes[index], method, params, limit);
+    if (--all->pending == 0) all->done.cancel();
+  }
 }
 
 }  // namespace
 
+// Of thousands asked at once most would not have answered within the limit of each.
 awaitable<std::vector<Result<json::object>>> Agent::call_all(std::vector<std::string> nodes,
                                                              std::string method,
                                                              json::object params,
                                                              std::optional<Milliseconds> limit) {
-  auto gather = std::make_shared<Gather>(node_.executor(), nodes.size());
-  for (std::size_t i = 0; i < nodes.size(); ++i) {
-    asio::co_spawn(node_.executor(), gather_one(*this, gather, i, nodes[i], method, params, limit),
-                   asio::detached);
+  constexpr std::size_t kAtOnce = 64;
+  auto all = std::make_shared<Gather>(node_.executor(), std::move(nodes));
+  for (std::size_t i = 0; i < std::min(kAtOnce, all->nodes.size()); ++i) {
+    asio::co_spawn(node_.executor(), gather(*this, all, method, params, limit), asio::detached);
   }
-  while (gather->pending > 0) co_await gather->done.async_wait(use_tuple);
-  co_return std::move(gather->answers);
+  while (all->pending > 0) co_await all->done.async_wait(use_tuple);
+  co_return std::move(all->answers);
 }
 
 awaitable<Result<std::string>> Agent::locate(std::string container) {
@@ -278,8 +300,10 @@ awaitable<Result<std::string>> Agent::locate(std::string container) {
 
 awaitable<Result<json::object>> Agent::handle(std::string method, json::object params,
                                               Caller caller) {
+  if (caller == Caller::kPeer) params.erase("all");  // who is asked by a peer asks no others
   if (method == "status") co_return co_await status();
   if (method == "nodes") co_return co_await nodes();
+  if (method == "view" && caller == Caller::kOperator) co_return co_await view();
   if (method == "events") co_return co_await events(std::move(params));
   if (method == "containers") co_return co_await containers();
   if (method.rfind("node.", 0) == 0) {
@@ -296,7 +320,7 @@ awaitable<Result<json::object>> Agent::handle(std::string method, json::object p
   if (method == "migrate") co_return co_await migrate_request(std::move(params), caller);
   if (method == "migration.get") co_return co_await migration_get(std::move(params), caller);
   if (method == "migration.cancel") co_return co_await migration_cancel(std::move(params), caller);
-  if (method == "migration.list") co_return co_await migration_list();
+  if (method == "migration.list") co_return co_await migration_list(std::move(params));
   if (method == "migration.plan") co_return co_await migration_plan(std::move(params));
   if (method == "migration.outcome") co_return co_await migration_outcome(std::move(params));
   if (method == "migration.resolve") co_return co_await migration_resolve(std::move(params));
@@ -321,21 +345,27 @@ awaitable<Result<json::object>> Agent::handle(std::string method, json::object p
 
 awaitable<Result<json::object>> Agent::status() {
   const NodeFacts& facts = node_.facts();
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const std::int64_t now_ms = std::chrono::duration_cast<Milliseconds>(now).count();
   json::object out{{"node", node_.name()},
                    {"cluster", node_.config().cluster},
                    {"role", node_.self().role == NodeRole::kHead ? "head" : "compute"},
                    {"version", LIFEBOAT_VERSION},
                    {"started_at", started_at_},
+                   {"clock_ms", now_ms},
                    {"containers", node_.containers().size()},
                    {"migrating", node_.leaving()},
                    {"kernel", facts.kernel},
                    {"criu", facts.criu_version == 0 ? "" : criu_version_text(facts.criu_version)},
                    {"problem", facts.criu_problem},
+                   {"tracking_problem", facts.tracking_problem},
+                   {"open_files", open_files_max()},
                    {"state", to_string(node_.health().own().condition())}};
   if (const auto& credentials = node_.credentials()) {
     out["certificate_expires"] = timestamp(predictor::Time(std::chrono::seconds(credentials->expires())));
     out["certificate_problem"] = credentials->problem();
   }
+  if (!slurm_.problem().empty()) out["slurm_problem"] = slurm_.problem();
   co_return out;
 }
 

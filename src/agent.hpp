@@ -13,6 +13,7 @@
 #include "base/asio.hpp"
 #include "base/json.hpp"
 #include "evacuation.hpp"
+#include "gathered.hpp"
 #include "heartbeat.hpp"
 #include "jobs.hpp"
 #include "node.hpp"
@@ -20,6 +21,7 @@
 #include "peer_gate.hpp"
 #include "peer_rights.hpp"
 #include "registry/presence.hpp"
+#include "slurm/node_sync.hpp"
 
 namespace lifeboat {
 
@@ -84,7 +86,12 @@ class Agent {
   void keep_time();
   void own_state_changed();
   awaitable<void> turn_away(std::shared_ptr<Container> container, std::string reason);
-  awaitable<Result<json::object>> events(json::object params);  // agent_events.cpp
+  // agent_events.cpp; `limit` as in call()
+  awaitable<Result<json::object>> events(json::object params, std::optional<Milliseconds> limit = std::nullopt);
+  // agent_view.cpp
+  awaitable<Result<json::object>> view();
+  awaitable<json::object> present();
+  awaitable<json::object> past();
   awaitable<Result<json::object>> containers();
   awaitable<Result<json::object>> container_create(json::object params);
   awaitable<Result<json::object>> container_remove(json::object params);
@@ -92,7 +99,8 @@ class Agent {
   awaitable<Result<json::object>> migrate_request(json::object params, Caller caller);
   awaitable<Result<json::object>> migration_get(json::object params, Caller caller);
   awaitable<Result<json::object>> migration_cancel(json::object params, Caller caller);
-  awaitable<Result<json::object>> migration_list();
+  awaitable<Result<json::object>> migration_list(json::object params,
+                                               std::optional<Milliseconds> limit = std::nullopt);
   awaitable<Result<json::object>> migration_plan(json::object params);
   awaitable<Result<json::object>> ask_owner(std::string method, json::object params,
                                             std::string id, Caller caller);
@@ -120,6 +128,7 @@ class Agent {
   [[nodiscard]] bool is_party(const std::string& method, const json::object& params,
                               const std::string& node) const;
   awaitable<void> serve_requests(Link link, Asking peer);
+  awaitable<Status> check_change(const Asking& peer, const json::object& swap);
   awaitable<Status> answer_request(Link& link, Asking peer, json::object request);
 
   Node node_;
@@ -127,6 +136,9 @@ class Agent {
   Heartbeat heartbeat_;
   Evacuation evacuation_;
   NodeWatch watch_;
+  slurm::NodeSync slurm_;
+  Gathered<json::object> present_;
+  Gathered<json::object> past_;
   EmbeddedRegistry* served_ = nullptr;  // if it is here
   std::optional<Presence> presence_;
   std::string started_at_;
@@ -134,6 +146,6 @@ class Agent {
 };
 
 // A container as `lifeboat ps` shows it.
-json::object describe(const Container& container, const std::string& node);
+json::object describe(const Container& container, const Node& node);
 
 }  // namespace lifeboat

@@ -29,19 +29,23 @@ class Starting {
 
 }  // namespace
 
-json::object describe(const Container& container, const std::string& node) {
+json::object describe(const Container& container, const Node& node) {
   const ContainerSpec& spec = container.spec();
-  return {{"id", spec.id},
-          {"job", spec.job},
-          {"node", node},
-          {"state", to_string(container.state())},
-          {"pid", container.init().pid()},
-          {"memory_bytes", spec.memory_bytes},
-          {"resident_bytes", container.resident_bytes()},
-          {"addresses", addresses_json(spec)},
-          {"migration", container.migration()},
-          {"came_from", container.origin().node},
-          {"came_at", std::chrono::system_clock::to_time_t(container.origin().at)}};
+  json::object out{{"id", spec.id},
+                   {"job", spec.job},
+                   {"node", node.name()},
+                   {"state", to_string(container.state())},
+                   {"pid", container.init().pid()},
+                   {"memory_bytes", spec.memory_bytes},
+                   {"resident_bytes", container.resident_bytes()},
+                   {"addresses", addresses_json(spec)},
+                   {"migration", container.migration()},
+                   {"came_from", container.origin().node},
+                   {"came_at", std::chrono::system_clock::to_time_t(container.origin().at)}};
+  if (const Status movable = check_user(node.facts(), container.init_uid()); !movable) {
+    out["cannot_move"] = movable.error().message;
+  }
+  return out;
 }
 
 awaitable<Result<json::object>> Agent::containers() {
@@ -72,7 +76,7 @@ awaitable<Result<json::object>> Agent::container_create(json::object params) {
   node_.add(container);
   node_.watch(container);
   log::info(events::kContainerStarted, "container started", {{"container", id}});
-  co_return describe(*container, node_.name());
+  co_return describe(*container, node_);
 }
 
 awaitable<Result<json::object>> Agent::container_remove(json::object params) {

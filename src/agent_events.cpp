@@ -7,7 +7,7 @@ namespace lifeboat {
 
 namespace {
 
-constexpr std::size_t kEventsMax = 1000;  // of one answer, the newest: with kReasonMax far below a frame's limit
+constexpr std::uint64_t kEventsMax = 1000;  // of one answer, the newest: with kReasonMax far below a frame's limit
 constexpr std::size_t kReasonMax = 300;
 
 // The rest is in `lifeboat migrations ID`.
@@ -20,12 +20,12 @@ std::string first_line(const std::string& reason) {
   return reason.substr(0, end);
 }
 
-void sort_and_bound(json::array& events) {
+void sort_and_bound(json::array& events, std::size_t most) {
   std::stable_sort(events.begin(), events.end(), [](const json::value& a, const json::value& b) {
     return number_or(a.get_object(), "t") < number_or(b.get_object(), "t");
   });
-  if (events.size() > kEventsMax) {
-    events.erase(events.begin(), events.end() - static_cast<std::ptrdiff_t>(kEventsMax));
+  if (events.size() > most) {
+    events.erase(events.begin(), events.end() - static_cast<std::ptrdiff_t>(most));
   }
 }
 
@@ -44,9 +44,11 @@ json::array events_here(const Node& node, const MigrationJournal& journal, std::
 
 }  // namespace
 
-// {since?: microseconds since 1970, all?: 1 for those of all nodes} -> {events, silent: names}, oldest first.
-awaitable<Result<json::object>> Agent::events(json::object params) {
+// {since?: microseconds since 1970, all?: 1 for those of all nodes, last?: how many at most} -> {events, silent:
+// names}, oldest first.
+awaitable<Result<json::object>> Agent::events(json::object params, std::optional<Milliseconds> limit) {
   const std::uint64_t since = get_u64(params, "since").value_or(0);
+  const std::uint64_t last = std::min(get_u64(params, "last").value_or(kEventsMax), kEventsMax);
   json::array all = events_here(node_, node_.journal(), static_cast<std::int64_t>(since));
   json::array silent;
   if (number_or(params, "all") != 0) {
@@ -54,8 +56,8 @@ awaitable<Result<json::object>> Agent::events(json::object params) {
     for (const NodeConfig& node : node_.config().nodes) {
       if (node.name != node_.name()) others.push_back(node.name);
     }
-    json::object asked{{"since", since}};
-    const auto answers = co_await call_all(others, "events", std::move(asked));
+    json::object asked{{"since", since}, {"last", last}};
+    const auto answers = co_await call_all(others, "events", std::move(asked), limit);
     for (std::size_t i = 0; i < others.size(); ++i) {
       auto theirs = answers[i] ? get_array(*answers[i], "events") : fail(Errc::kUnavailable, "");
       if (!theirs) {
@@ -67,7 +69,7 @@ awaitable<Result<json::object>> Agent::events(json::object params) {
       }
     }
   }
-  sort_and_bound(all);
+  sort_and_bound(all, last);
   co_return json::object{{"events", std::move(all)}, {"silent", std::move(silent)}};
 }
 

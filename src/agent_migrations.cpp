@@ -1,4 +1,6 @@
 // The agent's methods that concern migrations.
+#include <algorithm>
+
 #include "agent.hpp"
 #include "base/log.hpp"
 #include "cluster_view.hpp"
@@ -29,6 +31,38 @@ Move move_of(std::shared_ptr<Container> container, const MoveRequest& request) {
   move.fabric = request.fabric;
   move.bytes_per_s = request.bytes_per_s;
   return move;
+}
+
+constexpr std::uint64_t kListMax = 10'000;  // more than a node remembers
+constexpr std::uint64_t kBriefMax = 1000;   // below a frame's limit
+
+void keep_last(json::array& list, std::uint64_t last) {
+  if (list.size() > last) list.erase(list.begin(), list.end() - static_cast<std::ptrdiff_t>(last));
+}
+
+json::array migrations_here(const Node& node, std::uint64_t last) {
+  json::array list;
+  for (json::object& report : node.journal().reports(last)) {
+    if (!node.migrations().contains(string_or(report, "id"))) list.push_back(std::move(report));
+  }
+  const auto& known = node.migrations();
+  const auto skipped = known.size() > last ? known.size() - last : 0;
+  for (auto at = std::next(known.begin(), static_cast<std::ptrdiff_t>(skipped)); at != known.end(); ++at) {
+    list.push_back(to_json(*at->second));
+  }
+  keep_last(list, last);
+  return list;
+}
+
+// What a list of them shows; the rest is in `lifeboat migrations ID`.
+json::value in_brief(const json::value& report) {
+  json::object out;
+  for (const char* key : {"id", "container", "job", "source", "target", "fabric", "mode", "phase", "outcome", "error",
+                          "started_at", "resident_bytes", "bytes_sent", "downtime_ms", "downtime_parts_ms",
+                          "total_ms", "warnings"}) {
+    if (const json::value* member = report.get_object().if_contains(key)) out[key] = *member;
+  }
+  return out;
 }
 
 }  // namespace
@@ -164,13 +198,34 @@ awaitable<Result<json::object>> Agent::migration_get(json::object params, Caller
   co_return answer;
 }
 
-awaitable<Result<json::object>> Agent::migration_list() {
-  json::array list;
-  for (json::object& report : node_.journal().reports()) {
-    if (!node_.migrations().contains(string_or(report, "id"))) list.push_back(std::move(report));
+// {last?: how many at most, brief?: 1 without rounds and memory, all?: 1 for those of all nodes, in brief} ->
+// {migrations, silent: names}, in the order in which they began.
+awaitable<Result<json::object>> Agent::migration_list(json::object params,
+                                                      std::optional<Milliseconds> limit) {
+  const bool all = number_or(params, "all") != 0;
+  const bool brief = all || number_or(params, "brief") != 0;
+  const std::uint64_t last = std::min(get_u64(params, "last").value_or(kListMax), brief ? kBriefMax : kListMax);
+  json::array list = migrations_here(node_, last);
+  if (brief) std::transform(list.begin(), list.end(), list.begin(), in_brief);
+  json::array silent;
+  if (all) {
+    const json::object asked{{"brief", 1}, {"last", last}};
+    std::vector<std::string> others;
+    for (const NodeConfig& node : node_.config().nodes) {
+      if (node.name != node_.name() && node.role == NodeRole::kCompute) others.push_back(node.name);
+    }
+    const auto answers = co_await call_all(others, "migration.list", asked, limit);
+    for (std::size_t i = 0; i < others.size(); ++i) {
+      if (!answers[i]) silent.emplace_back(others[i]);
+      if (!answers[i]) continue;
+      for (const json::object* report : objects_of(*answers[i], "migrations")) list.emplace_back(*report);
+    }
+    std::stable_sort(list.begin(), list.end(), [](const json::value& a, const json::value& b) {
+      return string_or(a.get_object(), "started_at") < string_or(b.get_object(), "started_at");
+    });
   }
-  for (const auto& [id, report] : node_.migrations()) list.push_back(to_json(*report));
-  co_return json::object{{"migrations", std::move(list)}};
+  keep_last(list, last);
+  co_return json::object{{"migrations", std::move(list)}, {"silent", std::move(silent)}};
 }
 
 awaitable<Result<json::object>> Agent::migration_outcome(json::object params) {

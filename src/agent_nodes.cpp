@@ -3,6 +3,7 @@
 
 #include "agent.hpp"
 #include "base/log.hpp"
+#include "check.hpp"
 #include "cluster_view.hpp"
 #include "evacuation_report.hpp"
 
@@ -13,6 +14,9 @@ using predictor::StateSignal;
 using predictor::SignalDetails;
 
 namespace {
+
+// What the shutdown of a node says of it; the next boot takes it back, and nothing else.
+constexpr const char* kShutdown = "to be empty: it is being shut down";
 
 constexpr Milliseconds kListenerLimit{1000};
 constexpr std::size_t kReasonMax = 500;
@@ -47,7 +51,7 @@ awaitable<Result<json::object>> Agent::node_info() {
   out["memory_free_bytes"] = reserved >= self.memory_bytes ? 0 : self.memory_bytes - reserved;
   json::array list;
   for (const auto& [id, container] : node_.containers()) {
-    list.push_back(describe(*container, node_.name()));
+    list.push_back(describe(*container, node_));
   }
   out["containers"] = std::move(list);
   json::array migrations;
@@ -64,6 +68,7 @@ awaitable<Result<json::object>> Agent::node_info() {
   out["lost"] = std::move(lost);
   add_all(out, to_json(node_.health().own()));
   out["evacuation"] = evacuation_.describe(false);
+  if (node_.config().slurm.enabled && self.role == NodeRole::kHead) out["slurm"] = jobs_.slurm_view();
   co_return out;
 }
 
@@ -130,6 +135,10 @@ awaitable<Result<json::object>> Agent::node_method(std::string method, json::obj
   if (method == "node.info") co_return co_await node_info();
   if (method == "node.state") co_return to_json(node_.health().own());
   if (method == "node.down") co_return json::object{{"down", down_here()}};
+  if (method == "node.fill") {
+    CO_TRY(const std::uint64_t bytes, get_u64(params, "bytes"));
+    co_return json::object{{"fill", std::string(std::min<std::uint64_t>(bytes, kFillBytesMax), 'x')}};
+  }
   CO_TRY(const std::string name, get_string(params, "node"));
   if (node_.config().find_node(name) == nullptr) {
     co_return fail(Errc::kNotFound, "no node '" + name + "'; see: lifeboat nodes");
@@ -154,7 +163,8 @@ awaitable<Result<json::object>> Agent::node_method(std::string method, json::obj
     co_return to_json(node_.health().own());
   }
   if (method == "node.restore") co_return node_restore(params);
-  if (method == "node.evacuate") co_return co_await node_evacuate(std::move(params));
+  if (method == "node.plan") params["dry_run"] = true;  // the same, for those who may only look
+  if (method == "node.evacuate" || method == "node.plan") co_return co_await node_evacuate(std::move(params));
   co_return fail(Errc::kNotFound, "no method '" + method + "'");
 }
 
@@ -180,6 +190,13 @@ awaitable<Result<json::object>> Agent::node_get(std::string name) {
 }
 
 Result<json::object> Agent::node_restore(const json::object& params) {
+  if (flag(params, "shutdown")) {
+    const predictor::Reason* window = node_.health().own().reason(predictor::Cause::kMaintenance);
+    if (window != nullptr && window->text == kShutdown) {
+      node_.health().apply(node_.name(), StateSignal::kMaintenanceOver, {});
+    }
+    return to_json(node_.health().own());
+  }
   if (node_.health().own().reason() == nullptr) {
     return fail(Errc::kConflict, "node " + node_.name() + " is up already");
   }
@@ -191,7 +208,7 @@ Result<json::object> Agent::node_restore(const json::object& params) {
   return to_json(node_.health().own());
 }
 
-// {node, dry_run?, by?: microseconds since 1970} -> the plan and, unless dry_run, the node's new state.
+// {node, dry_run?, by?: microseconds since 1970, shutdown?} -> the plan and, unless dry_run, the node's new state.
 awaitable<Result<json::object>> Agent::node_evacuate(json::object params) {
   const predictor::Time by(
       predictor::Duration(static_cast<std::int64_t>(get_u64(params, "by").value_or(0))));
@@ -208,6 +225,7 @@ awaitable<Result<json::object>> Agent::node_evacuate(json::object params) {
     if (by != predictor::Time{}) {
       details.text = "to be empty by " + timestamp(by) + ", by an operator's word";
     }
+    if (flag(params, "shutdown")) details.text = kShutdown;
     node_.health().apply(node_.name(), StateSignal::kMaintenance, details);
     add_all(out, to_json(node_.health().own()));
   }
@@ -228,6 +246,7 @@ void Agent::keep_time() {
 
 void Agent::own_state_changed() {
   evacuation_.wake();
+  slurm_.wake();
   auto open = node_.health().check_arrival();
   if (open) return;
   for (const auto& [id, container] : node_.containers()) {

@@ -5,6 +5,7 @@
 #include "base/log.hpp"
 #include "events.hpp"
 #include "migration/target.hpp"
+#include "registry/embedded.hpp"
 
 namespace lifeboat {
 
@@ -77,7 +78,8 @@ Result<Asking> Agent::identify(const PeerName& peer) const {
   return asking;
 }
 
-// Whether `node` is at the other end of the migration, or the last one of the container, that is asked about.
+// Whether `node` is at the other end of the migration, or the last one of the container, or in the Slurm job, that
+// is asked about.
 bool Agent::is_party(const std::string& method, const json::object& params, const std::string& node) const {
   const std::string id = string_or(params, "id");
   if (method == "migration.outcome") return is_migration_of(id, node);
@@ -89,6 +91,9 @@ bool Agent::is_party(const std::string& method, const json::object& params, cons
     const auto here = node_.find(string_or(params, "container"));
     return here && here->origin().node == node && string_or(params, "to") == node;
   }
+  // In a Slurm job of which that node is one; Jobs::run asks Slurm for it.
+  if (method == "job.run") return node_.config().slurm.enabled && params.contains("slurm_job");
+  if (method == "job.logs" || method == "job.kill") return jobs_.was_asked_by(string_or(params, "name"), node);
   const auto container = node_.find(id);
   return container && is_migration_of(container->migration(), node);
 }
@@ -150,13 +155,31 @@ awaitable<void> Agent::serve_requests(Link link, Asking peer) {
   }
 }
 
+// As check_swap(). A change that is not from the version there is does not happen.
+awaitable<Status> Agent::check_change(const Asking& peer, const json::object& swap) {
+  if (served_ == nullptr) co_return Status{};  // refused later
+  CO_TRY(std::string key, get_string(swap, "key"));
+  CO_TRY(const std::uint64_t version, get_u64(swap, "version"));
+  std::optional<std::string> next;
+  if (swap.contains("value")) {
+    CO_TRY(next, get_string(swap, "value"));
+  }
+  CO_TRY(const std::optional<Entry> now, co_await served_->get(key));
+  if ((now ? now->version : kAbsent) != version) co_return Status{};
+  std::optional<std::string> before;
+  if (now) before = now->value;
+  co_return check_swap(peer, key, before, next);
+}
+
 awaitable<Status> Agent::answer_request(Link& link, Asking peer, json::object request) {
   const std::string method = string_or(request, "method");
   const json::value* params = request.if_contains("params");
   json::object arguments =
       params != nullptr && params->is_object() ? params->get_object() : json::object{};
   peer.party = is_party(method, arguments, peer.node);
-  const Status allowed = check_right(method, peer);
+  if (method == "job.run") arguments["asked_by"] = peer.role == NodeRole::kHead ? "" : peer.node;
+  Status allowed = check_right(method, peer);
+  if (allowed && method == "registry.swap") allowed = co_await check_change(peer, arguments);
   Result<json::object> result = json::object{};
   if (allowed) {
     result = co_await handle(method, std::move(arguments), Caller::kPeer);

@@ -58,6 +58,9 @@ awaitable<Result<json::object>> Agent::migration_resolve(json::object params) {
   CO_TRY(const std::string id, get_string(params, "id"));
   const std::string side = string_or(params, "side");
   std::string source = id.substr(0, id.rfind('-'));
+  if (node_.config().find_node(source) == nullptr) {
+    co_return fail(Errc::kNotFound, "no migration '" + id + "' is known: its id names no node of this cluster");
+  }
   json::object ask{{"id", id}};
   json::object here = or_error(co_await call(source, "migration.end", ask));
   std::string target;
@@ -68,10 +71,13 @@ awaitable<Result<json::object>> Agent::migration_resolve(json::object params) {
     container = string_or(last, "container");
   }
   if (target.empty()) target = string_or(params, "target");
+  if (target.empty() && !here.contains("error")) {
+    co_return fail(Errc::kNotFound, "its source, node " + source + ", knows no migration '" + id +
+                                        "'; if it has lost its journal, name the other end with --on NODE");
+  }
   if (target.empty()) {
     co_return fail(Errc::kUnavailable, "its source, node " + source + ", does not say what it was (" +
-                                           string_or(here, "error", "no such migration") +
-                                           "); name the other end with --on NODE");
+                                           string_or(here, "error") + "); name the other end with --on NODE");
   }
   json::object there = or_error(co_await call(target, "migration.end", ask));
   if (container.empty()) container = string_or(there, "container");

@@ -16,7 +16,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::size_t kNodesMax = 1024;
+constexpr std::size_t kNodesMax = 10'240;
 constexpr std::size_t kFabricsMax = 8;
 constexpr yaml::Name kClusterName{32};
 constexpr yaml::Name kNodeName{32};
@@ -85,12 +85,12 @@ struct ListenAddress {
   [[nodiscard]] std::string expected() const {
     return "an IPv4 address of this node and a port, such as 127.0.0.1:9464";
   }
-  [[nodiscard]] std::optional<MetricsConfig> parse(const std::string& text) const {
+  [[nodiscard]] std::optional<ListenConfig> parse(const std::string& text) const {
     const std::size_t colon = text.find(':');
     if (colon == std::string::npos) return std::nullopt;
     const auto port = yaml::Integer{1, 65535}.parse(text.substr(colon + 1));
     if (!port || !ipv4(text.substr(0, colon))) return std::nullopt;
-    return MetricsConfig{text.substr(0, colon), static_cast<std::uint16_t>(*port)};
+    return ListenConfig{text.substr(0, colon), static_cast<std::uint16_t>(*port)};
   }
 };
 
@@ -290,6 +290,12 @@ void read_network(yaml::Reader& m, NetworkConfig& out) {
   m.optional("hold", out.hold, yaml::Boolean{});
 }
 
+// Every node keeps a connection to the one with the registry, and may look at all others.
+int default_connections(std::size_t nodes) {
+  constexpr int kEach = 3;
+  return std::max(SecurityConfig{}.connections, kEach * static_cast<int>(nodes));
+}
+
 void read_security(yaml::Reader& m, SecurityConfig& out) {
   const yaml::Choice<bool> pages{{{"encrypted", true}, {"plain", false}}};
   m.optional("insecure", out.insecure, yaml::Boolean{});
@@ -310,6 +316,27 @@ void read_health(yaml::Reader& m, HealthConfig& out) {
   m.optional("probation", out.probation, yaml::Duration{0ms, 24h * 30});
 }
 
+void read_slurm(yaml::Reader& m, SlurmConfig& out) {
+  const yaml::Choice<bool> outside{{{"never", false}, {"idle", true}}};
+  m.optional("enabled", out.enabled, yaml::Boolean{});
+  m.optional("bin", out.bin, yaml::Path{});
+  m.optional("timeout", out.timeout, yaml::Duration{1s, 10min});
+  m.optional("refresh", out.refresh, yaml::Duration{1s, 1h});
+  m.optional("outside_allocation", out.outside_allocation, outside);
+}
+
+void read_page(yaml::Reader& p, const Config& config, PageConfig& out) {
+  const bool listens = p.optional("listen", out.listen, ListenAddress{});
+  const bool token = p.optional("token_file", out.token_file, yaml::Path{});
+  if (!listens || out.listen.address.rfind("127.", 0) == 0) return;
+  if (!token) {
+    p.mistake("listen", "whoever can connect could look; give a token_file, or listen on 127.0.0.1 only");
+  }
+  if (config.security.insecure) {
+    p.mistake("listen", "with security.insecure there is no TLS for it; listen on 127.0.0.1 only");
+  }
+}
+
 void read_config(yaml::Reader& m, Config& out) {
   m.required("cluster", out.cluster, kClusterName);
   m.map("paths", [&](yaml::Reader& p) { read_paths(p, out.paths); });
@@ -322,6 +349,7 @@ void read_config(yaml::Reader& m, Config& out) {
   m.map("peer", [&](yaml::Reader& p) {
     p.optional("port", out.peer_port, yaml::Integer{1, 65535});
   });
+  out.security.connections = default_connections(out.nodes.size());
   m.map("security", [&](yaml::Reader& s) { read_security(s, out.security); });
   m.map("timeouts", [&](yaml::Reader& t) { read_timeouts(t, out.timeouts); });
   m.map("network", [&](yaml::Reader& n) { read_network(n, out.network); });
@@ -340,6 +368,8 @@ void read_config(yaml::Reader& m, Config& out) {
   });
   m.map("registry", [&](yaml::Reader& r) { read_registry(r, out, out.registry); });
   m.map("metrics", [&](yaml::Reader& s) { s.optional("listen", out.metrics, ListenAddress{}); });
+  m.map("slurm", [&](yaml::Reader& s) { read_slurm(s, out.slurm); });
+  m.map("page", [&](yaml::Reader& p) { read_page(p, out, out.page); });
   m.map("predictor", [&](yaml::Reader& s) { predictor::read_predictor(s, out.predictor); });
   m.map("sources", [&](yaml::Reader& s) { predictor::read_sources(s, out.sources); });
 }

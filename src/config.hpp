@@ -27,7 +27,7 @@ struct PathsConfig {
   std::string run_dir = "/run/lifeboat";        // sockets and what a reboot may take
   std::string criu = "criu";                    // program name or absolute path
   std::string crun = "crun";                    // OCI runtime: program name or absolute path
-  std::string libexec;                          // lifeboat-pager and liblifeboat-criu.so; empty:
+  std::string libexec;                          // lifeboat-pager and the like; empty:
                                                 // ../libexec/lifeboat of lifeboatd, or beside it
   std::string layers_dir;               // writable layers of containers; empty: state_dir/layers
   std::string cgroup = "lifeboat";              // parent cgroup, below the cgroup2 mount
@@ -139,11 +139,26 @@ struct ConfigChanges {
   std::vector<std::string> need_restart;  // of the daemon; containers do not notice
 };
 
-// Where metrics are served over HTTP, besides the operator's socket.
-struct MetricsConfig {
+// Where something is served over TCP besides the operator's socket.
+struct ListenConfig {
   std::string address;     // IPv4
   std::uint16_t port = 0;  // 0: nowhere
-  bool operator==(const MetricsConfig&) const = default;
+  bool operator==(const ListenConfig&) const = default;
+};
+
+// The page to watch; page_server.hpp.
+struct PageConfig {
+  ListenConfig listen;
+  std::string token_file;  // empty: none is asked for (loopback addresses only)
+};
+
+// The batch system that gives jobs their nodes; src/slurm.
+struct SlurmConfig {
+  bool enabled = false;
+  std::string bin;  // directory of its commands; empty: found on PATH
+  std::chrono::milliseconds timeout{10'000};  // of one command
+  std::chrono::milliseconds refresh{60'000};  // how old may be what is known of it
+  bool outside_allocation = false;            // idle nodes are targets, too
 };
 
 struct Config {
@@ -162,7 +177,9 @@ struct Config {
   HealthConfig health;
   EvacuationConfig evacuation;
   RegistryConfig registry;
-  MetricsConfig metrics;
+  ListenConfig metrics;
+  SlurmConfig slurm;
+  PageConfig page;
   predictor::PredictorConfig predictor;
   predictor::SourcesConfig sources;  // its node is the caller's to set
 

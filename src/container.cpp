@@ -145,7 +145,7 @@ awaitable<Result<std::unique_ptr<Container>>> Container::start(ContainerSpec spe
   options.private_mounts = true;
   if (container->layer_) options.overlay = container->layer_->overlay(directory + "/root");
   if (cgroup2 != "/sys/fs/cgroup") options.bind_mounts.emplace_back(cgroup2, "/sys/fs/cgroup");
-  CO_TRY(Process runtime, spawn(options));
+  CO_TRY(Process runtime, co_await lifeboat::start(std::move(options)));
   auto status = co_await runtime.wait_for(kStartLimit);
   if (!status) runtime.kill_and_reap();
   // The runtime's own record is of no use: from here on the container is ours.

@@ -280,6 +280,7 @@ class Builder {
     if (node.health == Health::kDown) {
       return "node " + node.name + " is down: there is nothing left to move";
     }
+    if (!container.cannot_move.empty()) return container.cannot_move;
     if (source.given->reason == Reason::kFailing) return {};
     if (const auto at = past_.find(container.id); at != past_.end()) {
       for (const PastMove* move : at->second) {

@@ -17,6 +17,7 @@ constexpr unsigned kExaminedMax = 256;
 // Of two targets that are equal otherwise: all of the memory of the largest, in seconds.
 constexpr double kFillCostS = 0.1;
 constexpr double kLastResortS = 1e9;
+constexpr double kOutsideS = 1e6;  // of its job's allocation
 
 // Of all targets the least cost and the most free memory of each part, so that a search passes over
 // parts where nothing is to be found. A binary tree in an array, leaves in the order of names.
@@ -84,7 +85,7 @@ class TargetTree {
 };
 
 // Why a node cannot take a container.
-enum class Obstacle { kNone, kMemory, kSlots, kAddresses, kNoWire, kHeld, kRanks };
+enum class Obstacle { kNone, kMemory, kSlots, kAddresses, kNoWire, kHeld, kRanks, kAllocation };
 
 // The targets as they fill up.
 class Room {
@@ -107,6 +108,9 @@ class Room {
   Obstacle obstacle(const Leaver& leaver, Index node) const {
     const std::uint32_t fabrics = model_.nodes[node].fabrics;
     const Index from = model_.sources[leaver.source].node;
+    if (!allocated(leaver, node) && !leaver.given->outside.contains(model_.nodes[node].given->name)) {
+      return Obstacle::kAllocation;
+    }
     if (memory_[node] < leaver.given->memory_bytes) return Obstacle::kMemory;
     if (slots_[node] == 0) return Obstacle::kSlots;
     if ((fabrics & leaver.fabrics) != leaver.fabrics) return Obstacle::kAddresses;
@@ -117,6 +121,11 @@ class Room {
     const unsigned most = settings_.ranks_per_node_max;
     if (most > 0 && on_node_.get(leaver.job, node) >= most) return Obstacle::kRanks;
     return Obstacle::kNone;
+  }
+
+  bool allocated(const Leaver& leaver, Index node) const {
+    const std::set<std::string>& own = leaver.given->allocation;
+    return own.empty() || own.contains(model_.nodes[node].given->name);
   }
 
   // Whether it can take anything at all.
@@ -135,7 +144,8 @@ class Room {
     const unsigned ranks = on_node_.get(leaver.job, node);
     const Index domain = model_.nodes[node].domain;
     const bool near = domain != kNone && in_domain_.get(leaver.job, domain) > 0;
-    return settings_.same_job_s * ranks + (near ? settings_.same_domain_s : 0);
+    return settings_.same_job_s * ranks + (near ? settings_.same_domain_s : 0) +
+           (allocated(leaver, node) ? 0 : kOutsideS);
   }
 
   // That it takes, sent once and alone.
@@ -166,10 +176,6 @@ class Room {
   std::vector<unsigned> slots_;
   std::vector<double> load_s_;  // until everything that comes is there, over all its wires
 };
-
-}  // namespace
-
-namespace {
 
 std::vector<Index> choose_balanced(const Model& model, const std::vector<Index>& order) {
   Room room(model);
@@ -220,7 +226,8 @@ std::vector<Index> choose_tight(const Model& model, const std::vector<Index>& or
          ++at) {
       const Index node = at->second;
       if (room.obstacle(leaver, node) != Obstacle::kNone) continue;
-      const bool last_resort = model.nodes[node].given->health == Health::kProbation;
+      const bool last_resort =
+          model.nodes[node].given->health == Health::kProbation || !room.allocated(leaver, node);
       if (last_resort && target != kNone) continue;
       target = node;
       if (!last_resort) break;
@@ -303,7 +310,7 @@ std::string why_no_place(const Model& model, const Room& room, const Leaver& lea
   unsigned candidates = 0;
   unsigned excluded = 0;
   std::string closed;  // the first of these, and why
-  unsigned counts[7] = {};
+  unsigned counts[8] = {};
   std::uint64_t largest = 0;
   for (Index node = 0; node < model.nodes.size(); ++node) {
     if (!model.nodes[node].excluded.empty()) {
@@ -329,6 +336,7 @@ std::string why_no_place(const Model& model, const Room& room, const Leaver& lea
   say(Obstacle::kAddresses, "without a fabric on which it has an address");
   say(Obstacle::kNoWire, "without a fabric in common with its node");
   say(Obstacle::kHeld, "which it left a short time ago");
+  say(Obstacle::kAllocation, "outside its job's allocation");
   say(Obstacle::kRanks, "with as many ranks of its job as allowed");
   if (candidates == 0) return "there is no healthy node to go to: " + closed;
   return "no place on " + std::to_string(candidates) +
@@ -349,7 +357,8 @@ std::vector<std::string> explain_unplaced(const Model& model, const std::vector<
   for (Index i = 0; i < targets.size(); ++i) {
     if (targets[i] != kNone) continue;
     const Leaver& leaver = model.leavers[i];
-    const bool own = !leaver.held.empty() || model.request->settings.ranks_per_node_max > 0;
+    const bool own = !leaver.held.empty() || !leaver.given->allocation.empty() ||
+                     model.request->settings.ranks_per_node_max > 0;
     const Index from = model.sources[leaver.source].node;
     std::string key = std::to_string(leaver.given->memory_bytes) + "/" +
                       std::to_string(leaver.fabrics) + "/" +
@@ -382,6 +391,7 @@ std::vector<std::string> explain_targets(const Model& model, const std::vector<I
     const double other_s = room.load_s(targets[i]) - room.seconds(leaver, targets[i]);
     text += other_s < 0.05 ? "nothing else comes" : seconds_text(other_s) + " of others come";
     text += ", " + mib(room.memory(targets[i])) + " left";
+    if (!room.allocated(leaver, targets[i])) text += "; outside its job's allocation";
     if (target.health == Health::kProbation) text += "; on probation, as a last resort";
   }
   return why;

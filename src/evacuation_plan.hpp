@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -64,6 +65,9 @@ struct Container {
   std::uint64_t layer_bytes = 0;            // of its root file system, to be moved as well
   std::optional<double> dirty_bytes_per_s;  // memory written for the first time since the last look
   std::vector<std::string> fabrics;         // on which it has an address: its node must, too
+  std::set<std::string> allocation;         // nodes that its job was given; empty: it may go anywhere
+  std::string cannot_move;                  // why its node would refuse to move it; empty: it would not
+  std::set<std::string> outside;            // where else it may go when none of these has room
 };
 
 struct Evacuation {

@@ -1,6 +1,7 @@
 #include "evacuation_request.hpp"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "cluster_view.hpp"
@@ -51,11 +52,39 @@ evacuation::Node node_from(const Config& config, const json::object& node) {
   return out;
 }
 
+// Of Slurm, as the heads know it.
+struct Allocations {
+  std::map<std::string, std::set<std::string>> nodes;  // of each job
+  std::set<std::string> idle;
+  std::set<std::string> closed;  // by somebody's word there
+};
+
+std::set<std::string> names_in(const json::object& object, std::string_view key) {
+  constexpr std::size_t kNamesMax = 65536;
+  const auto names = get_strings(object, key, kNamesMax).value_or(std::vector<std::string>{});
+  return {names.begin(), names.end()};
+}
+
+Allocations allocations_from(const json::array& view) {
+  Allocations found;
+  for (const json::value& item : view) {
+    const auto slurm = get_object(item.get_object(), "slurm");
+    if (!slurm) continue;
+    found.idle.merge(names_in(**slurm, "idle"));
+    found.closed.merge(names_in(**slurm, "closed"));
+    const auto jobs = get_object(**slurm, "allocations");
+    if (!jobs) continue;
+    for (const auto& job : **jobs) found.nodes[std::string(job.key())] = names_in(**jobs, job.key());
+  }
+  return found;
+}
+
 evacuation::Container container_from(const json::object& container, const std::string& node) {
   evacuation::Container out;
   out.id = string_or(container, "id");
   out.job = string_or(container, "job");
   out.node = node;
+  out.cannot_move = string_or(container, "cannot_move");
   out.memory_bytes = get_u64(container, "memory_bytes").value_or(0);
   out.resident_bytes = get_u64(container, "resident_bytes").value_or(0);
   if (auto addresses = get_object(container, "addresses")) {
@@ -122,6 +151,14 @@ evacuation::Request request_from(const Config& config, const json::array& view,
     request.nodes.push_back(node_from(config, node));
     add_containers(node, now_s, known, request);
   }
+  const Allocations allocations = allocations_from(view);
+  for (evacuation::Container& container : request.containers) {
+    const auto given = allocations.nodes.find(container.job);
+    if (given == allocations.nodes.end()) continue;
+    container.allocation = given->second;
+    container.outside = allocations.idle;
+  }
+  for (evacuation::Node& node : request.nodes) node.accepts = node.accepts && !allocations.closed.contains(node.name);
   for (const json::value& item : view) add_under_way(item.get_object(), known, request);
   request.limits.leaving_per_node = static_cast<unsigned>(config.limits.migrations_per_node);
   request.limits.arriving_per_node = static_cast<unsigned>(config.limits.arrivals_per_node);

@@ -29,13 +29,15 @@ inline constexpr log::Event kCertificateProblem{"certificate-problem", "bba5324b
 inline constexpr log::Event kCertificateGood{"certificate-good", "8a1761e83db04d8c909c5015a2073ca4"};
 inline constexpr log::Event kLeftoverRemoved{"leftover-removed", "56413c7f68a042a5a10934cb62f390e0"};
 inline constexpr log::Event kPagerDied{"pager-died", "54585f49bef2471b8dbe3da84ecdc7ee"};
+inline constexpr log::Event kSlurmUnreachable{"slurm-unreachable", "cbc3f0609cca4215b369d4d6b7555b5c"};
+inline constexpr log::Event kSlurmReachable{"slurm-reachable", "83f2609b33974b2885610aa259ea6b9c"};
 
 inline constexpr log::Event kAll[] = {
     kNodeState, kMigrationStarted, kMigrationCommitted, kMigrationAborted, kMigrationFailed,
     kMigrationInDoubt, kMigrationResolved, kContainerArrived, kContainerStarted, kContainerEnded,
     kContainerLost, kContainerDestroyed, kEvacuationBegun, kEvacuationDone, kEvacuationStuck,
     kRegistryUnreachable, kRegistryReachable, kCertificateProblem, kCertificateGood, kLeftoverRemoved,
-    kPagerDied,
+    kPagerDied, kSlurmUnreachable, kSlurmReachable,
 };
 
 }  // namespace lifeboat::events

@@ -29,6 +29,7 @@ std::vector<std::string> heartbeat_listeners(const Config& config) {
 void Heartbeat::start() {
   const std::vector<std::string> listeners = heartbeat_listeners(node_.config());
   if (std::find(listeners.begin(), listeners.end(), node_.name()) == listeners.end()) return;
+  asio::co_spawn(node_.executor(), stall_.watch(), asio::detached);
   for (const NodeConfig& other : node_.config().nodes) {
     if (other.name == node_.name()) continue;
     asio::co_spawn(node_.executor(), listen(other.name), [](std::exception_ptr e) {
@@ -40,19 +41,19 @@ void Heartbeat::start() {
 awaitable<void> Heartbeat::listen(std::string node) {
   const Milliseconds lost = node_.config().health.heartbeat_lost;
   std::optional<Link> link;
-  auto heard_at = SteadyClock::now();  // a daemon that starts waits as long as any
+  auto heard_at = stall_.now();  // a daemon that starts waits as long as any
   for (;;) {
     const auto asked_at = SteadyClock::now();
     auto answered = co_await ask(link, node);
-    const auto now = SteadyClock::now();
-    if (answered) {
-      heard_at = now;
-    } else if (now - heard_at >= lost && node_.health().silence(node) == nullptr) {
+    if (answered || answered.error().code == Errc::kConflict) {  // connected, but too busy here or there
+      heard_at = stall_.now();
+    } else if (stall_.now() - heard_at >= lost && node_.health().silence(node) == nullptr) {
       SignalDetails details;
       details.text = "silent for " + std::to_string(lost.count() / 1000) + " s: " +
                      answered.error().message;
       node_.health().apply(node, StateSignal::kHeartbeatLost, details);
     }
+    const auto now = SteadyClock::now();
     const auto next = asked_at + kBeat;
     if (next > now) co_await sleep_for(std::chrono::ceil<Milliseconds>(next - now));
   }

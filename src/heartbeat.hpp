@@ -3,7 +3,8 @@
 //
 // One connection to each node, made again over the next fabric when it breaks. A node that has not
 // answered for health.heartbeat_lost is down in this node's table (Health); when it answers again it is
-// told, so that it goes on probation by its own journal, too.
+// told, so that it goes on probation by its own journal, too. Time in which this daemon itself stood still,
+// for want of a processor or stopped, is nobody's silence.
 #pragma once
 
 #include <optional>
@@ -13,6 +14,7 @@
 #include "base/asio.hpp"
 #include "migration/link.hpp"
 #include "node.hpp"
+#include "own_stall.hpp"
 
 namespace lifeboat {
 
@@ -31,6 +33,7 @@ class Heartbeat {
   awaitable<Status> ask(std::optional<Link>& link, std::string node);
 
   Node& node_;
+  OwnStall stall_;
 };
 
 }  // namespace lifeboat

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <set>
 
@@ -20,6 +21,7 @@ namespace {
 
 constexpr Milliseconds kLookInterval{2'000};
 constexpr int kLooksUntilLost = 5;
+constexpr std::size_t kListMax = 65536;
 constexpr int kLooksUntilLostSilent = 15;
 
 json::object describe(const Job& job) {
@@ -32,6 +34,10 @@ json::object describe(const Job& job) {
                    {"ranks", job.spec.containers * job.spec.ranks_per_container},
                    {"error", job.error}};
   if (job.exit_code) out["exit_code"] = *job.exit_code;
+  if (job.slurm_job != 0) {
+    out["slurm_job"] = job.slurm_job;
+    out["allocation"] = to_array(job.allocation);
+  }
   return out;
 }
 
@@ -44,6 +50,11 @@ void collect_lost(const json::object& info, const std::string& node, const Job& 
     if (!item.is_object() || string_or(item.get_object(), "at") < job.started_at) continue;
     reasons[string_or(item.get_object(), "id")] = string_or(item.get_object(), "reason") + " (node " + node + ")";
   }
+}
+
+bool may_be_on(const Job& job, const std::string& node) {
+  return job.slurm_job == 0 ||
+         std::find(job.allocation.begin(), job.allocation.end(), node) != job.allocation.end();
 }
 
 unsigned prefix_of(const std::string& subnet) {
@@ -71,6 +82,7 @@ void collect_addresses(const json::object& info,
 Status Jobs::save(const Job& job) const {
   json::object record = describe(job);
   record["mpiexec_pid"] = job.mpiexec.pid();
+  record["asked_by"] = job.asked_by;
   record["mpiexec_start_time"] = process_start_time(job.mpiexec.pid());
   CHECK_OK(replace_file(job.directory + "/job.yaml", to_yaml(job.spec)));
   return replace_file(job.directory + "/record.json", json::serialize(record));
@@ -85,17 +97,22 @@ Result<std::shared_ptr<Job>> Jobs::find(const json::object& params) const {
 
 awaitable<Result<json::object>> Jobs::run(json::object params) {
   CO_TRY(const std::string yaml, get_string(params, "yaml"));
-  CO_TRY(JobSpec spec, parse_job(yaml, string_or(params, "file", "job.yaml")));
+  auto job = std::make_shared<Job>();
+  CO_TRY(job->spec, parse_job(yaml, string_or(params, "file", "job.yaml")));
+  JobSpec& spec = job->spec;
+  job->asked_by = string_or(params, "asked_by");
+  if (node_.config().slurm.enabled && params.contains("slurm_job")) {
+    CO_TRY(job->slurm_job, get_u64(params, "slurm_job"));
+    CO_CHECK_OK(co_await take_allocation(job));
+  }
   if (const auto at = jobs_.find(spec.name); at != jobs_.end() && at->second->running) {
     co_return fail(Errc::kConflict, "job '" + spec.name + "' is running; end it first: lifeboat "
-                                                          "kill " + spec.name);
+                                   "kill " + spec.name);
   }
   if (spec.fabric.empty()) spec.fabric = node_.config().default_fabric;
   if (node_.config().find_fabric(spec.fabric) == nullptr) {
     co_return fail(Errc::kInvalid, "job '" + spec.name + "': no fabric '" + spec.fabric + "'");
   }
-  auto job = std::make_shared<Job>();
-  job->spec = std::move(spec);
   job->started_at = timestamp_now();
   job->directory = node_.config().paths.state_dir + "/jobs/" + job->spec.name;
   CO_CHECK_OK(remove_tree(job->directory));
@@ -132,7 +149,7 @@ awaitable<Result<std::vector<ContainerSpec>>> Jobs::plan_containers(
   for (std::size_t i = 0; i < compute.size(); ++i) {
     if (!answers[i]) continue;
     const json::object& info = *answers[i];
-    rooms.push_back(room_from(compute[i], info));
+    if (may_be_on(job, compute[i])) rooms.push_back(room_from(compute[i], info));
     collect_addresses(info, used);
   }
   const auto count = static_cast<unsigned>(job.spec.containers);
@@ -355,11 +372,10 @@ void Jobs::adopt_all() {
     job->directory = directory;
     job->started_at = string_or(*record, "started_at");
     job->error = string_or(*record, "error");
-    if (auto list = get_array(*record, "containers")) {
-      for (const json::value& id : **list) {
-        if (id.is_string()) job->containers.emplace_back(id.get_string());
-      }
-    }
+    job->containers = get_strings(*record, "containers", kListMax).value_or(std::vector<std::string>{});
+    job->slurm_job = get_u64(*record, "slurm_job").value_or(0);
+    job->allocation = get_strings(*record, "allocation", kListMax).value_or(std::vector<std::string>{});
+    job->asked_by = string_or(*record, "asked_by");
     const auto pid = static_cast<pid_t>(get_u64(*record, "mpiexec_pid").value_or(0));
     const auto start_time = get_u64(*record, "mpiexec_start_time").value_or(0);
     const bool was_running = string_or(*record, "state") == "running";

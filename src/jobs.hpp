@@ -19,6 +19,8 @@
 #include "container_spec.hpp"
 #include "job.hpp"
 #include "node.hpp"
+#include "slurm/contact.hpp"
+#include "slurm/text.hpp"
 
 namespace lifeboat {
 
@@ -33,6 +35,9 @@ struct Job {
   bool running = false;
   std::optional<int> exit_code;  // empty while running, or when nobody saw it
   std::string error;             // why it could not be started
+  std::uint64_t slurm_job = 0;   // that it was started in; 0: none
+  std::vector<std::string> allocation;  // that job's nodes, as last known
+  std::string asked_by;          // the compute node in that job where `lifeboat run` was typed; empty: a head
 };
 
 class Jobs {
@@ -49,6 +54,14 @@ class Jobs {
   // Follows the jobs of an earlier daemon.
   void adopt_all();
 
+  // jobs_slurm.cpp. Asks Slurm for its nodes, and those of its jobs here, now and then, until the program ends.
+  void follow_slurm();
+  // {"allocations": {job: [nodes]}, "idle": [nodes], "closed": [nodes]}, as last known: what planners may use of
+  // Slurm's nodes. `idle` is empty unless slurm.outside_allocation allows it.
+  [[nodiscard]] json::object slurm_view() const;
+  // Whether the job runs, and was asked for by this compute node.
+  [[nodiscard]] bool was_asked_by(const std::string& job, const std::string& node) const;
+
  private:
   awaitable<Status> start(std::shared_ptr<Job> job);
   awaitable<Result<std::vector<ContainerSpec>>> plan_containers(const Job& job,
@@ -58,6 +71,9 @@ class Jobs {
   awaitable<std::string> find_lost(const Job& job, std::map<std::string, int>& missed);
   [[nodiscard]] std::vector<std::string> compute_nodes() const;
   awaitable<void> remove_containers(std::vector<std::string> ids);
+  awaitable<Status> take_allocation(std::shared_ptr<Job> job);
+  awaitable<void> ask_slurm();
+  awaitable<Status> look_at_slurm();
   Status save(const Job& job) const;
   Result<std::shared_ptr<Job>> find(const json::object& params) const;
 
@@ -65,6 +81,8 @@ class Jobs {
   Node& node_;
   std::map<std::string, std::shared_ptr<Job>> jobs_;
   AsyncMutex starting_;
+  slurm::Contact slurm_;
+  slurm::NodesListed slurm_nodes_;
 };
 
 }  // namespace lifeboat

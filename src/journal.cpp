@@ -1,5 +1,6 @@
 #include "journal.hpp"
 
+#include <algorithm>
 #include <chrono>
 
 #include "base/log.hpp"
@@ -126,13 +127,14 @@ std::optional<json::object> MigrationJournal::report(const std::string& id) cons
   return out;
 }
 
-std::vector<json::object> MigrationJournal::reports() const {
+std::vector<json::object> MigrationJournal::reports(std::size_t last) const {
   std::vector<json::object> all;
-  for (const std::string& id : order_) {
-    if (kept_.at(id).last.side != "source") continue;
-    all.push_back(*report(id));
+  for (auto id = order_.rbegin(); id != order_.rend() && all.size() < last; ++id) {
+    if (kept_.at(*id).last.side != "source") continue;
+    all.push_back(*report(*id));
     all.back().erase("history");
   }
+  std::reverse(all.begin(), all.end());
   return all;
 }
 

@@ -46,8 +46,9 @@ class MigrationJournal {
 
   // What is known of a migration, oldest first; empty: nothing.
   [[nodiscard]] json::array history(const std::string& id) const;
-  // The report of each that is over, oldest first; of one whose end nobody here has seen, what is known.
-  [[nodiscard]] std::vector<json::object> reports() const;
+  // The reports of the `last` that left this node, oldest first; of one whose end nobody here has seen, what is
+  // known.
+  [[nodiscard]] std::vector<json::object> reports(std::size_t last) const;
   [[nodiscard]] std::optional<json::object> report(const std::string& id) const;
   // {"t","event","migration","container","source","target","side","reason"} for each that began, is in doubt,
   // came or is over, from `since` (microseconds since 1970) on, as src/events.hpp calls it; not in order.

@@ -13,7 +13,9 @@
 #include "base/process.hpp"
 #include "base/starter.hpp"
 #include "config.hpp"
+#include "criu_glue/inject.hpp"
 #include "criu_glue/perf_hold.hpp"
+#include "page_server.hpp"
 
 namespace {
 
@@ -60,6 +62,7 @@ awaitable<void> run(Agent& agent, std::string config_path, std::string socket, i
       started = co_await serve_api(agent, socket, std::move(*access));
     }
   }
+  if (started) started = co_await serve_page(agent);
   if (!started) {
     log::error("cannot start", {{"reason", started.error().message}});
     exit_code = 1;
@@ -141,6 +144,7 @@ int main(int argc, char** argv) {
   const std::string socket = config->paths.run_dir + "/api.sock";
   std::string node_name = config->node;
   Agent agent(context->get_executor(), std::move(*config), std::move(node_name));
+  use_injector(agent.node().libexec() + "/lifeboat-inject");
   int exit_code = 0;
   asio::co_spawn(*context, run(agent, config_path, socket, exit_code), [&](std::exception_ptr e) {
     if (!e) return;

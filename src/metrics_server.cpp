@@ -1,7 +1,7 @@
 #include "metrics_server.hpp"
 
-#include "base/log.hpp"
 #include "base/tcp_listen.hpp"
+#include "http_server.hpp"
 #include "metrics.hpp"
 
 namespace lifeboat {
@@ -11,31 +11,29 @@ using asio::ip::tcp;
 namespace {
 
 constexpr std::size_t kClientsMax = 32;
-constexpr std::uint32_t kHeaderBytesMax = 8192;
-constexpr Milliseconds kLimit{10'000};  // of a whole connection; Prometheus itself gives up after as long
+constexpr Milliseconds kLimit{10'000};  // Prometheus itself gives up after as long
 
 struct Server {
   std::function<std::string()> page;
   std::size_t clients = 0;
 };
 
-http::response<http::string_body> answer(const Server& server, const http::request<http::empty_body>& request) {
-  http::response<http::string_body> response(http::status::ok, request.version());
-  response.set(http::field::content_type, metrics::kContentType);
-  response.keep_alive(false);
+awaitable<HttpResponse> answer(const Server& server, const HttpRequest& request) {
   const auto target = request.target();
+  const auto text = [&](http::status status, std::string body) {
+    HttpResponse response = text_response(request, status, metrics::kContentType, std::move(body));
+    response.keep_alive(false);
+    return response;
+  };
   if (target.substr(0, target.find('?')) != "/metrics") {
-    response.result(http::status::not_found);
-    response.body() = "only /metrics is here\n";
-  } else if (request.method() != http::verb::get) {
-    response.result(http::status::method_not_allowed);
-    response.set(http::field::allow, "GET");
-    response.body() = "only GET\n";
-  } else {
-    response.body() = server.page();
+    co_return text(http::status::not_found, "only /metrics is here\n");
   }
-  response.prepare_payload();
-  return response;
+  if (request.method() != http::verb::get) {
+    HttpResponse response = text(http::status::method_not_allowed, "only GET\n");
+    response.set(http::field::allow, "GET");
+    co_return response;
+  }
+  co_return text(http::status::ok, server.page());
 }
 
 awaitable<void> serve_client(std::shared_ptr<Server> server, tcp::socket socket) {
@@ -44,36 +42,16 @@ awaitable<void> serve_client(std::shared_ptr<Server> server, tcp::socket socket)
   const auto leave = [](Server* from) { --from->clients; };
   const std::unique_ptr<Server, decltype(leave)> on_leave(server.get(), leave);
   beast::tcp_stream stream(std::move(socket));
-  stream.expires_after(kLimit);
-  beast::flat_buffer buffer;
-  http::request_parser<http::empty_body> parser;
-  parser.header_limit(kHeaderBytesMax);
-  auto [error, n] = co_await http::async_read(stream, buffer, parser, use_tuple);
-  if (error) co_return;
-  const auto response = answer(*server, parser.get());
-  (void)co_await http::async_write(stream, response, use_tuple);
+  const HttpLimits limits{0, kLimit, kLimit};
+  HttpAnswer reply = [&](const HttpRequest& request) { return answer(*server, request); };
+  co_await serve_http(stream, limits, std::move(reply));
   boost::system::error_code ignored;
   stream.socket().shutdown(tcp::socket::shutdown_both, ignored);
 }
 
-awaitable<void> accept_clients(std::shared_ptr<Server> server, tcp::acceptor acceptor) {
-  auto executor = co_await asio::this_coro::executor;
-  for (;;) {
-    auto [error, socket] = co_await acceptor.async_accept(use_tuple);
-    if (error == asio::error::operation_aborted) co_return;
-    if (error) {
-      co_await sleep_for(Milliseconds(100));
-      continue;
-    }
-    asio::co_spawn(executor, serve_client(server, std::move(socket)), [](std::exception_ptr e) {
-      if (e) log::error("serving metrics failed");
-    });
-  }
-}
-
 }  // namespace
 
-awaitable<Status> serve_metrics(MetricsConfig config, std::function<std::string()> page) {
+awaitable<Status> serve_metrics(ListenConfig config, std::function<std::string()> page) {
   if (config.port == 0) co_return Status{};
   const tcp::endpoint endpoint(asio::ip::make_address_v4(config.address), config.port);
   auto acceptor = co_await listen_tcp(endpoint, "metrics.listen");
@@ -84,7 +62,9 @@ awaitable<Status> serve_metrics(MetricsConfig config, std::function<std::string(
   auto server = std::make_shared<Server>();
   server->page = std::move(page);
   const auto executor = co_await asio::this_coro::executor;
-  asio::co_spawn(executor, accept_clients(std::move(server), std::move(*acceptor)), asio::detached);
+  const auto serve = [server](tcp::socket socket) { return serve_client(server, std::move(socket)); };
+  auto accepting = accept_each(std::move(*acceptor), "metrics", serve);
+  asio::co_spawn(executor, std::move(accepting), asio::detached);
   co_return Status{};
 }
 

@@ -125,6 +125,7 @@ class Node {
   void set_registry(std::unique_ptr<Registry> registry);
   [[nodiscard]] Owners& owners() { return *owners_; }
   [[nodiscard]] MigrationJournal& journal() { return journal_; }
+  [[nodiscard]] const MigrationJournal& journal() const { return journal_; }
   [[nodiscard]] NodeMetrics& metrics() { return metrics_; }
   [[nodiscard]] const NodeMetrics& metrics() const { return metrics_; }
 

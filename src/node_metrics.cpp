@@ -111,6 +111,11 @@ void NodeMetrics::add_migrations(Page& page) const {
   for (const auto& [key, count] : outcomes_) {
     page.sample({{"mode", lifeboat::to_string(key.first)}, {"outcome", key.second}}, static_cast<double>(count));
   }
+  page.family("lifeboat_interrupted_migrations_total", Type::kCounter,
+              "Migrations of which this node was the source and that an end of its daemon interrupted, by how "
+              "they ended: committed, failed. The next daemon counts them, here alone.");
+  page.sample({{"outcome", kCommitted}}, static_cast<double>(interrupted_committed_));
+  page.sample({{"outcome", kFailed}}, static_cast<double>(interrupted_failed_));
   page.family("lifeboat_migration_downtime_seconds", Type::kHistogram,
               "How long containers stood still in migrations that committed.");
   for (const auto& [mode, seconds] : downtime_) page.sample({{"mode", lifeboat::to_string(mode)}}, seconds);

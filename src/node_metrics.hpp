@@ -31,6 +31,8 @@ class NodeMetrics {
 
   void migration_began(std::shared_ptr<const MigrationReport> report);
   void migration_ended(const std::shared_ptr<const MigrationReport>& report);
+  // One that a restart of this daemon had interrupted, at its source, once its outcome is known.
+  void interrupted_ended(bool committed) { ++(committed ? interrupted_committed_ : interrupted_failed_); }
   void arrival_ended(bool committed) { ++(committed ? arrivals_committed_ : arrivals_failed_); }
   // `answered`: whatever it said.
   void registry_called(RegistryCall call, double seconds, bool answered);
@@ -60,6 +62,8 @@ class NodeMetrics {
   std::map<std::pair<MigrationMode, std::string_view>, std::uint64_t> outcomes_;
   std::map<MigrationMode, metrics::Histogram> downtime_;
   std::map<MigrationMode, metrics::Histogram> total_;
+  std::uint64_t interrupted_committed_ = 0;
+  std::uint64_t interrupted_failed_ = 0;
   std::uint64_t arrivals_committed_ = 0;
   std::uint64_t arrivals_failed_ = 0;
   std::map<RegistryCall, Registry> registry_;

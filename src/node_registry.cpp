@@ -99,12 +99,16 @@ awaitable<Status> Node::compare_with_registry() {
   for (const auto& [id, container] : containers_) {
     if (container->state() == ContainerState::kRunning) running.push_back(container);
   }
-  CO_TRY(const std::vector<OwnerRecord> records, co_await owners_->all());
+  CO_TRY(const std::vector<OwnerRecord> records, co_await owners_->of_node(name_));
   std::map<std::string, const OwnerRecord*> by_id;
   for (const OwnerRecord& record : records) by_id[record.ownership.container] = &record;
   for (const std::shared_ptr<Container>& container : running) {
-    const auto at = by_id.find(container->spec().id);
-    co_await reconcile_here(container, at == by_id.end() ? nullptr : at->second);
+    if (const auto at = by_id.find(container->spec().id); at != by_id.end()) {
+      co_await reconcile_here(container, at->second);
+      continue;
+    }
+    CO_TRY(const std::optional<OwnerRecord> other, co_await owners_->find(container->spec().id));
+    co_await reconcile_here(container, other ? &*other : nullptr);
   }
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   for (const OwnerRecord& record : records) {

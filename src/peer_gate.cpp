@@ -26,8 +26,8 @@ PeerGate::Pass::~Pass() {
 std::optional<PeerGate::Pass> PeerGate::enter(const std::string& address) {
   const auto at = by_address_.find(address);
   const std::size_t same = at == by_address_.end() ? 0 : at->second;
-  if (connections_ >= limits_.connections || strangers_ >= std::max<std::size_t>(1, limits_.connections / 4) ||
-      same >= kStrangersPerAddress) {
+  const std::size_t strangers_max = std::clamp<std::size_t>(limits_.connections / 4, 1, kStrangers);
+  if (connections_ >= limits_.connections || strangers_ >= strangers_max || same >= kStrangersPerAddress) {
     return std::nullopt;
   }
   ++connections_;

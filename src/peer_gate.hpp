@@ -2,7 +2,8 @@
 //
 // A connection counts as a stranger's until its Hello has been accepted. Strangers have a quarter of
 // all places, and an address at most kStrangersPerAddress, so that they cannot keep the cluster's own
-// nodes out. What is too many is closed; who asks too often waits.
+// nodes out; and never more than kStrangers: of the thousands of handshakes at once that a head gets when it
+// starts none would end in time. What is too many is closed; who asks too often waits.
 #pragma once
 
 #include <cstddef>
@@ -20,6 +21,7 @@ class PeerGate {
     double requests_per_s = 200;
   };
   static constexpr std::size_t kStrangersPerAddress = 16;
+  static constexpr std::size_t kStrangers = 64;
 
   // A place; given back when it goes.
   class Pass {

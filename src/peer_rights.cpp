@@ -1,5 +1,8 @@
 #include "peer_rights.hpp"
 
+#include "registry/owners.hpp"
+#include "registry/ownership.hpp"
+
 #include <algorithm>
 #include <cctype>
 
@@ -17,9 +20,11 @@ constexpr Row kTable[] = {
     {"node.info", PeerRight::kEvery},
     {"node.state", PeerRight::kEvery},
     {"node.down", PeerRight::kEvery},
+    {"node.fill", PeerRight::kEvery},  // to measure a fabric with (check.hpp)
     {"events", PeerRight::kEvery},
     {"node.get", PeerRight::kEvery},
     {"migration.get", PeerRight::kEvery},
+    {"migration.list", PeerRight::kEvery},
     {"job.list", PeerRight::kEvery},
     {"job.get", PeerRight::kEvery},
     // Who owns what, where this node keeps the registry.
@@ -34,12 +39,14 @@ constexpr Row kTable[] = {
     {"node.degrade", PeerRight::kHead},
     {"node.restore", PeerRight::kHead},
     {"node.evacuate", PeerRight::kHead},
+    {"node.plan", PeerRight::kHead},  // moves nothing, but takes that node some work
     {"container.create", PeerRight::kHead},
     {"container.logs", PeerRight::kHead},
     {"migrate", PeerRight::kHeadOrParty},
-    {"job.run", PeerRight::kHead},
-    {"job.logs", PeerRight::kHead},
-    {"job.kill", PeerRight::kHead},
+    // `lifeboat run` in a batch job is typed on one of that job's nodes.
+    {"job.run", PeerRight::kHeadOrParty},
+    {"job.logs", PeerRight::kHeadOrParty},
+    {"job.kill", PeerRight::kHeadOrParty},
     // The source of a container whose last pages are lost ends the copy.
     {"container.remove", PeerRight::kHeadOrParty},
     // An operator's decision on a migration in doubt, and what this node knows of it.
@@ -108,6 +115,37 @@ Status check_pages(const Asking& peer, std::string_view migration) {
   return fail(Errc::kRefused, "node " + peer.node + " (" + to_string(peer.role) +
                                   ") sends pages of migration '" + std::string(migration.substr(0, 64)) +
                                   "', which is not its own");
+}
+
+namespace {
+
+bool may_change(const std::string& node, const std::optional<Ownership>& now, const std::optional<Ownership>& next) {
+  const std::string owner = next ? next->owner : "";
+  if (!now || (now->ended && now->owner != node)) return owner == node;
+  const bool open = now->migration && now->migration->state == MigrationState::kOpen;
+  const std::string target = open ? now->migration->target : "";
+  if (now->owner == node) return owner == node || (next ? owner == target : now->ended);
+  return open && target == node && (owner == node || owner == now->owner);
+}
+
+}  // namespace
+
+Status check_swap(const Asking& peer, const std::string& key, const std::optional<std::string>& now,
+                  const std::optional<std::string>& next) {
+  if (peer.role == NodeRole::kHead || key == presence_key(peer.node)) return {};
+  if (key.rfind(kOwnershipPrefix, 0) == 0) {
+    const auto record_of = [](const std::optional<std::string>& value) -> Result<std::optional<Ownership>> {
+      if (!value) return std::optional<Ownership>();
+      TRY(Ownership record, ownership_from(*value));
+      return std::optional<Ownership>(std::move(record));
+    };
+    TRY(const std::optional<Ownership> before, record_of(now));
+    TRY(const std::optional<Ownership> after, record_of(next));
+    const bool same = !after || ownership_key(after->container) == key;
+    if (same && may_change(peer.node, before, after)) return {};
+  }
+  return fail(Errc::kRefused, "node " + peer.node + " may not change '" + key.substr(0, 64) +
+                                  "' in the registry: the container is another node's");
 }
 
 }  // namespace lifeboat

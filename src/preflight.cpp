@@ -1,9 +1,12 @@
 #include "preflight.hpp"
 
+#include <linux/magic.h>
 #include <sys/utsname.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <iterator>
@@ -11,6 +14,7 @@
 
 #include "base/process.hpp"
 #include "criu_glue/diagnosis.hpp"
+#include "criu_glue/dirty_tracker.hpp"
 
 namespace lifeboat {
 namespace {
@@ -70,7 +74,42 @@ awaitable<void> look_at_criu(const Config& config, NodeFacts& facts) {
   facts.criu_version = number;
 }
 
+// What the kernel can, this program may still not: for want of a privilege, or of a system call that a service
+// manager keeps from it. So it is tried, on a process that is started as containers are.
+awaitable<void> look_at_tracking(Tracking tracking, NodeFacts& facts) {
+  SpawnOptions options;
+  options.argv = {"sleep", "60"};
+  auto process = co_await start(std::move(options));
+  if (!process) {
+    facts.tracking_problem = process.error().message;
+    co_return;
+  }
+  const auto tracker = DirtyTracker::attach(process->pid(), tracking);
+  if (!tracker) facts.tracking_problem = tracker.error().message;
+  constexpr Milliseconds kLimit{2'000};
+  process->signal(SIGKILL);
+  (void)co_await process->wait_for(kLimit);
+}
+
+// CRIU's capabilities: those of a process that is started as it is, which need not be this one's.
+awaitable<void> look_at_rights(NodeFacts& facts) {
+  constexpr Milliseconds kLimit{10'000};
+  constexpr unsigned kCapSysResource = 24;
+  SpawnOptions options;
+  options.argv = {"cat", "/proc/self/status"};
+  const auto status = co_await run_tool(std::move(options), kLimit);
+  const auto at = status ? status->text.find("CapEff:") : std::string::npos;
+  if (at == std::string::npos) co_return;
+  const std::uint64_t effective = std::strtoull(status->text.c_str() + at + 7, nullptr, 16);
+  if ((effective >> kCapSysResource & 1U) == 0) facts.only_of_uid = ::geteuid();
+}
+
 }  // namespace
+
+bool is_on_tmpfs(const std::string& directory) {
+  struct statfs info {};
+  return ::statfs(directory.c_str(), &info) == 0 && info.f_type == TMPFS_MAGIC;
+}
 
 std::string criu_version_text(unsigned version) {
   std::string text =
@@ -87,6 +126,8 @@ awaitable<NodeFacts> gather_facts(const Config& config) {
   facts.machine = names.machine;
   facts.cpu_flags = read_cpu_flags();
   co_await look_at_criu(config, facts);
+  co_await look_at_rights(facts);
+  if (config.engine.tracking != Tracking::kNone) co_await look_at_tracking(config.engine.tracking, facts);
   co_return facts;
 }
 
@@ -139,19 +180,12 @@ Status check_compatible(const NodeFacts& source, const NodeFacts& target) {
   return {};
 }
 
-Status check_user(unsigned uid) {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.rfind("CapEff:", 0) != 0) continue;
-    const std::uint64_t effective = std::strtoull(line.c_str() + 7, nullptr, 16);
-    constexpr unsigned kCapSysResource = 24;
-    if ((effective >> kCapSysResource & 1U) != 0 || uid == ::geteuid()) return {};
-    return fail(Errc::kRefused,
-                "lifeboatd has no CAP_SYS_RESOURCE, so CRIU cannot move processes of uid " +
-                    std::to_string(uid) + "; give it that capability, or run the job as uid " +
-                    std::to_string(::geteuid()) + " (user: in its job file)");
-  }
-  return {};
+Status check_user(const NodeFacts& facts, unsigned uid) {
+  if (!facts.only_of_uid || uid == *facts.only_of_uid) return {};
+  const std::string only = std::to_string(*facts.only_of_uid);
+  return fail(Errc::kRefused, "CRIU has no CAP_SYS_RESOURCE here, so it cannot move processes of uid " +
+                                  std::to_string(uid) + "; give lifeboatd, or lifeboat-starter if there is one, "
+                                  "that capability, or run the job as uid " + only + " (user: in its job file)");
 }
 
 std::uint64_t memory_available_bytes() {

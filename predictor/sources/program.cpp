@@ -43,8 +43,21 @@ Status Program::start(const Options& options) {
   spawned.env = {{"LC_ALL", "C"}, {"TZ", "UTC"}};
   spawned.stdout_fd = write_end.get();
   if (options_.with_errors) spawned.stderr_fd = write_end.get();
-  TRY(process_, spawn(spawned));
+  starting_.emplace(spawned);
   deadline_ = SteadyClock::now() + options_.limit;
+  return look_at_start();
+}
+
+Status Program::look_at_start() {
+  if (!starting_) return {};
+  auto started = starting_->poll();
+  if (!started) return {};
+  starting_.reset();
+  if (!*started) {
+    output_.reset();
+    return tl::unexpected(started->error());
+  }
+  process_ = std::move(**started);
   return {};
 }
 
@@ -66,6 +79,8 @@ void Program::read_output() {
 
 std::optional<Result<Program::Output>> Program::poll() {
   if (!running()) return std::nullopt;
+  if (Status good = look_at_start(); !good) return tl::unexpected(good.error());
+  if (starting_) return std::nullopt;
   const bool ended = !process_.running();
   read_output();
   if (!ended) {
@@ -74,13 +89,19 @@ std::optional<Result<Program::Output>> Program::poll() {
     return fail(Errc::kTimeout, options_.argv[0] + " was ended after " +
                                     std::to_string(options_.limit.count()) + " ms");
   }
-  // Before it is reaped: until then nobody else can have its number.
-  process_.signal_group(SIGKILL);
-  siginfo_t info{};
-  ::waitid(P_PIDFD, static_cast<id_t>(process_.pidfd()), &info, WEXITED | WNOHANG);
-  so_far_.exit_code = info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
+  if (!ending_) {
+    // What it has left behind. A child is not reaped yet, so nobody else can have its number; what the starter
+    // has reaped ended just now, and numbers are given again only when all others were.
+    process_.signal_group(SIGKILL);
+    ending_.emplace(process_);
+  }
+  if (!ending_->poll()) return std::nullopt;
+  const std::optional<ExitStatus> status = ending_->status();
+  ending_.reset();
   process_ = Process();
   output_.reset();
+  if (!status) return fail(Errc::kSystem, "how " + options_.argv[0] + " ended is not known");
+  so_far_.exit_code = status->code;
   return std::exchange(so_far_, {});
 }
 
@@ -90,7 +111,8 @@ std::string Program::take() {
 }
 
 void Program::stop() {
-  if (!running()) return;
+  starting_.reset();
+  ending_.reset();
   process_.signal_group(SIGKILL);
   process_.kill_and_reap();
   process_ = Process();

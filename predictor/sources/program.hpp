@@ -11,6 +11,7 @@
 #include "base/fd.hpp"
 #include "base/process.hpp"
 #include "base/result.hpp"
+#include "base/starter.hpp"
 
 namespace lifeboat::predictor {
 
@@ -36,7 +37,8 @@ class Program {
   // Messages are English and times UTC, whatever this machine prefers. kNotFound: there is no such
   // program.
   Status start(const Options& options);
-  [[nodiscard]] bool running() const { return process_.valid(); }
+  // From start() until poll() has told of its end.
+  [[nodiscard]] bool running() const { return starting_ || process_.valid(); }
   // Nothing while it runs; then, once, how it ended. kTimeout: it was ended.
   [[nodiscard]] std::optional<Result<Output>> poll();
   // What it has said since the last call, for one that does not end.
@@ -44,10 +46,13 @@ class Program {
   void stop();
 
  private:
+  Status look_at_start();
   void read_output();
 
   Options options_;
+  std::optional<ProcessStart> starting_;
   Process process_;
+  std::optional<ProcessEnd> ending_;
   Fd output_;
   Output so_far_;
   SteadyClock::time_point deadline_;  // of the real clock: the program lives in real time

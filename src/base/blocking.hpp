@@ -12,20 +12,23 @@
 namespace lifeboat {
 
 // Runs `work` on a thread of `pool`; the awaiting coroutine goes on in its own executor with the
-// result. What `work` refers to must live until then: await it where those objects are.
+// result. What `work` refers to must live until then: await it where those objects are. Cancelling the
+// coroutine does not reach it: Asio would do that from this thread, unsynchronised with the other.
 template <class R>
 awaitable<R> run_blocking(asio::thread_pool& pool, std::function<R()> work) {
   const auto call = [](std::function<R()> f) -> awaitable<R> { co_return f(); };
   awaitable<R> there = call(std::move(work));
-  co_return co_await asio::co_spawn(pool.get_executor(), std::move(there), asio::use_awaitable);
+  co_return co_await asio::co_spawn(pool.get_executor(), std::move(there),
+                                    asio::bind_cancellation_slot(asio::cancellation_slot(), asio::use_awaitable));
 }
 
 // An exception (no thread, memory or descriptor to be had, mostly) as an error. `what`: in front of the reason.
 [[nodiscard]] Error error_of(const std::exception_ptr& thrown, const std::string& what);
 
-// What `work` throws, as its error.
+// What `work` throws, as its error. Each operand of `a && b` needs it: an exception of one cancels the others, in
+// the middle of whatever they do, and what they have done is lost with them.
 template <class T>
-awaitable<Result<T>> errors_of(awaitable<Result<T>> work, std::string what) {
+awaitable<Result<T>> errors_of(awaitable<Result<T>> work, const char* what) {
   std::exception_ptr thrown;
   try {
     co_return co_await std::move(work);

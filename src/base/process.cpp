@@ -15,6 +15,7 @@
 #include <sstream>
 #include <thread>
 
+#include "base/descriptor.hpp"
 #include "base/file.hpp"
 #include "base/starter.hpp"
 
@@ -23,13 +24,22 @@ namespace {
 
 int pidfd_open(pid_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)); }
 
-// nullopt: it runs, or is no child of this process.
-std::optional<ExitStatus> reap(int pidfd) {
-  siginfo_t info{};
-  if (::waitid(P_PIDFD, static_cast<id_t>(pidfd), &info, WEXITED | WNOHANG) != 0) return std::nullopt;
-  if (info.si_pid == 0) return std::nullopt;
-  if (info.si_code == CLD_EXITED) return ExitStatus{info.si_status, false};
-  return ExitStatus{128 + info.si_status, true};
+// Until it is readable or the time has passed; not at all for fd < 0. Without a descriptor or memory left to be
+// woken by, it looks.
+awaitable<void> wait_readable(int fd, Milliseconds limit) {
+  constexpr Milliseconds kLook{50};
+  if (fd < 0) co_return;
+  auto executor = co_await asio::this_coro::executor;
+  const auto end = SteadyClock::now() + limit;
+  if (auto watch = watched(executor, Fd(::fcntl(fd, F_DUPFD_CLOEXEC, 0)))) {
+    Deadline deadline(executor, limit, [&watch] { watch->cancel(); });
+    co_await watch->async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
+  }
+  const auto readable = [fd] {
+    pollfd poll_fd{fd, POLLIN, 0};
+    return ::poll(&poll_fd, 1, 0) != 0;
+  };
+  while (!readable() && SteadyClock::now() < end) co_await sleep_for(kLook);
 }
 
 }  // namespace
@@ -76,6 +86,14 @@ void Process::signal_group(int number) const {
   if (valid()) ::kill(-pid_, number);
 }
 
+std::optional<ExitStatus> Process::reap() const {
+  siginfo_t info{};
+  if (!valid() || ::waitid(P_PIDFD, static_cast<id_t>(pidfd()), &info, WEXITED | WNOHANG) != 0) return std::nullopt;
+  if (info.si_pid == 0) return std::nullopt;
+  if (info.si_code == CLD_EXITED) return ExitStatus{info.si_status, false};
+  return ExitStatus{128 + info.si_status, true};
+}
+
 void Process::kill_and_reap() {
   if (!valid()) return;
   signal(SIGKILL);
@@ -84,7 +102,7 @@ void Process::kill_and_reap() {
   constexpr int kLimitMs = 2000;
   pollfd poll_fd{pidfd_.get(), POLLIN, 0};
   ::poll(&poll_fd, 1, kLimitMs);
-  (void)reap(pidfd_.get());
+  (void)reap();
   pidfd_.reset();
 }
 
@@ -97,23 +115,20 @@ awaitable<std::optional<ExitStatus>> Process::wait() {
 }
 
 awaitable<Result<std::optional<ExitStatus>>> Process::wait_for(Milliseconds limit) {
-  constexpr Milliseconds kLook{50};  // without a descriptor or memory left to be woken by
-  auto executor = co_await asio::this_coro::executor;
-  const auto end = SteadyClock::now() + limit;
-  asio::posix::stream_descriptor watch(executor);
-  Fd own(::fcntl(pidfd_.get(), F_DUPFD_CLOEXEC, 0));
-  boost::system::error_code failed;
-  if (own) watch.assign(own.get(), failed);
-  if (own && !failed) {
-    (void)own.release();
-    Deadline deadline(executor, limit, [&watch] { watch.cancel(); });
-    co_await watch.async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
-  }
-  while (running() && SteadyClock::now() < end) co_await sleep_for(kLook);
+  co_await wait_readable(pidfd_.get(), limit);
   if (running()) co_return fail(Errc::kTimeout, "not ended after " + std::to_string(limit.count()) + " ms");
-  auto status = reap(pidfd_.get());
-  if (!status && has_starter()) status = status_elsewhere(pid_);
-  co_return status;
+  ProcessEnd end(*this);
+  while (!end.poll()) co_await wait_readable(end.fd(), ProcessEnd::kLimit);
+  co_return end.status();
+}
+
+awaitable<Result<Process>> start(SpawnOptions options) {
+  ProcessStart begun(options);
+  for (;;) {
+    auto known = begun.poll();
+    if (known) co_return std::move(*known);
+    co_await wait_readable(begun.fd(), ProcessStart::kLimit);
+  }
 }
 
 void raise_priority() {
@@ -124,11 +139,12 @@ void raise_priority() {
 awaitable<Result<ToolOutput>> run_tool(SpawnOptions options, Milliseconds limit) {
   int pipe_fds[2];
   if (::pipe2(pipe_fds, O_CLOEXEC) != 0) co_return fail_errno("pipe");
+  Fd read_end(pipe_fds[0]);
   Fd write_end(pipe_fds[1]);
   auto executor = co_await asio::this_coro::executor;
-  asio::posix::stream_descriptor output(executor, pipe_fds[0]);
+  CO_TRY(asio::posix::stream_descriptor output, watched(executor, std::move(read_end)));
   options.stdout_fd = options.stderr_fd = write_end.get();
-  auto process = spawn(options);
+  auto process = co_await start(options);
   write_end.reset();
   if (!process) co_return tl::unexpected<Error>(process.error());
 

@@ -39,6 +39,8 @@ class Process {
   void signal(int number) const;
   // To the process group of this name: for one started in a session of its own.
   void signal_group(int number) const;
+  // How a child has ended, once. nullopt: it runs, or is no child of this process.
+  [[nodiscard]] std::optional<ExitStatus> reap() const;
   // Ends and reaps a child; blocks until it is gone, at most 2 s. No-op when not valid.
   void kill_and_reap();
 
@@ -81,9 +83,11 @@ struct SpawnOptions {
   std::optional<OverlayMount> overlay;  // the same
 };
 
-// Forks and execs, or has the starter do so (starter.hpp). An error in the child before exec comes back as the
-// error of this call.
+// Forks and execs. An error in the child before exec comes back as the error of this call.
 Result<Process> spawn(const SpawnOptions& options);
+// The same for a daemon: if it has a starter (starter.hpp), that one does it, and what it needs the time for
+// holds up nothing else here. kTimeout, kUnavailable: it gave no answer, and does not start it.
+awaitable<Result<Process>> start(SpawnOptions options);
 
 // Puts this process before ordinary ones: while a container is frozen every wait for a CPU that its
 // neighbours keep busy is downtime. Best effort.

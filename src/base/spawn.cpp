@@ -8,7 +8,6 @@
 #include <sys/syscall.h>
 
 #include "base/process.hpp"
-#include "base/starter.hpp"
 
 namespace lifeboat {
 namespace {
@@ -174,7 +173,6 @@ Status mount_overlay_in(pid_t pid, const OverlayMount& overlay) {
 }
 
 Result<Process> spawn(const SpawnOptions& options) {
-  if (has_starter()) return start_elsewhere(options);
   TRY(Prepared prepared, prepare(options));
   int pipe_fds[2];
   if (::pipe2(pipe_fds, O_CLOEXEC) != 0) return fail_errno("pipe");
@@ -197,6 +195,5 @@ Result<Process> spawn(const SpawnOptions& options) {
   }
   return process;
 }
-
 
 }  // namespace lifeboat

@@ -1,7 +1,6 @@
 #include "base/starter.hpp"
 
 #include <sys/socket.h>
-#include <sys/time.h>
 
 #include "base/fd_passing.hpp"
 #include "base/unix_socket.hpp"
@@ -9,10 +8,6 @@
 namespace lifeboat {
 namespace {
 
-// Longer than any start takes, an overlay over a slow shared file system included.
-constexpr timeval kStartLimit{20, 0};
-// It knows.
-constexpr timeval kStatusLimit{1, 0};
 constexpr std::size_t kWordsMax = 4096;
 
 std::string& socket_path() {
@@ -20,40 +15,9 @@ std::string& socket_path() {
   return path;
 }
 
-// The answer, and the descriptor with it.
-struct Answer {
-  json::object body;
-  Fd fd;
-};
-
-Result<Answer> ask(const json::object& request, const std::vector<int>& fds, const timeval& limit) {
-  const auto advice = [](const Error& error) {
-    return Error(error.code, "lifeboat-starter: " + error.message +
-                                 " (does it run? systemctl status lifeboat-starter)");
-  };
-  auto socket = connect_at(socket_path(), SOCK_SEQPACKET);
-  if (!socket) return tl::unexpected<Error>(advice(socket.error()));
-  for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO}) {
-    (void)::setsockopt(socket->get(), SOL_SOCKET, option, &limit, sizeof limit);
-  }
-  const std::string text = json::serialize(request);
-  if (text.size() > kStarterMessageBytesMax) {
-    return fail(Errc::kInvalid, "lifeboat-starter: the arguments and the environment of a process are too long");
-  }
-  if (send_with_fds(socket->get(), text.data(), text.size(), fds) != static_cast<ssize_t>(text.size())) {
-    return tl::unexpected<Error>(advice(fail_errno("ask it").value()));
-  }
-  std::string answer(kStarterMessageBytesMax, '\0');
-  Fd fd;
-  const ssize_t n = receive_with_fd(socket->get(), answer.data(), answer.size(), fd);
-  if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-    const std::string within = std::to_string(limit.tv_sec) + " s";
-    return tl::unexpected<Error>(advice(Error(Errc::kTimeout, "no answer within " + within)));
-  }
-  if (n <= 0) return tl::unexpected<Error>(advice(Error(Errc::kUnavailable, "it ended before it answered")));
-  answer.resize(static_cast<std::size_t>(n));
-  TRY(json::object body, parse_object(answer));
-  return Answer{std::move(body), std::move(fd)};
+tl::unexpected<Error> failed(const Error& error) {
+  return tl::unexpected(Error(error.code, "lifeboat-starter: " + error.message +
+                                              " (does it run? systemctl status lifeboat-starter)"));
 }
 
 json::array pair_array(const std::vector<std::pair<std::string, std::string>>& pairs) {
@@ -162,25 +126,85 @@ Result<SpawnOptions> spawn_options_from(const json::object& request, const std::
   return options;
 }
 
-Result<Process> start_elsewhere(const SpawnOptions& options) {
-  std::vector<int> fds;
-  const json::object request = to_json(options, fds);
-  auto answer = ask(request, fds, kStartLimit);
-  if (!answer) return tl::unexpected<Error>(answer.error().context("start " + options.argv[0]));
-  if (answer->body.contains("error")) {
-    return fail(errc_from(string_or(answer->body, "code")), string_or(answer->body, "error"));
+Result<StarterCall> StarterCall::send(const json::object& request, const std::vector<int>& fds,
+                                      Milliseconds limit) {
+  const std::string text = json::serialize(request);
+  if (text.size() > kStarterMessageBytesMax) {
+    return fail(Errc::kInvalid, "lifeboat-starter: the arguments and the environment of a process are too long");
   }
-  TRY(const std::uint64_t pid, get_u64(answer->body, "pid"));
-  if (!answer->fd) return fail(Errc::kSystem, "start " + options.argv[0] + ": no descriptor left for it");
-  return Process(static_cast<pid_t>(pid), std::move(answer->fd));
+  auto socket = connect_at(socket_path(), SOCK_SEQPACKET | SOCK_NONBLOCK);
+  if (!socket) return failed(socket.error());
+  if (send_with_fds(socket->get(), text.data(), text.size(), fds) != static_cast<ssize_t>(text.size())) {
+    return failed(fail_errno("ask it").value());
+  }
+  return StarterCall(std::move(*socket), limit);
 }
 
-std::optional<ExitStatus> status_elsewhere(pid_t pid) {
-  auto answer = ask(json::object{{"op", "status"}, {"pid", pid}}, {}, kStatusLimit);
+std::optional<Result<StarterAnswer>> StarterCall::poll() {
+  std::string text(kStarterMessageBytesMax, '\0');
+  StarterAnswer answer;
+  const ssize_t n = receive_with_fd(socket_.get(), text.data(), text.size(), answer.fd);
+  if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+    if (std::chrono::steady_clock::now() < ends_) return std::nullopt;
+    return failed(Error(Errc::kTimeout, "no answer within " + std::to_string(limit_.count()) + " ms"));
+  }
+  if (n <= 0) return failed(Error(Errc::kUnavailable, "it ended before it answered"));
+  auto body = parse_object(std::string_view(text).substr(0, static_cast<std::size_t>(n)));
+  if (!body) return failed(body.error());
+  answer.body = std::move(*body);
+  return answer;
+}
+
+ProcessStart::ProcessStart(const SpawnOptions& options) : program_(options.argv.at(0)) {
+  if (!has_starter()) {
+    known_ = spawn(options);
+    return;
+  }
+  std::vector<int> fds;
+  const json::object request = to_json(options, fds);
+  auto call = StarterCall::send(request, fds, kLimit);
+  if (call) {
+    call_ = std::move(*call);
+  } else {
+    known_ = tl::unexpected(call.error().context("start " + program_));
+  }
+}
+
+ProcessStart::~ProcessStart() {
+  auto unwanted = poll();
+  if (unwanted && *unwanted) (*unwanted)->kill_and_reap();
+}
+
+std::optional<Result<Process>> ProcessStart::poll() {
+  if (known_) return std::exchange(known_, std::nullopt);
+  if (!call_) return std::nullopt;
+  auto answer = call_->poll();
   if (!answer) return std::nullopt;
-  auto code = get_u64(answer->body, "code");
-  if (!code) return std::nullopt;
-  return ExitStatus{static_cast<int>(*code), flag(answer->body, "signalled")};
+  call_.reset();
+  if (!*answer) return tl::unexpected(answer->error().context("start " + program_));
+  const json::object& body = (*answer)->body;
+  if (body.contains("error")) return fail(errc_from(string_or(body, "code")), string_or(body, "error"));
+  auto pid = get_u64(body, "pid");
+  if (!pid) return failed(pid.error());
+  if (!(*answer)->fd) return fail(Errc::kSystem, "start " + program_ + ": no descriptor left for it");
+  return Process(static_cast<pid_t>(*pid), std::move((*answer)->fd));
+}
+
+ProcessEnd::ProcessEnd(const Process& process) : status_(process.reap()) {
+  if (status_ || !has_starter()) return;
+  auto call = StarterCall::send(json::object{{"op", "status"}, {"pid", process.pid()}}, {}, kLimit);
+  if (call) call_ = std::move(*call);
+}
+
+bool ProcessEnd::poll() {
+  if (!call_) return true;
+  auto answer = call_->poll();
+  if (!answer) return false;
+  call_.reset();
+  if (!*answer) return true;
+  auto code = get_u64((*answer)->body, "code");
+  if (code) status_ = ExitStatus{static_cast<int>(*code), flag((*answer)->body, "signalled")};
+  return true;
 }
 
 }  // namespace lifeboat

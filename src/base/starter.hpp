@@ -24,16 +24,72 @@
 
 namespace lifeboat {
 
-// From now on spawn() of this process asks the starter that listens at `socket`: to be called once, before
-// anything else is started. kUnavailable when none does.
+// From now on processes of this one are started by the starter that listens at `socket`: to be called once,
+// before anything else is started. kUnavailable when none does.
 Status use_starter(std::string socket);
 [[nodiscard]] bool has_starter();
 
-// spawn(), there. Blocks for as long as it takes; kUnavailable, kTimeout: the starter gave no answer, and
-// does not start it.
-Result<Process> start_elsewhere(const SpawnOptions& options);
-// How a process that the starter has started or inherited has ended; nullopt when that is not known.
-std::optional<ExitStatus> status_elsewhere(pid_t pid);
+// What the starter has answered.
+struct StarterAnswer {
+  json::object body;
+  Fd fd;  // that came along
+};
+
+// A request that was sent to the starter, and its answer, which nobody has to wait for.
+class StarterCall {
+ public:
+  static Result<StarterCall> send(const json::object& request, const std::vector<int>& fds, Milliseconds limit);
+  // Once, the answer, kUnavailable or kTimeout; nothing before.
+  std::optional<Result<StarterAnswer>> poll();
+  [[nodiscard]] int fd() const { return socket_.get(); }
+
+ private:
+  StarterCall(Fd socket, Milliseconds limit)
+      : socket_(std::move(socket)), limit_(limit), ends_(std::chrono::steady_clock::now() + limit) {}
+
+  Fd socket_;
+  Milliseconds limit_;
+  std::chrono::steady_clock::time_point ends_;
+};
+
+// A process that is being started: by the starter, or at once here if there is none. Destroyed before
+// poll() has told of it, it is not started, or ended again.
+class ProcessStart {
+ public:
+  // Longer than any start takes, an overlay over a slow shared file system included.
+  static constexpr Milliseconds kLimit{20'000};
+
+  explicit ProcessStart(const SpawnOptions& options);
+  ProcessStart(const ProcessStart&) = delete;
+  ProcessStart& operator=(const ProcessStart&) = delete;
+  ~ProcessStart();
+  // Once, the process, or why there is none; nothing before that is known.
+  std::optional<Result<Process>> poll();
+  // Readable when poll() has something to tell; -1: it has.
+  [[nodiscard]] int fd() const { return call_ ? call_->fd() : -1; }
+
+ private:
+  std::string program_;
+  std::optional<Result<Process>> known_;
+  std::optional<StarterCall> call_;
+};
+
+// How a process has ended that does not run any more.
+class ProcessEnd {
+ public:
+  static constexpr Milliseconds kLimit{1000};
+
+  explicit ProcessEnd(const Process& process);
+  // Whether status() is known by now.
+  bool poll();
+  // nullopt for one that was neither our child nor the starter's.
+  [[nodiscard]] std::optional<ExitStatus> status() const { return status_; }
+  [[nodiscard]] int fd() const { return call_ ? call_->fd() : -1; }
+
+ private:
+  std::optional<ExitStatus> status_;
+  std::optional<StarterCall> call_;
+};
 
 inline constexpr std::size_t kStarterMessageBytesMax = 128 * 1024;
 

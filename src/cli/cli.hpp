@@ -37,6 +37,7 @@ struct Options {
   std::string reason;
   std::string by;      // a time of day
   std::string within;  // a duration
+  bool shutdown = false;  // the node's own, of evacuate and node restore
   std::string trace;   // a file
   std::string since = "24h";
   bool all = false;    // nodes
@@ -58,7 +59,7 @@ int node_degrade(ApiClient& api, const Options& options);
 int node_restore(ApiClient& api, const Options& options);
 int evacuate(ApiClient& api, const Options& options);
 
-// migrate.cpp, migrations.cpp, resolve.cpp, events.cpp
+// migrate.cpp, migrations.cpp, top.cpp, resolve.cpp, events.cpp
 int migrate(ApiClient& api, const Options& options);
 int cancel(ApiClient& api, const Options& options);
 int top(ApiClient& api, const Options& options);
@@ -66,7 +67,13 @@ int migrations(ApiClient& api, const Options& options);
 int resolve(ApiClient& api, const Options& options);
 int events(ApiClient& api, const Options& options);
 
-// pki.cpp: adds the verbs of `lifeboat pki` to `app`; returns what runs the one that was given.
+// slurm.cpp: says to the request of a job in which job of Slurm this is, if it is in one; warns about what would end
+// that with one of its nodes.
+void add_slurm_job(json::object& request);
+
+// pki.cpp, check.cpp: add `lifeboat pki` and its verbs, `lifeboat check` to `app`; return what runs the one that
+// was given. They need no daemon.
 std::function<int()> add_pki(CLI::App& app);
+std::function<int()> add_check(CLI::App& app);
 
 }  // namespace lifeboat

@@ -40,7 +40,9 @@ int show_list(const Result<json::object>& answer, const Options& options, const 
   if (auto list = get_array(*answer, key); !list) return tell(list.error(), options);
   for (const json::object* item : objects_of(*answer, key)) table.add(row(*item));
   std::cout << table.text();
-  if (auto silent = get_array(*answer, "unreachable"); silent && !(*silent)->empty()) {
+  for (const char* silent_key : {"unreachable", "silent"}) {
+    auto silent = get_array(*answer, silent_key);
+    if (!silent || (*silent)->empty()) continue;
     std::cerr << "lifeboat: these nodes do not answer: " << json::serialize(**silent) << "\n";
   }
   return kOk;

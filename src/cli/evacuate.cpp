@@ -86,7 +86,7 @@ int tell_end(const json::object& node, const json::object& evacuation, const Opt
   return kFailed;
 }
 
-// Until it is empty, or can do no more for now.
+// Until it is empty, or, but for a shutdown, can do no more for now.
 int follow(ApiClient& api, const Options& options) {
   constexpr Milliseconds kLook{100};
   Screen screen(options.as_json);
@@ -103,7 +103,8 @@ int follow(ApiClient& api, const Options& options) {
     }
     const std::string phase = string_or(**evacuation, "phase");
     screen.show(migrations_of(**evacuation));
-    if (phase == "empty" || phase == "stuck" || string_or(*node, "state") == "up") {
+    const bool stays = phase == "stuck" && !options.shutdown;
+    if (phase == "empty" || stays || string_or(*node, "state") == "up") {
       screen.end();
       return tell_end(*node, **evacuation, options);
     }
@@ -119,7 +120,7 @@ int evacuate(ApiClient& api, const Options& options) {
     std::cerr << "lifeboat: " << by.error().message << "\n";
     return kUsage;
   }
-  json::object body{{"dry_run", options.dry_run}};
+  json::object body{{"dry_run", options.dry_run}, {"shutdown", options.shutdown}};
   if (*by) {
     body["by"] =
         std::chrono::duration_cast<std::chrono::microseconds>((*by)->time_since_epoch()).count();

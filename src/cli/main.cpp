@@ -100,9 +100,14 @@ int run(ApiClient& api, const Options& options) {
     std::cerr << spec.error().message << "\n";
     return kUsage;
   }
-  const json::object body{{"yaml", to_yaml(*spec)}, {"file", options.name}};
+  json::object body{{"yaml", to_yaml(*spec)}, {"file", options.name}};
+  add_slurm_job(body);
   auto started = api.post("/v1/jobs", body);
   if (!started) return tell(started.error(), options);
+  if (body.contains("slurm_job") && !started->contains("slurm_job")) {
+    std::cerr << "lifeboat: warning: slurm.enabled is off on the head node: containers may be, and go, on any node, "
+                 "whosever it is by Slurm\n";
+  }
   if (options.detach) {
     if (options.as_json) {
       print_json(*started);
@@ -145,7 +150,7 @@ constexpr Verb kVerbs[] = {
     {"logs", "what a job or a container printed", logs},
     {"kill", "end a job or a container", kill},
     {"cancel", "stop a migration; the container runs on where it was", cancel},
-    {"top", "migrations going on now, on all nodes, as they proceed", top},
+    {"top", "the cluster now: nodes, containers, migrations as they proceed", top},
     {"migrations", "migrations that started on this node, or one of any node by its id", migrations},
     {"events", "what happened: states of nodes, migrations", events},
     {"resolve", "what is known of a migration in doubt, and a person's decision on it", resolve},
@@ -180,13 +185,17 @@ void add_arguments(CLI::App& verb, Options& options) {
     verb.add_flag("--detach", options.detach, "return at once; it goes on");
     auto* by = verb.add_option("--by", options.by, "HH:MM, local time, by which it is to be empty: starts "
                                                    "as late as is safe");
-    verb.add_option("--within", options.within, "the same from now on: 30min, 2h")->excludes(by);
+    auto* within = verb.add_option("--within", options.within, "the same from now on: 30min, 2h")->excludes(by);
+    verb.add_flag("--shutdown", options.shutdown, "the node is being shut down: stay until it is empty")
+        ->excludes(by)->excludes(within);
   } else if (name == "degrade") {
     verb.add_option("NODE", options.name, "the node")->required();
     verb.add_option("--reason", options.reason, "why, in one line")->required();
   } else if (name == "restore") {
     verb.add_option("NODE", options.name, "the node")->required();
-    verb.add_option("--reason", options.reason, "for the log, in one line");
+    auto* reason = verb.add_option("--reason", options.reason, "for the log, in one line");
+    verb.add_flag("--shutdown", options.shutdown, "take back what `evacuate --shutdown` said, and only that")
+        ->excludes(reason);
   } else if (name == "cancel") {
     verb.add_option("ID", options.name, "the migration")->required();
   } else if (name == "top") {
@@ -199,6 +208,7 @@ void add_arguments(CLI::App& verb, Options& options) {
   } else if (name == "migrations") {
     auto* id = verb.add_option("ID", options.name, "one migration, whole");
     verb.add_option("--trace", options.trace, "write it to this file, for Perfetto or chrome://tracing")->needs(id);
+    verb.add_flag("--all", options.all, "of all nodes, not of this one only")->excludes(id);
   } else if (name == "events") {
     verb.add_option("--since", options.since, "how far back")->capture_default_str();
     verb.add_flag("-f,--follow", options.follow, "go on, with what happens from now on");
@@ -236,6 +246,7 @@ int main(int argc, char** argv) {
     add_arguments(*node->add_subcommand(verb.name, verb.help), options);
   }
   const std::function<int()> pki = add_pki(app);
+  const std::function<int()> check = add_check(app);
   try {
     app.parse(argc, argv);
     if (app.got_subcommand("migrate")) check_migrate(options);
@@ -243,6 +254,7 @@ int main(int argc, char** argv) {
     return app.exit(error) == 0 ? kOk : kUsage;
   }
   if (app.got_subcommand("pki")) return pki();
+  if (app.got_subcommand("check")) return check();
   ApiClient api(options.socket);
   for (const Verb& verb : kVerbs) {
     if (app.got_subcommand(verb.name)) return verb.action(api, options);

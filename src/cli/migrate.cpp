@@ -50,6 +50,14 @@ std::string memory_text(const json::object& report) {
          pages("pages_compressed") + " compressed\n";
 }
 
+void show_warnings(const json::object& report) {
+  const auto warnings = get_array(report, "warnings");
+  if (!warnings) return;
+  for (const json::value& warning : **warnings) {
+    if (warning.is_string()) std::cout << "  warning: " << std::string(warning.get_string()) << "\n";
+  }
+}
+
 void show_prediction(const json::object& answer, const Moving& moving) {
   std::cout << moving.container << " can be moved to " << moving.to << " over "
             << string_or(answer, "fabric") << ": " << mib(answer, "resident_bytes")
@@ -61,6 +69,7 @@ void show_prediction(const json::object& answer, const Moving& moving) {
     std::cout << "  with its writable files: " << mib(answer, "layer_bytes") << " in "
               << fixed(number_or(answer, "layer_files"), 0) << " files\n";
   }
+  show_warnings(answer);
 }
 
 json::object request_body(const Options& options, const std::string& to) {
@@ -85,6 +94,7 @@ void show_end(const Moving& moving, bool details) {
               << " over " << string_or(report, "fabric") << " in "
               << fixed(number_or(report, "total_ms"), 0) << " ms\n"
               << (details ? rounds_text(report) + memory_text(report) : "");
+    show_warnings(report);
   } else {
     std::cerr << "lifeboat: not moved, " << moving.container << " runs on at "
               << string_or(report, "source") << "\n  failed in: " << string_or(report, "phase")

@@ -139,6 +139,7 @@ int node_degrade(ApiClient& api, const Options& options) {
 int node_restore(ApiClient& api, const Options& options) {
   json::object body;
   if (!options.reason.empty()) body["reason"] = options.reason;
+  if (options.shutdown) body["shutdown"] = true;
   return tell_state(api.post("/v1/nodes/" + options.name + "/restore", body), options);
 }
 

@@ -80,7 +80,7 @@ awaitable<Result<Connected>> connect(Node& node, Move move) {
   move.report->enter("connect");
   CO_CHECK_OK(co_await wait_until_filled(move, node.config().timeouts.idle));
   CO_CHECK_OK(check_compatible(node.facts(), node.facts()));  // is there a working CRIU here?
-  CO_CHECK_OK(check_user(move.container->init_uid()));
+  CO_CHECK_OK(check_user(node.facts(), move.container->init_uid()));
   CO_CHECK_OK(check_memory_use(move.container->cgroup().pids()));
   CO_CHECK_OK(check_sources(move.container->spec()));
   CO_CHECK_OK(check_sockets(move, node));

@@ -58,8 +58,9 @@ Status list_directory(int root, LayerListing& listing, std::size_t at, std::vect
   Fd fd = open_beneath(root, path, O_RDONLY | O_DIRECTORY);
   if (!fd) return is_gone(errno) ? Status{} : fail_errno("read directory /" + path);
   const int number = fd.get();
-  const Directory directory(::fdopendir(fd.release()), &::closedir);
+  const Directory directory(::fdopendir(number), &::closedir);
   if (!directory) return fail_errno("read directory /" + path);
+  (void)fd.release();
   // Its times as they are before its names are read: names that come later change them again.
   struct stat info {};
   if (::fstat(number, &info) != 0) return fail_errno("look at /" + path);

@@ -109,7 +109,8 @@ awaitable<Status> LayerSender::send(Link& link, LayerSource& source, Payload pay
   Payload next;
   const std::function<Status()> fill = [&] { return source.fill(next, running); };
   while (!payload.empty()) {
-    auto [sent, filled] = co_await (send_payload(link, payload, idle) && run_blocking(pool_, fill));
+    auto [sent, filled] = co_await (errors_of(send_payload(link, payload, idle), "send files") &&
+                                      errors_of(run_blocking(pool_, fill), "read files"));
     CO_CHECK_OK(filled);
     CO_CHECK_OK(sent);
     std::swap(payload, next);

@@ -1,11 +1,13 @@
 #include "migration/link.hpp"
 
 #define XXH_INLINE_ALL
+#include <poll.h>
 #include <xxhash.h>
 
 #include <boost/asio/ssl/stream.hpp>
 
 #include "base/openssl.hpp"
+#include "migration/handshake_turns.hpp"
 
 namespace lifeboat {
 
@@ -121,6 +123,9 @@ awaitable<Result<Link>> Link::connect(PeerAddress to, LinkSelf self, Millisecond
         network_error(error, "connect to", to.address + " port " + std::to_string(to.port)));
   }
   Link link(stream.release_socket());
+  auto& turns = asio::use_service<HandshakeTurns>(executor.context());
+  const auto turn = co_await turns.take(limit);
+  if (!turn) co_return fail(Errc::kConflict, "connect to " + to.address + ": this node begins many others");
   CO_CHECK_OK(co_await link.start_tls(self, false, limit));
   link.greeted_ = true;  // our own call: the answer may be as long as any frame
   json::object hello = hello_body(self);
@@ -266,6 +271,12 @@ Fd Link::release() && {
 
 void Link::close() {
   if (stream_) stream_->socket.close();
+}
+
+bool Link::closed_by_peer() const {
+  if (!stream_ || !stream_->socket.socket().is_open()) return true;
+  pollfd polled{stream_->socket.socket().native_handle(), POLLRDHUP, 0};
+  return ::poll(&polled, 1, 0) > 0;
 }
 
 awaitable<Result<Frame>> Link::receive(Milliseconds limit) {

@@ -60,8 +60,9 @@ class Link {
   ~Link();
 
   // Connects and exchanges Hellos: kUnavailable when nobody answers at `to`, kRefused when the peer is
-  // another node, of another cluster or version, or one side does not trust the other's certificate.
-  // `limit` is for each step: connection, TLS, Hello.
+  // another node, of another cluster or version, or one side does not trust the other's certificate;
+  // kConflict when this node begins so many that it was not this one's turn (handshake_turns.hpp).
+  // `limit` is for each step: connection, its turn, TLS, Hello.
   static awaitable<Result<Link>> connect(PeerAddress to, LinkSelf self, Milliseconds limit);
   // The server's side of the same.
   awaitable<Result<PeerName>> accept_hello(LinkSelf self, Milliseconds limit);
@@ -91,6 +92,8 @@ class Link {
   [[nodiscard]] Fd release() &&;
   // Ends the connection: what waits on it fails.
   void close();
+  // Whether the other end has ended it, whatever it sent before.
+  [[nodiscard]] bool closed_by_peer() const;
 
   [[nodiscard]] const std::string& remote() const { return remote_; }
   [[nodiscard]] std::uint64_t bytes_sent() const { return bytes_sent_; }

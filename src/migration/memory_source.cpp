@@ -19,8 +19,6 @@ namespace {
 // Less memory than this is sent whole while frozen: cheaper than tracking it.
 constexpr std::uint64_t kTrackBytesMin = 8U << 20;
 
-constexpr int kRefusalsMax = 3;  // then a process stays untracked
-
 // Its pid in the innermost pid namespace: the last number of "NSpid: 4711 12".
 Result<std::uint32_t> pid_in_container(pid_t pid) {
   TRY(const std::string text, read_file("/proc/" + std::to_string(pid) + "/status", 8192));
@@ -105,7 +103,7 @@ awaitable<Result<FinalMemory>> MemorySource::list_rest() {
   co_return co_await run_blocking(pool_, std::move(work));
 }
 
-std::unique_ptr<PageServer> MemorySource::serve_rest(PageSocket urgent) {
+Result<std::unique_ptr<PageServer>> MemorySource::serve_rest(PageSocket urgent) {
   std::map<std::uint32_t, pid_t> pids;
   for (const auto& [pid, process] : processes_) pids[process.pid] = pid;
   PageConnections connections;
@@ -117,7 +115,7 @@ std::unique_ptr<PageServer> MemorySource::serve_rest(PageSocket urgent) {
   options.compression = CompressionMode::kOff;  // a thread waits for each of these pages
   options.duplicates = false;
   connections.urgent = std::make_unique<PageSender>(std::move(urgent), options);
-  return std::make_unique<PageServer>(std::move(pids), std::move(connections), progress_);
+  return PageServer::start(std::move(pids), std::move(connections), progress_);
 }
 
 Status MemorySource::follow_processes(bool track) {
@@ -154,14 +152,14 @@ Status MemorySource::follow_processes(bool track) {
 
 // In every round anew: it may have been too small, or have been refused for a passing reason.
 void MemorySource::track(pid_t pid, Process& process) {
-  if (process.tracker->tracking() || process.refusals == kRefusalsMax) return;
+  if (process.tracker->tracking() || process.refusals == Process::kRefusalsMax) return;
   const auto mappings = owned_mappings(pid);
   if (!mappings || bytes_of(*mappings) < kTrackBytesMin) return;
   auto tracker = DirtyTracker::attach(pid, tracking_);
   if (tracker) {
     process.tracker = std::move(*tracker);
     process.refusal.clear();
-  } else {
+  } else if (tracker.error().code != Errc::kNotFound) {  // that is: it has just ended
     ++process.refusals;
     process.refusal = tracker.error().message;
   }
@@ -173,7 +171,7 @@ Result<std::vector<PageRun>> MemorySource::look_at(pid_t pid, Process& process) 
   if (!process.tracker->tracking() || !uses_direct_io(pid)) return found;
   TRY(process.tracker, DirtyTracker::untracked(pid));
   process.carried.clear();
-  process.refusals = kRefusalsMax;
+  process.refusals = Process::kRefusalsMax;
   process.refusal = "process " + std::to_string(pid) +
                     " has a file open with O_DIRECT: devices write to its memory unseen";
   return std::vector<PageRun>{};
@@ -294,8 +292,7 @@ void MemorySource::choose(Process& process, const std::vector<PageRun>& found, b
   process.written_before[0] = std::move(written);
 }
 
-std::uint64_t MemorySource::dirty_pages() const {
-  std::uint64_t pages = 0;
+void MemorySource::count_dirty(RoundMeasurement& measured) const {
   for (const auto& [pid, process] : processes_) {
     const auto mappings = owned_mappings(pid);
     if (!mappings) continue;
@@ -303,11 +300,12 @@ std::uint64_t MemorySource::dirty_pages() const {
     if (!present) continue;
     for (const PageRun& run : *present) {
       process.carried.split(run, [&](const PageRun& part, bool carried) {
-        if (part.written || !carried) pages += part.pages;
+        if (!part.written && carried) return;
+        measured.pages_dirty_after += part.pages;
+        if (process.tries_again()) measured.pages_untracked += part.pages;
       });
     }
   }
-  return pages;
 }
 
 Result<RoundMeasurement> MemorySource::run_round(bool hold_back) {
@@ -332,7 +330,7 @@ Result<RoundMeasurement> MemorySource::run_round(bool hold_back) {
   TRY(const SendCounts sent, send_all());
   measured.send_s = seconds_since(send_start);
   measured.bytes_on_wire = sent.payload_bytes;
-  measured.pages_dirty_after = dirty_pages();
+  count_dirty(measured);
   return measured;
 }
 

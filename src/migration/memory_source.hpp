@@ -75,7 +75,7 @@ class MemorySource {
   awaitable<Result<FinalMemory>> list_rest();
   // After that: who serves what was left for later, over `urgent` and the page connections. This
   // object must not be used for anything but counts any more.
-  std::unique_ptr<PageServer> serve_rest(PageSocket urgent);
+  Result<std::unique_ptr<PageServer>> serve_rest(PageSocket urgent);
 
   // What is known of the mappings since the last round; for CRIU, in the freeze.
   [[nodiscard]] SmapsCache& smaps() { return smaps_; }
@@ -94,6 +94,8 @@ class MemorySource {
 
  private:
   struct Process {
+    static constexpr int kRefusalsMax = 3;  // then it stays untracked
+
     std::uint32_t pid = 0;  // in the container
     std::uint64_t start_time = 0;
     std::unique_ptr<DirtyTracker> tracker;
@@ -103,6 +105,11 @@ class MemorySource {
     PageSet written_before[2]; // in the last round, in the one before
     std::vector<AddressRange> mappings;  // of the frozen process
     std::vector<PageRun> to_send;
+
+    // It is not tracked, and may be in the next round.
+    [[nodiscard]] bool tries_again() const {
+      return !tracker->tracking() && refusals > 0 && refusals < kRefusalsMax;
+    }
   };
   using Processes = std::map<pid_t, Process>;
   using Unread = std::vector<std::pair<pid_t, std::vector<PageRun>>>;
@@ -123,8 +130,9 @@ class MemorySource {
   // hot and held back.
   void choose(Process& process, const std::vector<PageRun>& found, bool hold_back,
               RoundMeasurement& measured);
-  // Pages that would have to be sent were the container frozen now.
-  [[nodiscard]] std::uint64_t dirty_pages() const;
+  // Pages that would have to be sent were the container frozen now; those of processes that may be
+  // tracked in the next round for themselves as well.
+  void count_dirty(RoundMeasurement& measured) const;
   // One connection's part of send_all(), on its thread.
   Result<SendCounts> send_shard(PageSender& sender, Unread& unread);
   Result<SendCounts> send_all();

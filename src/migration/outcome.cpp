@@ -94,15 +94,18 @@ awaitable<void> undo_late_freeze(std::shared_ptr<Container> container) {
 }  // namespace
 
 awaitable<void> find_out_end(Node& node, JournalEntry entry) {
-  constexpr std::chrono::seconds kPause{1};
+  constexpr Milliseconds kPauseMax{60'000};  // nobody waits for it, and nobody may be there to ask for days
+  Milliseconds pause{1000};
   std::optional<Outcome> outcome = co_await ask_for_end(node, entry);
   while (!outcome) {
-    co_await sleep_for(kPause);
+    co_await sleep_for(pause);
+    pause = std::min(2 * pause, kPauseMax);
     outcome = co_await ask_for_end(node, entry);
   }
   entry.reason = "lifeboatd ended in phase " + entry.phase + "; the container is not here any more";
   entry.phase = to_string(*outcome);
   node.journal().end(entry);
+  node.metrics().interrupted_ended(*outcome == Outcome::kCommitted);
 }
 
 awaitable<void> resume_left_over(std::shared_ptr<Container> container) {

@@ -5,13 +5,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <string>
 
 namespace lifeboat {
 
-void PageReader::read(const std::vector<PagePiece>& pieces, unsigned char* out,
-                      std::vector<bool>& read) {
+Status PageReader::read(const std::vector<PagePiece>& pieces, unsigned char* out,
+                        std::vector<bool>& read) {
   std::vector<iovec> remote;
   remote.reserve(pieces.size());
   std::size_t total = 0;
@@ -24,25 +25,31 @@ void PageReader::read(const std::vector<PagePiece>& pieces, unsigned char* out,
   const std::size_t good = n < 0 ? 0 : static_cast<std::size_t>(n) / kPageBytes;
   read.assign(total / kPageBytes, false);
   std::fill(read.begin(), read.begin() + static_cast<std::ptrdiff_t>(good), true);
-  if (good == read.size()) return;
+  if (good == read.size()) return {};
   std::size_t index = 0;
   for (const PagePiece& piece : pieces) {
     for (std::uint32_t i = 0; i < piece.pages; ++i, ++index) {
-      if (!read[index]) read[index] = read_one(piece.address + i * kPageBytes, out + index * kPageBytes);
+      if (read[index]) continue;
+      TRY(const bool one, read_one(piece.address + i * kPageBytes, out + index * kPageBytes));
+      read[index] = one;
     }
   }
+  return {};
 }
 
-bool PageReader::read_one(std::uint64_t address, unsigned char* out) {
+Result<bool> PageReader::read_one(std::uint64_t address, unsigned char* out) {
   const iovec local{out, kPageBytes};
   const iovec remote{reinterpret_cast<void*>(address), kPageBytes};
   if (::process_vm_readv(pid_, &local, 1, &remote, 1, 0) == static_cast<ssize_t>(kPageBytes)) {
     return true;
   }
   if (!mem_) {
-    mem_ = Fd(::open(("/proc/" + std::to_string(pid_) + "/mem").c_str(), O_RDONLY | O_CLOEXEC));
+    const std::string path = "/proc/" + std::to_string(pid_) + "/mem";
+    mem_ = Fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!mem_ && (errno == ENOENT || errno == ESRCH)) return false;
+    if (!mem_) return fail(Errc::kUnavailable, fail_errno("open " + path).value().message);
   }
-  return mem_ && ::pread(mem_.get(), out, kPageBytes, static_cast<off_t>(address)) ==
+  return ::pread(mem_.get(), out, kPageBytes, static_cast<off_t>(address)) ==
                      static_cast<ssize_t>(kPageBytes);
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/fd.hpp"
+#include "base/result.hpp"
 #include "criu_glue/memory.hpp"
 
 namespace lifeboat {
@@ -23,11 +24,12 @@ class PageReader {
   explicit PageReader(pid_t pid) : pid_(pid) {}
 
   // Reads all `pieces` one after another to `out`; `read` says of each page whether it could be read.
-  // Memory without access (PROT_NONE) is read by /proc/PID/mem.
-  void read(const std::vector<PagePiece>& pieces, unsigned char* out, std::vector<bool>& read);
+  // Memory without access (PROT_NONE) is read by /proc/PID/mem. An error (kUnavailable) when that cannot be
+  // opened for now: of no descriptor, of no memory. Of a process that is gone nothing is read.
+  [[nodiscard]] Status read(const std::vector<PagePiece>& pieces, unsigned char* out, std::vector<bool>& read);
 
  private:
-  bool read_one(std::uint64_t address, unsigned char* out);
+  Result<bool> read_one(std::uint64_t address, unsigned char* out);
 
   pid_t pid_;
   Fd mem_;

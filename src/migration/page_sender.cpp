@@ -62,7 +62,7 @@ class PageSender::Batch {
               SendCounts& counts, std::vector<PageRun>& unread) {
     const auto start = Clock::now();
     packing_s_ = 0;
-    reader.read(pieces, pages_.data(), read_);
+    CHECK_OK(reader.read(pieces, pages_.data(), read_));
     std::size_t index = 0;
     for (const PagePiece& piece : pieces) {
       sort_pages(pid, piece, index);

@@ -2,13 +2,29 @@
 
 #include <sys/socket.h>
 
-#include <cstring>
+#include <chrono>
 #include <functional>
 #include <system_error>
+#include <thread>
 
 namespace lifeboat {
 
 using page_stream::Kind;
+
+namespace {
+
+// Starts a thread. Without one pages pause, and are asked for again over a new connection: not kSystem, which
+// says that they are lost.
+Status begin(const std::function<void()>& start) {
+  try {
+    start();
+  } catch (const std::system_error& error) {
+    return fail(Errc::kUnavailable, std::string("no thread to send pages with: ") + error.what());
+  }
+  return {};
+}
+
+}  // namespace
 
 PageServer::PageServer(std::map<std::uint32_t, pid_t> processes, PageConnections connections,
                        std::shared_ptr<MemoryProgress> progress)
@@ -18,12 +34,20 @@ PageServer::PageServer(std::map<std::uint32_t, pid_t> processes, PageConnections
   // The target's store gives pages back by now: it is no source of copies any more.
   for (const auto& shard : connections_.shards) shard->end_duplicates();
   connections_.urgent->end_duplicates();
-  thread_ = std::thread([this] { run(); });
+}
+
+Result<std::unique_ptr<PageServer>> PageServer::start(std::map<std::uint32_t, pid_t> processes,
+                                                      PageConnections connections,
+                                                      std::shared_ptr<MemoryProgress> progress) {
+  std::unique_ptr<PageServer> server(
+      new PageServer(std::move(processes), std::move(connections), std::move(progress)));
+  CHECK_OK(begin([&server] { server->thread_ = std::thread([own = server.get()] { own->run(); }); }));
+  return server;
 }
 
 PageServer::~PageServer() {
   cancel();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 void PageServer::cancel() {
@@ -48,21 +72,6 @@ void PageServer::run() {
   }
   finished_ = true;
 }
-
-namespace {
-
-// Starts a thread. Without one pages pause, and are asked for again over a new connection: not kSystem, which
-// says that they are lost.
-Status begin(const std::function<void()>& start) {
-  try {
-    start();
-  } catch (const std::system_error& error) {
-    return fail(Errc::kUnavailable, std::string("no thread to send pages with: ") + error.what());
-  }
-  return {};
-}
-
-}  // namespace
 
 Status PageServer::serve() {
   // Only then does the target ask: what it sent before would be lost in the connection's first life as a link,
@@ -93,10 +102,25 @@ Status PageServer::serve() {
 
 namespace {
 
-Status all_read(const std::vector<PageRun>& unread) {
-  if (unread.empty()) return {};
+// What cannot be read is tried again for a moment: given up, it costs the container.
+Result<SendCounts> send_all(PageSender& sender, std::uint32_t pid, pid_t host_pid, std::vector<PageRun> runs) {
+  constexpr int kTries = 20;
+  constexpr auto kPause = std::chrono::milliseconds(50);
+  SendCounts counts;
+  for (int tries = 0; tries < kTries; ++tries) {
+    if (tries > 0) std::this_thread::sleep_for(kPause);
+    PageJob job;
+    job.host_pid = host_pid;
+    job.pid = pid;
+    job.runs = runs;
+    std::vector<PageRun> unread;
+    TRY(const SendCounts sent, sender.send(job, unread));
+    counts += sent;
+    if (unread.empty()) return counts;
+    runs = std::move(unread);
+  }
   return fail(Errc::kSystem, "pages of the frozen container cannot be read any more, first at " +
-                                 std::to_string(unread.front().address));
+                                 std::to_string(runs.front().address));
 }
 
 }  // namespace
@@ -107,15 +131,10 @@ Status PageServer::answer(const RemotePages& wanted) {
     return fail(Errc::kProtocol, "the target asks for pages of process " +
                                      std::to_string(wanted.pid) + ", which is none of this container");
   }
-  const std::vector<PageRun> runs{{wanted.address, wanted.pages, true}};
-  PageJob job;
-  job.host_pid = process->second;
-  job.pid = wanted.pid;
-  job.runs = runs;
-  std::vector<PageRun> unread;
-  TRY(const SendCounts sent, connections_.urgent->send(job, unread));
+  TRY(const SendCounts sent, send_all(*connections_.urgent, wanted.pid, process->second,
+                                      {{wanted.address, wanted.pages, true}}));
   wanted_pages_ += sent.pages;
-  return all_read(unread);
+  return {};
 }
 
 Status PageServer::send_shard(PageSender& sender) {
@@ -124,13 +143,7 @@ Status PageServer::send_shard(PageSender& sender) {
     if (process == processes_.end()) {
       return fail(Errc::kProtocol, "the target lacks pages of an unknown process");
     }
-    PageJob job;
-    job.host_pid = process->second;
-    job.pid = pid;
-    job.runs = runs;
-    std::vector<PageRun> unread;
-    CHECK_OK(sender.send(job, unread));
-    CHECK_OK(all_read(unread));
+    CHECK_OK(send_all(sender, pid, process->second, runs));
   }
   return sender.flush();
 }

@@ -27,10 +27,10 @@ struct PageConnections {
 
 class PageServer {
  public:
-  // `processes`: pid in the container -> pid here. They must stay frozen while this lives. Begins at
-  // once, on threads of its own.
-  PageServer(std::map<std::uint32_t, pid_t> processes, PageConnections connections,
-             std::shared_ptr<MemoryProgress> progress);
+  // `processes`: pid in the container -> pid here. They must stay frozen while this lives. Begins at once, on threads
+  // of its own. kUnavailable: there is none to be had.
+  static Result<std::unique_ptr<PageServer>> start(std::map<std::uint32_t, pid_t> processes, PageConnections connections,
+                                                   std::shared_ptr<MemoryProgress> progress);
   // Ends all connections.
   ~PageServer();
   PageServer(const PageServer&) = delete;
@@ -47,6 +47,8 @@ class PageServer {
   [[nodiscard]] std::uint64_t wanted_pages() const { return wanted_pages_; }
 
  private:
+  PageServer(std::map<std::uint32_t, pid_t> processes, PageConnections connections,
+             std::shared_ptr<MemoryProgress> progress);
   void run();
   // Until all that was lacking is sent, or a connection is lost.
   Status serve();

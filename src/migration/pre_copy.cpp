@@ -1,5 +1,6 @@
 // The second phase of a migration, at the source: memory is sent while the container runs, and CRIU
 // made ready; and what can be said of a migration beforehand.
+#include "base/log.hpp"
 #include "migration/phase.hpp"
 #include "migration/source.hpp"
 
@@ -46,6 +47,10 @@ PrecopyLimits precopy_limits(const Node& node, const Move& move) {
     limits.rate_bytes_per_s = std::min(limits.rate_bytes_per_s, static_cast<double>(move.bytes_per_s));
   }
   return limits;
+}
+
+std::string untracked_warning(const std::string& reason) {
+  return "memory could not be sent while the container ran: " + reason;
 }
 
 // Rounds while the container runs, until the control law says that the rest is better sent frozen.
@@ -97,6 +102,11 @@ awaitable<Status> send_while_running(Node& node, Connected& peer) {
   if (report.mode == MigrationMode::kPreCopy || report.mode == MigrationMode::kHybrid) {
     CO_CHECK_OK(co_await send_rounds(node, peer));
     report.memory.untracked_reason = peer.memory->untracked_reason();
+    if (!report.memory.untracked_reason.empty()) {
+      report.warnings.push_back(untracked_warning(report.memory.untracked_reason));
+      log::warn("memory could not be sent while the container ran",
+                {{"container", report.container}, {"id", report.id}, {"reason", report.memory.untracked_reason}});
+    }
   }
   report.enter("layer");
   co_return co_await peer.layers->send_running(peer.link, report.layer, idle);
@@ -120,7 +130,8 @@ awaitable<Result<PreCopied>> pre_copy(Node& node, Connected peer) {
   if (peer.memory) request.hide_library = node.libexec() + "/liblifeboat-criu.so";
   // CRIU starts and looks at the kernel meanwhile.
   auto [dump, sent] =
-      co_await (PreparedDump::prepare(std::move(request)) && send_while_running(node, peer));
+      co_await (errors_of(PreparedDump::prepare(std::move(request)), "start criu") &&
+                errors_of(send_while_running(node, peer), "send memory"));
   CO_CHECK_OK(sent);
   report.enter("prepare");  // until its turn to freeze has come
   if (!dump) co_return tl::unexpected<Error>(dump.error());
@@ -145,8 +156,9 @@ awaitable<Result<json::object>> watch_and_predict(Node& node, Move move, Migrati
   const auto bytes = static_cast<double>(resident);
   const auto dirty_bytes = static_cast<double>(dirty * kPageBytes);
   const double interval_s = static_cast<double>(node.config().engine.round_interval.count()) / 1000;
+  const std::string untracked = connected.memory->untracked_reason();
+  const bool live = mode == MigrationMode::kPreCopy && untracked.empty();
   const double rest_ms = std::min(dirty_bytes * interval_s, bytes) / rate * 1000;
-  const bool live = mode == MigrationMode::kPreCopy;
   const double downtime_ms = live ? kFixedLiveMs + rest_ms : stopped_ms;
   const std::uint64_t layer_bytes =
       connected.layers->upper_bytes() + connected.layers->tmpfs_bytes();
@@ -158,6 +170,7 @@ awaitable<Result<json::object>> watch_and_predict(Node& node, Move move, Migrati
                       {"layer_bytes", layer_bytes},
                       {"layer_files", connected.layers->files()},
                       {"total_ms", running_ms + downtime_ms}};
+  if (!untracked.empty()) answer["warnings"] = json::array{json::value(untracked_warning(untracked))};
   co_return answer;
 }
 

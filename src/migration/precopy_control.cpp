@@ -74,11 +74,14 @@ struct Round {
         resent(static_cast<double>(std::min(m.pages_resent, m.pages_sent))),
         held(static_cast<double>(m.pages_held_back)),
         wire(static_cast<double>(m.bytes_on_wire)),
-        dirty(static_cast<double>(m.pages_dirty_after)) {}
+        dirty(static_cast<double>(m.pages_dirty_after)),
+        untracked(static_cast<double>(std::min(m.pages_untracked, m.pages_dirty_after))) {}
 
   [[nodiscard]] double time() const { return scan + send; }
+  // Pages per second that the job wrote, as far as was seen.
+  [[nodiscard]] double dirtying() const { return time() > 0 ? (dirty - untracked) / time() : 0; }
 
-  double started, scan, send, found, sent, resent, held, wire, dirty;
+  double started, scan, send, found, sent, resent, held, wire, dirty, untracked;
 };
 
 // Bytes of memory sent per second: sums that decay by 3/4 a round (line 37's filter), so that a
@@ -165,7 +168,7 @@ struct Forecast {
 // less than at first if it writes the same pages again.
 double growth(const std::vector<Round>& rounds) {
   const Round& last = rounds.back();
-  const double early = last.time() > 0 ? last.dirty / last.time() : 0;
+  const double early = last.dirtying();
   if (rounds.size() < 2) return early;
   const double interval = last.started - rounds[rounds.size() - 2].started;
   if (interval <= last.time()) return early;
@@ -186,7 +189,7 @@ Forecast forecast(const std::vector<Round>& rounds, double pages, const PrecopyL
   // limits how much is sent, and here the scan has protected all it found, so it is sent.
   const double later = growth(rounds);
   double interval = number(limits.interval_s);
-  const double early = last.time() > 0 ? last.dirty / last.time() : 0;
+  const double early = last.dirtying();
   const double faults = last.dirty * number(limits.page_fault_cost_s);
   if (later < early / 2 && faults > interval * kTrackingShare) {
     // The same pages again and again: waiting longer makes fewer faults and hardly more pages.
@@ -281,8 +284,7 @@ PrecopyDecision decide(const std::vector<RoundMeasurement>& measured, std::uint6
   for (const RoundMeasurement& m : measured) {
     rounds.emplace_back(m);
     wire += rounds.back().wire;
-    const double seconds = rounds.back().time();
-    const double dirtying = seconds > 0 ? rounds.back().dirty * kPage / seconds : 0;
+    const double dirtying = rounds.back().dirtying() * kPage;
     decision.dirty_bytes_per_s =
         rounds.size() == 1 ? dirtying : (decision.dirty_bytes_per_s + dirtying) / 2;
   }
@@ -341,6 +343,9 @@ PrecopyDecision decide(const std::vector<RoundMeasurement>& measured, std::uint6
                                              ": freeze");
   }
 
+  if (last.untracked > 0) {
+    return another(PrecopyPattern::kNone, over + mib(last.untracked) + " of it could not be tracked yet");
+  }
   if (!limits.patterns) return another(PrecopyPattern::kNone, over + "patterns are not looked for");
 
   // 2. The patterns. What a round has left against the one before is noisy (a slow wire makes a
@@ -405,7 +410,8 @@ json::object to_json(const RoundMeasurement& round) {
           {"pages_resent", round.pages_resent},
           {"pages_held_back", round.pages_held_back},
           {"bytes_on_wire", round.bytes_on_wire},
-          {"pages_dirty_after", round.pages_dirty_after}};
+          {"pages_dirty_after", round.pages_dirty_after},
+          {"pages_untracked", round.pages_untracked}};
 }
 
 json::object to_json(const PrecopyDecision& decision) {
@@ -466,6 +472,9 @@ Result<RoundMeasurement> round_measurement_from(const json::object& object) {
   TRY(round.pages_held_back, get_u64(object, "pages_held_back"));
   TRY(round.bytes_on_wire, get_u64(object, "bytes_on_wire"));
   TRY(round.pages_dirty_after, get_u64(object, "pages_dirty_after"));
+  if (object.contains("pages_untracked")) {
+    TRY(round.pages_untracked, get_u64(object, "pages_untracked"));
+  }
   return round;
 }
 

@@ -31,6 +31,8 @@ struct RoundMeasurement {
   // What would have to be sent now, were the container frozen, with what was held back: counted
   // right after the round by a scan that protects nothing (and so costs the job no fault).
   std::uint64_t pages_dirty_after = 0;
+  // Of these, the pages of processes whose tracking was refused and is tried again in the next round.
+  std::uint64_t pages_untracked = 0;
 
   bool operator==(const RoundMeasurement&) const = default;
 };

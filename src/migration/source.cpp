@@ -49,7 +49,7 @@ awaitable<Status> send_images(ImageReader& reader, Link& link, const bool& dump_
 
 awaitable<Result<HeldDump>> dump_then(PreparedDump dump, const Cgroup& cgroup, bool& ended,
                                       SteadyClock::time_point& ended_at) {
-  auto held = co_await std::move(dump).start(cgroup);
+  auto held = co_await errors_of(std::move(dump).start(cgroup), "dump");  // `ended` must be set in any case
   // CRIU thaws the cgroup for its work. Killed in the middle of that it leaves tasks that run with
   // connections in repair mode, where their calls fail: not a moment longer than need be.
   if (!held) {
@@ -90,7 +90,7 @@ awaitable<Status> send_memory(Connected& peer, Milliseconds idle) {
   if (peer.urgent) {
     // What is left is no part of the node's shares: only the operator's own limit counts.
     peer.memory->limit(peer.move.bytes_per_s);
-    peer.server = peer.memory->serve_rest(std::move(peer.urgent));
+    CO_TRY(peer.server, peer.memory->serve_rest(std::move(peer.urgent)));
   }
   memory.pages = rest.present_pages;
   memory.pages_frozen = rest.sent_pages;
@@ -267,9 +267,10 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
   });
   auto [held, memory_sent, images_sent, layers_sent] =
       co_await (dump_then(std::move(source.dump), container->cgroup(), dump_ended, dumped_at) &&
-                send_memory(peer, config.timeouts.idle) &&
-                send_images(*reader, peer.link, dump_ended, config.timeouts.idle, *report.progress) &&
-                peer.layers->send_frozen(peer.link, report.layer, config.timeouts.idle));
+                errors_of(send_memory(peer, config.timeouts.idle), "send memory") &&
+                errors_of(send_images(*reader, peer.link, dump_ended, config.timeouts.idle, *report.progress),
+                          "send images") &&
+                errors_of(peer.layers->send_frozen(peer.link, report.layer, config.timeouts.idle), "send files"));
   if (!held) co_return tl::unexpected<Error>(held.error());
   report.memory.criu_dump_ms = elapsed_ms(stopped_at, dumped_at);
   auto checked = check_dump(peer, *source.images);
@@ -319,6 +320,33 @@ class TargetWatch {
   PresenceWatch watch_;
 };
 
+// In post-copy: closes the connection once no pages can be served any more, for which what is being restored at
+// the target would wait.
+class ServerWatch {
+ public:
+  ServerWatch(Node& node, Frozen& source) : source_(std::make_shared<Frozen*>(&source)) {
+    if (source.peer.server) asio::co_spawn(node.executor(), watch(source_), asio::detached);
+  }
+  ServerWatch(const ServerWatch&) = delete;
+  ServerWatch& operator=(const ServerWatch&) = delete;
+  ~ServerWatch() { *source_ = nullptr; }
+  // Why the connection was lost, if it was for that.
+  [[nodiscard]] std::optional<Error> reason() const {
+    const std::unique_ptr<PageServer>& server = (*source_)->peer.server;
+    if (!server || !server->finished() || server->result()) return std::nullopt;
+    return server->result().error().context("pages");
+  }
+
+ private:
+  static awaitable<void> watch(std::shared_ptr<Frozen*> source) {
+    constexpr Milliseconds kLook{5};
+    while (*source != nullptr && !(*source)->peer.server->finished()) co_await sleep_for(kLook);
+    if (*source != nullptr) (*source)->peer.link.close();
+  }
+
+  std::shared_ptr<Frozen*> source_;  // nullptr: not wanted any more
+};
+
 // The end of the images, and with it the right to commit; then until the target holds everything.
 awaitable<Result<json::object>> give_right(Node& node, Frozen& source, decision::Source& machine) {
   const Config& config = node.config();
@@ -331,8 +359,9 @@ awaitable<Result<json::object>> give_right(Node& node, Frozen& source, decision:
   CO_CHECK_OK(co_await source.peer.link.send(Kind::kImageEnd, std::move(end), config.timeouts.idle));
   const auto hook =
       report.cancellation.on_request([link = &source.peer.link] { link->close(); });
+  const ServerWatch server(node, source);
   auto staged = co_await expect_word(source.peer.link, Kind::kStaged, config.timeouts.restore, machine);
-  if (!staged) co_return watch.explain(staged.error());
+  if (!staged) co_return watch.explain(server.reason().value_or(staged.error()));
   co_return staged;
 }
 

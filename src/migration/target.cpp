@@ -279,11 +279,14 @@ awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& lin
   if (!rearmed) co_return failed_at("restore", rearmed.error());
   const RestoreMemory memory =
       prepared.pager ? RestoreMemory::kPager : RestoreMemory::kImages;
+  // In post-copy the source: its pages are needed until the copy is held; after that the decision waits for it.
+  const auto needed = std::make_shared<const Link*>(prepared.post_copy ? &link : nullptr);
   std::function<Status()> pager_lives;
   if (prepared.pager) {
-    pager_lives = [pager = prepared.pager->shared()]() -> Status {
-      if (pager->process().running()) return {};
-      return fail(Errc::kUnavailable, "the pager has ended; see pager.log");
+    pager_lives = [pager = prepared.pager->shared(), needed]() -> Status {
+      if (!pager->process().running()) return fail(Errc::kUnavailable, "the pager has ended; see pager.log");
+      if (*needed == nullptr || !(*needed)->closed_by_peer()) return {};
+      return fail(Errc::kUnavailable, "the source closed the connection, and with it its pages are gone");
     };
   }
   auto held = co_await std::move(*prepared.criu).start(memory, pager_lives);
@@ -291,6 +294,7 @@ awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& lin
   if (!held && pager_lives) {
     if (auto lives = pager_lives(); !lives) co_return failed_at("restore", lives.error());
   }
+  *needed = nullptr;
   if (!held) co_return failed_at("restore", held.error());
   if (auto ok = check_connections(*network, net); !ok) co_return failed_at("restore", ok.error());
   co_await prepared.layers->settle();
@@ -315,13 +319,16 @@ awaitable<void> watch_pager(Node& node, std::shared_ptr<PagerClient> pager, std:
   const auto start = SteadyClock::now();
   std::string id;
   if (auto container = weak.lock()) id = container->spec().id;
-  (void)co_await pager->push();  // what is wrong shows in its status
+  bool pushed = false;
   for (;;) {
+    // Without it only what is touched comes, and the rest never.
+    if (!pushed) pushed = (co_await pager->push()).has_value();
     co_await sleep_for(Milliseconds(20));
     auto status = co_await pager->status();
     const std::string phase = status ? string_or(*status, "phase") : "";
-    // Slow is not gone: while pages are missing it must not be moved on.
-    if (status ? phase != "done" : status.error().code == Errc::kTimeout) continue;
+    // Slow is not gone, nor is one that could not be asked: while pages are missing it must not be moved on.
+    const bool lives = pager->process().running() || (!status && status.error().code == Errc::kTimeout);
+    if (status ? phase != "done" : lives) continue;
     memory = MemoryAccount::Reservation();
     if (auto container = weak.lock()) {
       container->set_filling(false);
@@ -444,7 +451,8 @@ awaitable<StepResult<Restored>> take_in(Node& node, Link& link, const json::obje
   const bool pages = offer->pages;
   auto prepared = prepare(node, std::move(*offer));
   if (!prepared) co_return tl::unexpected<StepError>(prepared.error());
-  auto [pager, criu] = co_await (start_pager(node, *prepared, pages) && start_criu(node, *prepared));
+  auto [pager, criu] = co_await (errors_of(start_pager(node, *prepared, pages), "start the pager") &&
+                                    errors_of(start_criu(node, *prepared), "start criu"));
   for (const Status& started : {pager, criu}) {
     if (!started) co_return failed_at("preflight", started.error());
   }

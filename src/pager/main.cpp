@@ -15,6 +15,7 @@
 #include <cstring>
 #include <iostream>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "base/fd_passing.hpp"
@@ -124,16 +125,20 @@ struct Shard {
   std::thread thread;
   Status result;
 
-  // Receives on a thread of its own.
-  void start(unsigned number, unsigned count, PageReceiver::Draining draining) {
+  // Receives on a thread of its own. Without one the connection is closed: the source makes another.
+  Status start(unsigned number, unsigned count, PageReceiver::Draining draining) {
     draining.acknowledged = [this] { heard_ = true; };
-    thread = std::thread([this, number, count, draining = std::move(draining)] {
-      result = PageReceiver(socket_, store, number, count, draining).run();
-      if (!result) std::cerr << "a page connection ends: " + result.error().message + "\n";
-      // Closed, not only shut down: a source in the middle of sending is told at once.
-      const std::lock_guard lock(mutex_);
-      socket_ = PageSocket();
-    });
+    try {
+      thread = std::thread([this, number, count, draining = std::move(draining)] {
+        result = PageReceiver(socket_, store, number, count, draining).run();
+        if (!result) std::cerr << "a page connection ends: " + result.error().message + "\n";
+        close();
+      });
+    } catch (const std::system_error& error) {
+      close();
+      return fail(Errc::kUnavailable, std::string("no thread to receive pages with: ") + error.what());
+    }
+    return {};
   }
   [[nodiscard]] bool open() const {
     const std::lock_guard lock(mutex_);
@@ -161,6 +166,12 @@ struct Shard {
   }
 
  private:
+  // Not only shut down: a source in the middle of sending is told at once.
+  void close() {
+    const std::lock_guard lock(mutex_);
+    socket_ = PageSocket();
+  }
+
   mutable std::mutex mutex_;
   PageSocket socket_;
   std::atomic<bool> heard_ = false;
@@ -316,7 +327,7 @@ class Pager {
     if (op == "connection") return add_connection(request, std::move(fd));
     if (op == "final") return set_final(std::move(fd));
     if (op == "push") {
-      faults_.push();
+      CHECK_OK(faults_.push());
       pushed_ = true;
       return json::object{};
     }
@@ -361,7 +372,7 @@ class Pager {
     } else {
       shards_.push_back(std::make_unique<Shard>(std::move(socket), budget_));
     }
-    shards_[number]->start(static_cast<unsigned>(number), static_cast<unsigned>(count), draining());
+    CHECK_OK(shards_[number]->start(static_cast<unsigned>(number), static_cast<unsigned>(count), draining()));
     return json::object{};
   }
 
@@ -371,7 +382,7 @@ class Pager {
     } else {
       urgent_ = std::make_unique<Shard>(std::move(socket), budget_);
     }
-    urgent_->start(0, 1, draining());
+    CHECK_OK(urgent_->start(0, 1, draining()));
     wanted_ = listed_ = false;
     return json::object{};
   }

@@ -112,14 +112,21 @@ awaitable<bool> give_up(Owners& owners, std::string node, std::string container,
     auto now = co_await owners.find(container);
     if (now) {
       const bool mine = *now && (*now)->ownership.owner == node;
-      if (!mine || judge_for_target((*now)->ownership, migration) != Verdict::kOpen) co_return false;
-      if (!(*now)->ownership.migration->source_gone) {
-        OwnerRecord record = **now;
+      if (!mine) co_return false;
+      OwnerRecord record = **now;
+      const Ownership& owned = record.ownership;
+      if (owned.ended || !owned.migration || owned.migration->id != migration) co_return false;
+      const OwnedMigration moved = *owned.migration;
+      const bool open = moved.state == MigrationState::kOpen;
+      bool over = false;  // nobody has it, or can have it
+      if (open && moved.needs_source) {
+        (void)co_await owners.abort(std::move(record), migration);  // the pages that the target needs are gone
+      } else if (open && !moved.source_gone) {
         (void)co_await owners.yield(std::move(record), migration);
-      } else if (co_await ask() == decision::Word::kRenounced) {
-        const Status ended = co_await owners.end(container, node);
-        if (ended) co_return true;
+      } else {
+        over = !open || co_await ask() == decision::Word::kRenounced;
       }
+      if (over && co_await owners.end(container, node)) co_return true;
     }
     co_await sleep_for(kLook);
   }

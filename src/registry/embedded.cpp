@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <sqlite3.h>
 
+#include <algorithm>
+
 #include "base/blocking.hpp"
 #include "base/fd.hpp"
 
@@ -149,9 +151,9 @@ awaitable<Result<Swap>> EmbeddedRegistry::try_swap(SwapRequest request) {
   co_return co_await on_thread(std::move(work));
 }
 
-awaitable<Result<std::vector<Entry>>> EmbeddedRegistry::page(std::string prefix, std::string after) {
+awaitable<Result<std::vector<Entry>>> EmbeddedRegistry::page(Selection request) {
   std::function<Result<std::vector<Entry>>()> work =
-      [this, prefix = std::move(prefix), after = std::move(after)] { return read_page(prefix, after); };
+      [this, request = std::move(request)] { return read_page(request); };
   co_return co_await on_thread(std::move(work));
 }
 
@@ -212,12 +214,13 @@ Result<Swap> EmbeddedRegistry::change_in_transaction(const SwapRequest& request)
   return swap;
 }
 
-Result<std::vector<Entry>> EmbeddedRegistry::read_page(const std::string& prefix,
-                                                       const std::string& after) {
-  TRY(Statement select, Statement::prepare(database_.get(),
-                                           "SELECT key, value, version FROM entry WHERE key >= ?1 AND "
-                                           "key > ?2 AND (key < ?3 OR ?3 = '') ORDER BY key LIMIT ?4"));
-  select.bind(prefix).bind(after).bind(prefix_end(prefix)).bind(kPageEntries);
+Result<std::vector<Entry>> EmbeddedRegistry::read_page(const Selection& request) {
+  TRY(Statement select,
+      Statement::prepare(database_.get(), "SELECT key, value, version FROM entry WHERE key >= ?1 AND key > ?2 AND "
+                                          "(key < ?3 OR ?3 = '') AND (?4 = '' OR instr(value, ?4) > 0) "
+                                          "ORDER BY key LIMIT ?5"));
+  select.bind(request.prefix).bind(request.after).bind(prefix_end(request.prefix)).bind(request.containing);
+  select.bind(kPageEntries);
   std::vector<Entry> entries;
   for (;;) {
     TRY(const bool row, select.step());
@@ -235,7 +238,9 @@ Result<LeaseId> EmbeddedRegistry::add_lease(Milliseconds term) {
   TRY(const LeaseId id, next_number(database_.get(), "lease"));
   TRY(Statement put, Statement::prepare(database_.get(), "INSERT INTO lease VALUES (?1, ?2)"));
   CHECK_OK(put.bind(id).bind(static_cast<std::uint64_t>(term.count())).step());
-  leases_[id] = {term, clock_() + term};
+  const Lease lease{term, clock_() + term};
+  leases_[id] = lease;
+  none_ends_before_ = std::min(none_ends_before_, lease.ends);
   return id;
 }
 
@@ -259,11 +264,18 @@ Status EmbeddedRegistry::drop_lease(LeaseId lease) {
 
 Status EmbeddedRegistry::expire() {
   const auto now = clock_();
+  if (now < none_ends_before_) return {};  // with each request all leases would be looked at: N nodes, N requests
   std::vector<LeaseId> over;
+  auto next = SteadyClock::time_point::max();
   for (const auto& [id, lease] : leases_) {
-    if (lease.ends <= now) over.push_back(id);
+    if (lease.ends <= now) {
+      over.push_back(id);
+    } else {
+      next = std::min(next, lease.ends);
+    }
   }
   for (const LeaseId id : over) CHECK_OK(drop_lease(id));
+  none_ends_before_ = next;
   return {};
 }
 

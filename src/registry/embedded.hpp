@@ -30,7 +30,7 @@ class EmbeddedRegistry : public Registry {
 
   awaitable<Result<std::optional<Entry>>> get(std::string key) override;
   awaitable<Result<Swap>> try_swap(SwapRequest request) override;
-  awaitable<Result<std::vector<Entry>>> page(std::string prefix, std::string after) override;
+  awaitable<Result<std::vector<Entry>>> page(Selection request) override;
   awaitable<Result<LeaseId>> grant(Milliseconds term) override;
   awaitable<Status> keep_alive(LeaseId lease) override;
   awaitable<Status> revoke(LeaseId lease) override;
@@ -51,7 +51,7 @@ class EmbeddedRegistry : public Registry {
   Result<std::optional<Entry>> read(const std::string& key);
   Result<Swap> change(const SwapRequest& request);
   Result<Swap> change_in_transaction(const SwapRequest& request);
-  Result<std::vector<Entry>> read_page(const std::string& prefix, const std::string& after);
+  Result<std::vector<Entry>> read_page(const Selection& request);
   Result<LeaseId> add_lease(Milliseconds term);
   Status renew(LeaseId lease);
   Status drop_lease(LeaseId lease);
@@ -64,6 +64,7 @@ class EmbeddedRegistry : public Registry {
   Database database_;
   Clock clock_;
   std::map<LeaseId, Lease> leases_;
+  SteadyClock::time_point none_ends_before_{};  // no lease does; they are looked at then
   asio::thread_pool thread_{1};
 };
 

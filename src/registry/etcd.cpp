@@ -129,9 +129,9 @@ awaitable<Result<Swap>> EtcdRegistry::try_swap(SwapRequest request) {
   co_return swap;
 }
 
-awaitable<Result<std::vector<Entry>>> EtcdRegistry::page(std::string prefix, std::string after) {
-  const std::string end = prefix_end(prefix_ + prefix);
-  const std::string first = after.empty() ? prefix_ + prefix : prefix_ + after + '\0';
+awaitable<Result<std::vector<Entry>>> EtcdRegistry::page(Selection request) {
+  const std::string end = prefix_end(prefix_ + request.prefix);
+  const std::string first = request.after.empty() ? prefix_ + request.prefix : prefix_ + request.after + '\0';
   json::object body{{"key", base64(first)}, {"range_end", base64(end)}, {"limit", kPageEntries}};
   CO_TRY(const json::object answer, co_await post("/v3/kv/range", std::move(body), true));
   co_return entries_from(answer);

@@ -20,8 +20,8 @@ awaitable<Result<Swap>> MeasuredRegistry::try_swap(SwapRequest request) {
   return measure(RegistryCall::kSwap, inner_->try_swap(std::move(request)));
 }
 
-awaitable<Result<std::vector<Entry>>> MeasuredRegistry::page(std::string prefix, std::string after) {
-  return measure(RegistryCall::kPage, inner_->page(std::move(prefix), std::move(after)));
+awaitable<Result<std::vector<Entry>>> MeasuredRegistry::page(Selection request) {
+  return measure(RegistryCall::kPage, inner_->page(std::move(request)));
 }
 
 awaitable<Result<LeaseId>> MeasuredRegistry::grant(Milliseconds term) {

@@ -71,12 +71,14 @@ awaitable<Result<std::optional<OwnerRecord>>> Owners::find(std::string container
   co_return std::optional<OwnerRecord>(std::move(record));
 }
 
-awaitable<Result<std::vector<OwnerRecord>>> Owners::all() {
-  CO_TRY(const std::vector<Entry> entries, co_await errors_of(registry_.list(kOwnershipPrefix), kWhat));
+awaitable<Result<std::vector<OwnerRecord>>> Owners::of_node(std::string node) {
+  std::string text = ownership_text_of(node);
+  CO_TRY(const std::vector<Entry> entries,
+         co_await errors_of(registry_.list(kOwnershipPrefix, std::move(text)), kWhat));
   std::vector<OwnerRecord> records;
   for (const Entry& entry : entries) {
     CO_TRY(OwnerRecord record, record_from(entry));
-    records.push_back(std::move(record));
+    if (record.ownership.owner == node) records.push_back(std::move(record));
   }
   co_return records;
 }

@@ -20,7 +20,8 @@ class Owners {
   Owners(Registry& registry, Milliseconds timeout) : registry_(registry), timeout_(timeout) {}
 
   awaitable<Result<std::optional<OwnerRecord>>> find(std::string container);
-  awaitable<Result<std::vector<OwnerRecord>>> all();
+  // Those of containers that belong to it, or did when they ended.
+  awaitable<Result<std::vector<OwnerRecord>>> of_node(std::string node);
 
   awaitable<Result<OwnerRecord>> claim(std::string container, std::string job, std::string node);
   awaitable<Result<OwnerRecord>> offer(OwnerRecord now, OwnedMigration migration);

@@ -63,6 +63,10 @@ const char* to_string(Verdict verdict) {
   return "unknown";
 }
 
+std::string ownership_text_of(const std::string& node) {
+  return "\"owner\":" + json::serialize(json::value(node));
+}
+
 std::string to_text(const Ownership& record) {
   json::object object{{"container", record.container}, {"job", record.job},
                       {"owner", record.owner},         {"epoch", record.epoch},

@@ -48,6 +48,8 @@ struct Ownership {
 };
 
 [[nodiscard]] std::string to_text(const Ownership& record);
+// What the text of each record that belongs to this node contains, and hardly any other.
+[[nodiscard]] std::string ownership_text_of(const std::string& node);
 // kProtocol: it is none.
 Result<Ownership> ownership_from(std::string_view text);
 // The key of a container's record.

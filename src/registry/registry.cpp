@@ -55,13 +55,14 @@ awaitable<Result<Swap>> Registry::swap(SwapRequest request, Milliseconds limit) 
   }
 }
 
-awaitable<Result<std::vector<Entry>>> Registry::list(std::string prefix) {
+awaitable<Result<std::vector<Entry>>> Registry::list(std::string prefix, std::string containing) {
   constexpr std::size_t kBytesMax = 256U << 20;
   std::vector<Entry> all;
-  std::string after;
+  Selection wanted{prefix, "", containing};
+  std::string& after = wanted.after;
   std::size_t bytes = 0;
   for (;;) {
-    CO_TRY(std::vector<Entry> some, co_await page(prefix, after));
+    CO_TRY(std::vector<Entry> some, co_await page(wanted));
     const bool last = some.size() < kPageEntries;
     for (Entry& entry : some) {
       bytes += sizeof entry + entry.key.size() + entry.value.size();
@@ -69,7 +70,7 @@ awaitable<Result<std::vector<Entry>>> Registry::list(std::string prefix) {
         co_return fail(Errc::kProtocol, "registry: a list of " + prefix + " without order or end");
       }
       after = entry.key;
-      all.push_back(std::move(entry));
+      if (entry.value.find(containing) != std::string::npos) all.push_back(std::move(entry));
     }
     if (last) co_return all;
   }

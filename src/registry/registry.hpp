@@ -25,6 +25,14 @@ struct Entry {
   bool operator==(const Entry&) const = default;
 };
 
+// Which entries: those whose keys begin with `prefix` and are greater than `after`, and whose values contain
+// this text. Empty: all.
+struct Selection {
+  std::string prefix;
+  std::string after;
+  std::string containing;
+};
+
 // How a compare-and-swap ended.
 struct Swap {
   bool written = false;
@@ -54,8 +62,8 @@ class Registry {
   // One attempt. See swap().
   virtual awaitable<Result<Swap>> try_swap(SwapRequest request) = 0;
 
-  // At most kPageEntries whose keys begin with `prefix` and are greater than `after`, in order.
-  virtual awaitable<Result<std::vector<Entry>>> page(std::string prefix, std::string after) = 0;
+  // At most kPageEntries of these, in order. Those whose values do not contain the text may be among them.
+  virtual awaitable<Result<std::vector<Entry>>> page(Selection request) = 0;
 
   // A lease of at least `term`. keep_alive() gives it a full term again; kNotFound: it is lost.
   virtual awaitable<Result<LeaseId>> grant(Milliseconds term) = 0;
@@ -67,8 +75,8 @@ class Registry {
   // answered or `limit` is over. An attempt that finds the very value it was to write has been made
   // already; so a value must say who wrote it and why.
   awaitable<Result<Swap>> swap(SwapRequest request, Milliseconds limit);
-  // All of page(). kProtocol: the pages have no order, or no end.
-  awaitable<Result<std::vector<Entry>>> list(std::string prefix);
+  // All of page(), and no others. kProtocol: the pages have no order, or no end.
+  awaitable<Result<std::vector<Entry>>> list(std::string prefix, std::string containing = {});
 
   static constexpr std::size_t kPageEntries = 500;
   static constexpr std::size_t kKeyBytesMax = 512;

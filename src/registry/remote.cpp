@@ -78,9 +78,11 @@ awaitable<Result<json::object>> serve_registry(Registry& registry, std::string m
   }
   if (method == "registry.swap") co_return co_await serve_swap(registry, params);
   if (method == "registry.page") {
-    CO_TRY(std::string prefix, get_string(params, "prefix"));
-    CO_TRY(std::string after, get_string(params, "after"));
-    CO_TRY(const std::vector<Entry> entries, co_await registry.page(std::move(prefix), std::move(after)));
+    Selection wanted;
+    CO_TRY(wanted.prefix, get_string(params, "prefix"));
+    CO_TRY(wanted.after, get_string(params, "after"));
+    wanted.containing = string_or(params, "containing");
+    CO_TRY(const std::vector<Entry> entries, co_await registry.page(std::move(wanted)));
     json::array list;
     for (const Entry& entry : entries) list.push_back(to_json(entry));
     co_return json::object{{"entries", std::move(list)}};
@@ -158,8 +160,9 @@ awaitable<Result<Swap>> RemoteRegistry::try_swap(SwapRequest request) {
   co_return swap;
 }
 
-awaitable<Result<std::vector<Entry>>> RemoteRegistry::page(std::string prefix, std::string after) {
-  json::object params{{"prefix", std::move(prefix)}, {"after", std::move(after)}};
+awaitable<Result<std::vector<Entry>>> RemoteRegistry::page(Selection request) {
+  json::object params{{"prefix", std::move(request.prefix)}, {"after", std::move(request.after)}};
+  if (!request.containing.empty()) params["containing"] = std::move(request.containing);
   CO_TRY(const json::object answer, co_await ask("registry.page", std::move(params)));
   CO_TRY(const json::array* list, get_array(answer, "entries"));
   std::vector<Entry> entries;

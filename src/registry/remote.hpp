@@ -27,7 +27,7 @@ class RemoteRegistry : public Registry {
 
   awaitable<Result<std::optional<Entry>>> get(std::string key) override;
   awaitable<Result<Swap>> try_swap(SwapRequest request) override;
-  awaitable<Result<std::vector<Entry>>> page(std::string prefix, std::string after) override;
+  awaitable<Result<std::vector<Entry>>> page(Selection request) override;
   awaitable<Result<LeaseId>> grant(Milliseconds term) override;
   awaitable<Status> keep_alive(LeaseId lease) override;
   awaitable<Status> revoke(LeaseId lease) override;

@@ -80,7 +80,8 @@ class Agent {
   awaitable<Result<json::object>> node_method(std::string method, json::object params, Caller caller);
   awaitable<Result<json::object>> node_get(std::string name);
   awaitable<Result<json::object>> node_evacuate(json::object params);
-  Result<json::object> node_restore(const json::object& params);
+  awaitable<Result<json::object>> node_restore(json::object params);
+  awaitable<json::object> kept_state();
   [[nodiscard]] json::object down_here() const;
   awaitable<json::object> down_nodes();
   void keep_time();

@@ -19,6 +19,7 @@ namespace {
 constexpr const char* kShutdown = "to be empty: it is being shut down";
 
 constexpr Milliseconds kListenerLimit{1000};
+constexpr Milliseconds kDiskLimit{2000};
 constexpr std::size_t kReasonMax = 500;
 
 const char* role_of(const NodeConfig& node) { return node.role == NodeRole::kHead ? "head" : "compute"; }
@@ -160,9 +161,9 @@ awaitable<Result<json::object>> Agent::node_method(std::string method, json::obj
     CO_TRY(details.text, reason_of(params));
     const StateSignal signal = method == "node.back" ? StateSignal::kHeartbeatBack : StateSignal::kDegrade;
     node_.health().apply(name, signal, details);
-    co_return to_json(node_.health().own());
+    co_return co_await kept_state();
   }
-  if (method == "node.restore") co_return node_restore(params);
+  if (method == "node.restore") co_return co_await node_restore(std::move(params));
   if (method == "node.plan") params["dry_run"] = true;  // the same, for those who may only look
   if (method == "node.evacuate" || method == "node.plan") co_return co_await node_evacuate(std::move(params));
   co_return fail(Errc::kNotFound, "no method '" + method + "'");
@@ -189,23 +190,29 @@ awaitable<Result<json::object>> Agent::node_get(std::string name) {
   co_return out;
 }
 
-Result<json::object> Agent::node_restore(const json::object& params) {
+// This node's own state, once it is on disk: what a person has said must outlive a power cut.
+awaitable<json::object> Agent::kept_state() {
+  co_await node_.health().settled(kDiskLimit);
+  co_return to_json(node_.health().own());
+}
+
+awaitable<Result<json::object>> Agent::node_restore(json::object params) {
   if (flag(params, "shutdown")) {
     const predictor::Reason* window = node_.health().own().reason(predictor::Cause::kMaintenance);
     if (window != nullptr && window->text == kShutdown) {
       node_.health().apply(node_.name(), StateSignal::kMaintenanceOver, {});
     }
-    return to_json(node_.health().own());
+    co_return co_await kept_state();
   }
   if (node_.health().own().reason() == nullptr) {
-    return fail(Errc::kConflict, "node " + node_.name() + " is up already");
+    co_return fail(Errc::kConflict, "node " + node_.name() + " is up already");
   }
   SignalDetails details;
   if (params.contains("reason")) {
-    TRY(details.text, reason_of(params));
+    CO_TRY(details.text, reason_of(params));
   }
   node_.health().apply(node_.name(), StateSignal::kRestore, details);
-  return to_json(node_.health().own());
+  co_return co_await kept_state();
 }
 
 // {node, dry_run?, by?: microseconds since 1970, shutdown?} -> the plan and, unless dry_run, the node's new state.
@@ -227,7 +234,7 @@ awaitable<Result<json::object>> Agent::node_evacuate(json::object params) {
     }
     if (flag(params, "shutdown")) details.text = kShutdown;
     node_.health().apply(node_.name(), StateSignal::kMaintenance, details);
-    add_all(out, to_json(node_.health().own()));
+    add_all(out, co_await kept_state());
   }
   co_return out;
 }

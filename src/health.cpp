@@ -13,6 +13,10 @@ using predictor::Time;
 
 namespace {
 constexpr std::size_t kChangesKept = 1000;
+
+void tell_not_kept(const std::string& node, const std::string& reason) {
+  log::error("the state of a node is not kept: a restart would forget it", {{"node", node}, {"reason", reason}});
+}
 }  // namespace
 
 Health::Health(const HealthConfig& config, std::string self) : self_(std::move(self)) {
@@ -33,12 +37,17 @@ Status Health::open(const std::string& path) {
   }
   for (const auto& [node, reasons] : journal.kept()) state_of(node).restore(reasons);
   journal_ = std::move(journal);
+  disk_ = std::make_unique<DiskThread>();
   if (const Reason* reason = own().reason()) {
     log::warn("node is not up, as before", {{"state", std::string(to_string(reason->condition))},
                                     {"cause", std::string(to_string(reason->cause))},
                                     {"reason", reason->text}});
   }
   return {};
+}
+
+awaitable<void> Health::settled(Milliseconds limit) {
+  if (disk_) co_await disk_->settled(limit);
 }
 
 NodeState& Health::state_of(const std::string& node) {
@@ -72,12 +81,12 @@ void Health::tick(Time now, SteadyClock::time_point steady) {
 void Health::keep(const std::string& node, std::string_view change, const std::string& why,
                   Time now) {
   const NodeState& state = states_.at(node);
-  if (journal_) {
-    auto kept = journal_->append(node, change, state, now);
-    if (!kept) {
-      log::error("the state of a node is not kept: a restart would forget it",
-                 {{"node", node}, {"reason", kept.error().message}});
-    }
+  if (disk_) {
+    const bool taken = disk_->post([this, node, said = std::string(change), state, now] {
+      auto kept = journal_->append(node, said, state, now);
+      if (!kept) tell_not_kept(node, kept.error().message);
+    });
+    if (!taken) tell_not_kept(node, "too much waits for the disk");
   }
   const Reason* reason = state.reason();
   changes_.push_back({{"t", now.time_since_epoch().count()},

@@ -6,10 +6,12 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "base/asio.hpp"
+#include "base/disk_thread.hpp"
 #include "base/json.hpp"
 #include "config.hpp"
 #include "predictor/node_journal.hpp"
@@ -26,6 +28,8 @@ class Health {
 
   // Takes over what was known before, and keeps what changes from now on.
   Status open(const std::string& path);
+  // Returns once all that has changed is on disk, or after `limit`: changes do not wait for it.
+  awaitable<void> settled(Milliseconds limit);
 
   // Applies it, logs and keeps what changed. Whether something did.
   bool apply(const std::string& node, predictor::StateSignal signal,
@@ -55,9 +59,11 @@ class Health {
   predictor::StateTimes times_;
   std::string self_;
   std::map<std::string, predictor::NodeState> states_;
-  std::optional<predictor::NodeJournal> journal_;
   std::deque<json::object> changes_;
   std::function<void()> on_own_change_;
+
+  std::optional<predictor::NodeJournal> journal_;  // of the thread alone, once there is one
+  std::unique_ptr<DiskThread> disk_;               // last: it ends before what it uses
   predictor::Time ticked_{};  // at the last tick, by both clocks; 0: there was none
   SteadyClock::time_point ticked_steady_{};
 };

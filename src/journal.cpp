@@ -53,6 +53,7 @@ Status MigrationJournal::open(const std::string& path) {
               {{"file", path}, {"lines", std::to_string(log.unreadable())}});
   }
   log_ = std::move(log);
+  disk_.emplace();
   return {};
 }
 
@@ -86,15 +87,21 @@ void MigrationJournal::add(const JournalEntry& entry, const std::optional<json::
                     {"phase", entry.phase}};
   if (!entry.reason.empty()) line["reason"] = entry.reason;
   if (report) line["report"] = *report;
-  if (log_) {
-    auto kept = log_->append(line, sync);
-    if (!kept && !failed_) {
-      log::error("the journal of migrations cannot be written: a restart will forget them",
-                 {{"reason", kept.error().message}});
-    }
-    failed_ = !kept;
+  if (disk_) {
+    const bool taken = disk_->post([this, line, sync] { write(line, sync); });
+    if (!taken && !full_) log::error("the disk of the journal of migrations hangs: a restart will forget them");
+    full_ = !taken;
   }
   remember(std::move(line));
+}
+
+void MigrationJournal::write(const json::object& line, bool sync) {
+  auto kept = log_->append(line, sync);
+  if (!kept && !failed_) {
+    log::error("the journal of migrations cannot be written: a restart will forget them",
+               {{"reason", kept.error().message}});
+  }
+  failed_ = !kept;
 }
 
 json::array MigrationJournal::history(const std::string& id) const {

@@ -4,8 +4,8 @@
 //   {"t":microseconds since 1970,"id":...,"container":...,"job":...,"source":...,"target":...,
 //    "side":"source"|"target","phase":...,"reason":...,"report":{...} at the end}
 //
-// Phases are written as they come, the end is on disk before it is told. Node states have their own
-// (predictor/node_journal.hpp).
+// Phases are written as they come, an end is synced; both on a thread of its own, so that no disk holds up a
+// container that is frozen or the daemon. Node states have their own (predictor/node_journal.hpp).
 #pragma once
 
 #include <deque>
@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/append_log.hpp"
+#include "base/disk_thread.hpp"
 #include "report.hpp"
 
 namespace lifeboat {
@@ -37,8 +38,7 @@ class MigrationJournal {
   // Reads what there is. kSystem: it cannot be used.
   Status open(const std::string& path);
 
-  // Failures are logged, once. note() costs some microseconds, end() waits for the disk: nothing may be
-  // frozen meanwhile. `report`: of a migration that is over.
+  // Both return at once; failures are logged, once. `report`: of a migration that is over.
   void note(const JournalEntry& entry) { add(entry, std::nullopt, false); }
   void end(const JournalEntry& entry, const std::optional<json::object>& report = std::nullopt) {
     add(entry, report, true);
@@ -64,11 +64,16 @@ class MigrationJournal {
   };
   void add(const JournalEntry& entry, const std::optional<json::object>& report, bool sync);
   void remember(json::object line);
+  void write(const json::object& line, bool sync);
 
-  std::optional<AppendLog> log_;
   std::map<std::string, Kept> kept_;
   std::deque<std::string> order_;
+  bool full_ = false;  // more waited for the disk than may
+
+  // Of the thread alone, once there is one.
+  std::optional<AppendLog> log_;
   bool failed_ = false;
+  std::optional<DiskThread> disk_;  // last: it ends before what it uses
 };
 
 }  // namespace lifeboat

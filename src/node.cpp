@@ -3,6 +3,7 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 
@@ -56,7 +57,7 @@ namespace {
 // Without a record there is no answer, and a source that cannot reach the registry waits for it: only what
 // nobody asks for any more may go.
 void forget_old(const std::string& directory) {
-  static unsigned calls = 0;
+  static std::atomic<unsigned> calls = 0;
   if (calls++ % 256 != 0) return;
   const auto now = fs::file_time_type::clock::now();
   constexpr std::chrono::hours kKept{24 * 90};
@@ -66,6 +67,12 @@ void forget_old(const std::string& directory) {
     const auto age = now - entry.last_write_time(gone);
     if (!gone && age > kKept) fs::remove(entry.path(), gone);
   }
+}
+
+Status write_outcome(const std::string& directory, const std::string& migration, Outcome outcome) {
+  CHECK_OK(make_directories(directory));
+  forget_old(directory);
+  return replace_file(directory + "/" + migration, to_string(outcome));
 }
 
 }  // namespace
@@ -284,16 +291,15 @@ Status Node::record_outcome(const std::string& migration, Outcome outcome) {
   if (!is_migration_id(migration)) {
     return fail(Errc::kProtocol, "'" + migration + "' is no migration id");
   }
-  const auto write = [&](const std::string& directory) -> Status {
-    CHECK_OK(make_directories(directory));
-    forget_old(directory);
-    return replace_file(directory + "/" + migration, to_string(outcome));
-  };
   if (outcome == Outcome::kCommitted) {
-    auto kept = write(config_.paths.state_dir + "/outcomes");
-    if (!kept) log::warn("after a power cut this node will not know of a commit", {{"reason", kept.error().message}});
+    const auto keep = [directory = config_.paths.state_dir + "/outcomes", migration] {
+      if (auto kept = write_outcome(directory, migration, Outcome::kCommitted); !kept) {
+        log::warn("after a power cut this node will not know of a commit", {{"reason", kept.error().message}});
+      }
+    };
+    (void)disk_.post(keep);
   }
-  return write(config_.paths.run_dir + "/outcomes");
+  return write_outcome(config_.paths.run_dir + "/outcomes", migration, outcome);
 }
 
 Outcome Node::outcome_of(const std::string& migration, bool renounce) {

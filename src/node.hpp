@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/asio.hpp"
+#include "base/disk_thread.hpp"
 #include "config.hpp"
 #include "container.hpp"
 #include "criu_glue/pager.hpp"
@@ -113,7 +114,7 @@ class Node {
 
   // What became of a migration to this node, for a source that cannot reach the registry: running from the
   // offer on, then how it ended. In run_dir, which a restarted daemon finds again and a restarted machine
-  // does not; commits in state_dir, too. kSystem: run_dir has no room.
+  // does not; commits in state_dir, too, soon after. kSystem: run_dir has no room.
   Status record_outcome(const std::string& migration, Outcome outcome);
   // After a restart of the daemon: of what it has no container, nothing was committed.
   void settle_outcomes();
@@ -203,6 +204,7 @@ class Node {
   std::set<std::string> starting_;
   std::set<std::string> left_to_target_;  // containers; see give_up()
   std::uint64_t last_migration_number_ = 0;
+  DiskThread disk_;  // for outcomes in state_dir
 };
 
 }  // namespace lifeboat

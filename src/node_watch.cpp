@@ -68,11 +68,8 @@ void NodeWatch::start() {
 
 void NodeWatch::end() {
   thread_.join();
-  if (!started_) return;
-  if (auto saved = save(health_now(), true); !saved) {
-    log::error("what the predictor has learned is not kept",
-               {{"file", path_}, {"reason", saved.error().message}});
-  }
+  disk_.join();
+  if (started_) keep(learned(health_now(), true));
 }
 
 awaitable<void> NodeWatch::run() {
@@ -103,13 +100,22 @@ Status NodeWatch::load() {
   return {};
 }
 
-Status NodeWatch::save(Time now, bool clean) {
+std::string NodeWatch::learned(Time now, bool clean) const {
   const json::object saved{{"boot", boot_id_},
                            {"time", now.time_since_epoch().count()},
                            {"clean", clean},
                            {"sources", sources_.save()},
                            {"predictor", predictor_.save()}};
-  return replace_file(path_, json::serialize(saved) + "\n");
+  return json::serialize(saved) + "\n";
+}
+
+// On disk_.
+void NodeWatch::keep(const std::string& text) {
+  auto kept = replace_file(path_, text);
+  if (!kept && !save_failed_) {
+    log::error("what the predictor has learned is not kept", {{"file", path_}, {"reason", kept.error().message}});
+  }
+  save_failed_ = !kept;
 }
 
 // On the thread.
@@ -119,7 +125,7 @@ NodeWatch::Seen NodeWatch::look() {
   // What was told before is kept now, after the state that followed from it: should the daemon die in
   // between, the sources tell it again.
   if (now - saved_at_ >= kSaveInterval || now < saved_at_) {
-    seen.kept = save(now, false);
+    (void)disk_.post([this, text = learned(now, false)] { keep(text); });
     saved_at_ = now;
   }
   predictor::SourceSet::Polled polled = sources_.poll(now);
@@ -161,11 +167,6 @@ void NodeWatch::tell(const Seen& seen) {
       said->condition == predictor::NodeCondition::kDegraded) {
     health_.apply(node_, predictor::StateSignal::kVerdictCleared, {});
   }
-  if (!seen.kept && !save_failed_) {
-    log::error("what the predictor has learned is not kept",
-               {{"file", path_}, {"reason", seen.kept.error().message}});
-  }
-  save_failed_ = !seen.kept;
 }
 
 void NodeWatch::tell(const Verdict& verdict) {

@@ -2,7 +2,8 @@
 // predictor says of the node becomes its state (health.hpp).
 //
 // Sources read files and start programs, so all of it happens on a thread of its own; only verdicts come
-// to the event loop. What was learned and how far each source was read is kept in state_dir/predictor.json.
+// to the event loop. What was learned and how far each source was read is kept in state_dir/predictor.json, by
+// another thread.
 // A node that starts again without having been shut down has failed: that is what the models learn from.
 #pragma once
 
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "base/asio.hpp"
+#include "base/disk_thread.hpp"
 #include "config.hpp"
 #include "health.hpp"
 #include "predictor/predictor.hpp"
@@ -35,12 +37,12 @@ class NodeWatch {
     bool degraded = false;  // this node, by the predictor
     double risk = 0;
     predictor::Duration pause{};
-    Status kept;
   };
 
   awaitable<void> run();
   Status load();
-  Status save(predictor::Time now, bool clean);
+  [[nodiscard]] std::string learned(predictor::Time now, bool clean) const;
+  void keep(const std::string& text);
   Seen look();
   void tell(const Seen& seen);
   void tell(const predictor::Verdict& verdict);
@@ -54,8 +56,9 @@ class NodeWatch {
   predictor::Predictor predictor_;
   predictor::Time saved_at_{};
   bool started_ = false;
-  bool save_failed_ = false;
   double risk_ = 0;
+  bool save_failed_ = false;     // of disk_ alone
+  DiskThread disk_;              // a disk that hangs is nothing that may keep a node from being watched
   asio::thread_pool thread_{1};  // last: it ends before what it uses
 };
 

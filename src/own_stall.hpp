@@ -5,8 +5,10 @@
 #pragma once
 
 #include <algorithm>
+#include <string>
 
 #include "base/asio.hpp"
+#include "base/log.hpp"
 
 namespace lifeboat {
 
@@ -24,10 +26,15 @@ class OwnStall {
     stalled_ += std::max(time - ticked_ - 2 * kTick, SteadyClock::duration::zero());
     ticked_ = time;
   }
-  // Ticks, until the program ends.
+  // Ticks, until the program ends; says so when it stood still for a second or more.
   awaitable<void> watch() {
     for (;;) {
+      const auto before = stalled_;
       tick(SteadyClock::now());
+      if (const auto stall = stalled_ - before; stall > std::chrono::seconds(1)) {
+        log::warn("this daemon stood still: stopped, without a processor, or held up",
+                  {{"ms", std::to_string(std::chrono::duration_cast<Milliseconds>(stall).count())}});
+      }
       co_await sleep_for(kTick);
     }
   }

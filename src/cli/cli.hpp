@@ -1,7 +1,9 @@
 // cli.hpp - what the verbs of `lifeboat` share.
 #pragma once
 
+#include <chrono>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,6 +54,20 @@ std::string fixed(double value, int digits);
 int show_list(const Result<json::object>& answer, const Options& options, const char* key,
               const std::vector<std::string>& head,
               const std::function<std::vector<std::string>(const json::object&)>& row);
+
+// Whether to ask again what is being followed: a node that is about to fail may not answer for a while, and what
+// its daemon does goes on meanwhile.
+class Patience {
+ public:
+  static constexpr std::chrono::seconds kLimit{15};
+
+  void answered() { silent_since_.reset(); }
+  // After an answer that is an error. False: it says more than that nobody answers, or kLimit is over.
+  bool allows(const Error& error);
+
+ private:
+  std::optional<std::chrono::steady_clock::time_point> silent_since_;
+};
 
 // nodes.cpp, evacuate.cpp
 int nodes(ApiClient& api, const Options& options);

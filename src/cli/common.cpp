@@ -16,6 +16,13 @@ int tell(const Error& error, const Options& options) {
   return error.code == Errc::kUnavailable ? kNoDaemon : kFailed;
 }
 
+bool Patience::allows(const Error& error) {
+  if (error.code != Errc::kUnavailable && error.code != Errc::kTimeout) return false;
+  const auto now = std::chrono::steady_clock::now();
+  if (!silent_since_) silent_since_ = now;
+  return now - *silent_since_ < kLimit;
+}
+
 void print_json(const json::object& object) { std::cout << json::serialize(object) << "\n"; }
 
 std::string mib(const json::object& object, std::string_view key) {

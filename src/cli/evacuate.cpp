@@ -90,17 +90,21 @@ int tell_end(const json::object& node, const json::object& evacuation, const Opt
 int follow(ApiClient& api, const Options& options) {
   constexpr Milliseconds kLook{100};
   Screen screen(options.as_json);
+  Patience patience;
   for (;;) {
     auto node = api.get("/v1/nodes/" + options.name);
-    if (!node) {
-      screen.end();
-      return tell(node.error(), options);
-    }
-    auto evacuation = get_object(*node, "evacuation");
+    auto evacuation = node ? get_object(*node, "evacuation") : tl::unexpected<Error>(node.error());
     if (!evacuation) {
+      const Error error = node ? Error(Errc::kUnavailable, "node " + options.name + " does not answer any more")
+                               : node.error();
+      if (patience.allows(error)) {
+        std::this_thread::sleep_for(kLook);
+        continue;
+      }
       screen.end();
-      return tell(Error(Errc::kUnavailable, "node " + options.name + " does not answer any more"), options);
+      return tell(error, options);
     }
+    patience.answered();
     const std::string phase = string_or(**evacuation, "phase");
     screen.show(migrations_of(**evacuation));
     const bool stays = phase == "stuck" && !options.shutdown;

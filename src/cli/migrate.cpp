@@ -19,6 +19,7 @@ struct Moving {
   std::string id;  // empty: refused
   json::object report;
   bool over = false;
+  Patience patience = {};
 };
 
 std::string parts_text(const json::object& report) {
@@ -119,6 +120,22 @@ Status begin(ApiClient& api, const Options& options, Moving& moving) {
   return tl::unexpected<Error>(answer.error());
 }
 
+// How far it is; as it was last seen while nobody answers, for as long as there is patience.
+Status look(ApiClient& api, Moving& moving) {
+  auto report = api.get("/v1/migrations/" + moving.id);
+  if (!report) {
+    if (moving.patience.allows(report.error())) return {};
+    return tl::unexpected<Error>(report.error().context(
+        "what becomes of " + moving.container + " is not known here; see: lifeboat migrations " + moving.id));
+  }
+  moving.patience.answered();
+  moving.report = std::move(*report);
+  const std::string outcome = string_or(moving.report, "outcome");
+  // The outcome is set a moment before the source has cleaned up and the total is known.
+  moving.over = outcome != "running" && outcome != "in-doubt" && number_or(moving.report, "total_ms") > 0;
+  return {};
+}
+
 // The migrations are the daemons': they go on whether or not anybody watches.
 Status follow(ApiClient& api, const Options& options, std::vector<Moving>& all) {
   Screen screen(options.as_json);
@@ -128,11 +145,11 @@ Status follow(ApiClient& api, const Options& options, std::vector<Moving>& all) 
     std::vector<json::object> reports;
     for (Moving& moving : all) {
       if (!moving.over) {
-        TRY(moving.report, api.get("/v1/migrations/" + moving.id));
-        const std::string outcome = string_or(moving.report, "outcome");
-        // The outcome is set a moment before the source has cleaned up and the total is known.
-        moving.over = outcome != "running" && outcome != "in-doubt" &&
-                      number_or(moving.report, "total_ms") > 0;
+        const Status looked = look(api, moving);
+        if (!looked) {
+          screen.end();
+          return looked;
+        }
       }
       over = over && moving.over;
       reports.push_back(moving.report);

@@ -8,6 +8,7 @@ exactly one live copy, the job ends PASSED, nothing is left.
 """
 import contextlib
 import os
+import re
 import resource
 import struct
 import subprocess
@@ -122,6 +123,36 @@ class Exhaustion(Group):
       self.lab.must('daemon', node, 'start')
 
   @contextlib.contextmanager
+  def hanging_state(self, node):
+    """A function that lets the disk of the node's state_dir hang, or go on: who writes there waits, and cannot be
+    killed. Writable layers are on another."""
+    image = self.lab.write(f'disk-{node}', '')
+    os.truncate(image, 64 << 20)
+    self.enter(node, 'mkfs.ext4', '-q', image)
+    layers = os.path.join(self.lab.state().node_dir(node), 'state', 'layers')
+    made = not os.path.exists(layers)
+    os.makedirs(layers, exist_ok=True)
+    self.lab.must('daemon', node, 'stop')
+    self.enter(node, 'mount', '-n', '-o', 'loop', image, STATE_DIR)
+
+    def hang(on):
+      self.enter(node, 'fsfreeze', '--freeze' if on else '--unfreeze', STATE_DIR)
+
+    try:
+      self.enter(node, 'mkdir', f'{STATE_DIR}/layers')
+      self.enter(node, 'mount', '-n', '--bind', layers, f'{STATE_DIR}/layers')
+      self.lab.must('daemon', node, 'start')
+      yield hang
+    finally:
+      with contextlib.suppress(AssertionError):
+        hang(False)
+      self.lab.run('daemon', node, 'stop')
+      self.enter(node, 'umount', '-n', f'{STATE_DIR}/layers', STATE_DIR)
+      if made:
+        os.rmdir(layers)
+      self.lab.must('daemon', node, 'start')
+
+  @contextlib.contextmanager
   def group_of(self, controller, node, **limits):
     """The node's daemon, its starter, and what is started from now on, in a cgroup (v1) of their own."""
     point = f'/sys/fs/cgroup/{controller}'
@@ -186,6 +217,9 @@ class Exhaustion(Group):
       self.assertIn(text, out + error)
     self.assertLess(time.monotonic() - start, 30)
     self.runs_on(container, source, job)
+
+  def state(self, node):
+    return self.lab.api('GET', f'/v1/nodes/{node}')[1].get('state')
 
   def test_full_run(self):
     with self.job('fr') as job:
@@ -256,6 +290,31 @@ class Exhaustion(Group):
         self.lab.run('daemon', 'n3', 'stop')
         self.enter('n3', 'mount', '-n', '-o', 'remount,bind,rw', STATE_DIR)
         self.lab.must('daemon', 'n3', 'start')
+
+  def test_hanging_disk(self):
+    # As of a node whose disk is about to fail: it must get rid of its containers all the same.
+    with self.job('hd') as job:
+      with self.hanging_state('n1') as hang:
+        hang(True)
+        with self.subTest('the disk of state_dir hangs: containers come and go all the same'):
+          self.moved('hd-0', 'n3')
+          self.moved('hd-0', 'n1')
+        with self.subTest('the node is emptied'):
+          code, out, error = self.lab.lifeboat('evacuate', 'n1')
+          self.assertEqual((code, self.lab.where('hd-0') == ['n1']), (0, False), out + error)
+        self.assertEqual(self.state('n1'), 'degraded')
+        hang(False)
+        with self.subTest('when it goes on, all is there'):
+          def kept(file):
+            return base.read(self.lab.inside('n1', f'{STATE_DIR}/{file}'), '')
+          wait_for(lambda: f'the end of three migrations: {kept("migrations.jsonl")}', 10,
+                   lambda: len(set(re.findall('"id":"([^"]+)"[^\n]*"phase":"committed"', kept('migrations.jsonl')))) == 3)
+          self.assertIn('by an operator', kept('node-states.jsonl'))
+          self.lab.must('daemon', 'n1', 'restart')
+          self.assertEqual(self.state('n1'), 'degraded')
+          code, out, error = self.lab.lifeboat('node', 'restore', 'n1')
+          self.assertEqual(code, 0, out + error)
+          self.runs_on('hd-0', self.lab.where('hd-0')[0], job)
 
   def test_full_layer(self):
     with self.job('fl', root='overlay', writable='64MiB', command=[

@@ -33,6 +33,47 @@ lifeboat:
 '''
 
 
+# What others do: the pager, the starter and what it runs are not limited.
+OTHER_PROGRAMS = ('src/pager', 'src/starter', 'src/inject')
+
+
+def system_calls(group, calls={}):
+  """The names in one of systemd's groups of system calls."""
+  if group not in calls:
+    lines = subprocess.run(['systemd-analyze', '--no-pager', 'syscall-filter', group], text=True, check=True,
+                           stdout=subprocess.PIPE, timeout=60).stdout.splitlines()[1:]
+    names = [line.strip() for line in lines if line.strip() and not line.strip().startswith('#')]
+    calls[group] = set().union(*(system_calls(name) if name.startswith('@') else {name} for name in names))
+  return calls[group]
+
+
+def allowed_system_calls(unit):
+  allowed = set()
+  with open(f'{operator_test.ROOT}/configs/systemd/{unit}', encoding='utf-8') as file:
+    for line in re.findall('^SystemCallFilter=(.*)', file.read(), re.MULTILINE):
+      names = [system_calls(name) if name.startswith('@') else {name} for name in line.lstrip('~').split()]
+      allowed = allowed - set().union(*names) if line.startswith('~') else allowed.union(*names)
+  return allowed
+
+
+def used_system_calls(program):
+  """{name: where}: those that it calls through the C library, and those that its sources call by number."""
+  imported = subprocess.run(['nm', '-D', '--undefined-only', program], text=True, check=True,
+                            stdout=subprocess.PIPE, timeout=60).stdout.split()
+  names = (re.sub('64$', '', name.split('@')[0]) for name in imported)
+  used = {name: os.path.basename(program) for name in names if name in system_calls('@known')}
+  for top in ('src', 'criu_glue', 'predictor', 'mpi'):
+    for directory, _, files in os.walk(os.path.join(operator_test.ROOT, top)):
+      for file in files:
+        path = os.path.join(directory, file)
+        place = os.path.relpath(path, operator_test.ROOT)
+        if not file.endswith(('.cpp', '.hpp')) or place.startswith(OTHER_PROGRAMS):
+          continue
+        with open(path, encoding='utf-8') as text:
+          used.update({name: place for name in re.findall(r'\bSYS_([a-z0-9_]+)', text.read())})
+  return used
+
+
 class Systemd(Group):
   def service(self, node):
     return self.lab.state().daemon(node)
@@ -61,6 +102,11 @@ class Systemd(Group):
       text = self.service('n1').inside('systemd-analyze', 'security', '--no-pager', 'lifeboatd.service')
       exposure = float(re.search(r'Overall exposure level for lifeboatd.service: (\S+)', text)[1])
       self.assertLess(exposure, EXPOSURE_MAX)
+    with self.subTest('its unit allows every system call that is in it'):
+      used = used_system_calls(f'{operator_test.BUILD}/lifeboatd')
+      self.assertLess({'pidfd_getfd', 'userfaultfd', 'setns', 'mount'}, used.keys())
+      allowed = allowed_system_calls('lifeboatd.service')
+      self.assertEqual({name: where for name, where in used.items() if name not in allowed}, {})
     with self.subTest('it is limited: no module, no clock, no other privilege'):
       status = self.service('n1').inside('sh', '-c', 'cat /proc/$(systemctl show -P MainPID lifeboatd)/status')
       self.assertRegex(status, r'Seccomp:\s+2')

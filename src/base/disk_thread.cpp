@@ -15,14 +15,13 @@ bool DiskThread::post(std::function<void()> work) {
   return true;
 }
 
+// By looking now and then: the thread must not know of an event loop that may be gone before a disk answers.
 awaitable<void> DiskThread::settled(Milliseconds limit) {
-  const asio::any_io_executor executor = co_await asio::this_coro::executor;
-  const auto timer = std::make_shared<asio::steady_timer>(executor, limit);
-  // The last to let go of the timer is its own event loop.
-  asio::post(thread_, [executor, held = timer]() mutable {
-    asio::post(executor, [held = std::move(held)] { held->cancel(); });
-  });
-  co_await timer->async_wait(use_tuple);
+  constexpr Milliseconds kLook{5};
+  const auto done = std::make_shared<std::atomic<bool>>(false);
+  asio::post(thread_, [done] { *done = true; });
+  const auto end = SteadyClock::now() + limit;
+  while (!*done && SteadyClock::now() < end) co_await sleep_for(kLook);
 }
 
 }  // namespace lifeboat

@@ -12,7 +12,8 @@ constexpr std::array<std::string_view, kCauses> kCauseNames{"heartbeat", "operat
                                                             "predictor", "probation"};
 constexpr std::array<std::string_view, kSignals> kSignalNames{
     "verdict-degraded", "verdict-down", "verdict-cleared", "degrade",     "restore",
-    "heartbeat-lost",   "heartbeat-back", "repaired",      "maintenance", "maintenance-over"};
+    "heartbeat-lost",   "heartbeat-back", "repaired",      "maintenance", "maintenance-over",
+    "heartbeat-first"};
 
 // What a signal does to the reasons. The order is that of StateSignal.
 struct Rule {
@@ -39,6 +40,7 @@ constexpr std::array<Rule, kSignals> kRules{{
     {StateSignal::kRepaired,        {true,  false, false, true,  false}, Cause::kProbation, kDegraded},
     {StateSignal::kMaintenance,     {false, false, false, false, false}, Cause::kMaintenance, kDegraded},
     {StateSignal::kMaintenanceOver, {false, false, true,  false, false}, std::nullopt, kDegraded},
+    {StateSignal::kHeartbeatFirst,  {true,  false, false, false, false}, std::nullopt, kDegraded},
 }};
 
 }  // namespace

@@ -38,8 +38,9 @@ enum class StateSignal : std::uint8_t {
   kRepaired,
   kMaintenance,  // it is to be empty by a time
   kMaintenanceOver,
+  kHeartbeatFirst,  // it was awaited, not lost
 };
-inline constexpr std::size_t kSignals = 10;
+inline constexpr std::size_t kSignals = 11;
 
 // Text forms: "up"; "heartbeat"; "verdict-degraded", "degrade", ...
 [[nodiscard]] std::string_view to_string(NodeCondition condition);

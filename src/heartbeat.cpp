@@ -42,15 +42,17 @@ awaitable<void> Heartbeat::listen(std::string node) {
   const Milliseconds lost = node_.config().health.heartbeat_lost;
   std::optional<Link> link;
   auto heard_at = stall_.now();  // a daemon that starts waits as long as any
+  bool awaited = node_.health().silence(node) == nullptr;  // not heard of yet; nor lost by an earlier daemon
   for (;;) {
     const auto asked_at = SteadyClock::now();
-    auto answered = co_await ask(link, node);
+    auto answered = co_await ask(link, node, awaited);
+    if (answered) awaited = false;
     if (answered || answered.error().code == Errc::kConflict) {  // connected, but too busy here or there
       heard_at = stall_.now();
     } else if (stall_.now() - heard_at >= lost && node_.health().silence(node) == nullptr) {
       SignalDetails details;
-      details.text = "silent for " + std::to_string(lost.count() / 1000) + " s: " +
-                     answered.error().message;
+      details.text = (awaited ? "not heard of yet, for " : "silent for ") + std::to_string(lost.count() / 1000) +
+                     " s: " + answered.error().message;
       node_.health().apply(node, StateSignal::kHeartbeatLost, details);
     }
     const auto now = SteadyClock::now();
@@ -74,14 +76,15 @@ awaitable<Result<Link>> Heartbeat::connect(std::string node) {
   co_return tl::unexpected<Error>(last);
 }
 
-awaitable<Status> Heartbeat::ask(std::optional<Link>& link, std::string node) {
+// `awaited`: should it answer, for the first time.
+awaitable<Status> Heartbeat::ask(std::optional<Link>& link, std::string node, bool awaited) {
   if (!link) {
     CO_TRY(Link made, co_await connect(node));
     link.emplace(std::move(made));
   }
   const Milliseconds limit = node_.config().health.heartbeat_lost;
   const predictor::Reason* lost = node_.health().silence(node);
-  const bool back = lost != nullptr;
+  const bool back = lost != nullptr && !awaited;
   json::object params;
   SignalDetails details;
   if (back) {
@@ -96,8 +99,8 @@ awaitable<Status> Heartbeat::ask(std::optional<Link>& link, std::string node) {
   }
   if (!answer) {
     link.reset();
-  } else if (back) {
-    node_.health().apply(node, StateSignal::kHeartbeatBack, details);
+  } else if (lost != nullptr) {
+    node_.health().apply(node, back ? StateSignal::kHeartbeatBack : StateSignal::kHeartbeatFirst, details);
   }
   co_return answer;
 }

@@ -3,7 +3,8 @@
 //
 // One connection to each node, made again over the next fabric when it breaks. A node that has not
 // answered for health.heartbeat_lost is down in this node's table (Health); when it answers again it is
-// told, so that it goes on probation by its own journal, too. Time in which this daemon itself stood still,
+// told, so that it goes on probation by its own journal, too; but not one that no daemon here has heard of before:
+// a cluster whose head boots first would begin with all its nodes on probation. Time in which this daemon itself stood still,
 // for want of a processor or stopped, is nobody's silence.
 #pragma once
 
@@ -30,7 +31,7 @@ class Heartbeat {
  private:
   awaitable<void> listen(std::string node);
   awaitable<Result<Link>> connect(std::string node);
-  awaitable<Status> ask(std::optional<Link>& link, std::string node);
+  awaitable<Status> ask(std::optional<Link>& link, std::string node, bool awaited);
 
   Node& node_;
   OwnStall stall_;

@@ -257,6 +257,13 @@ class Evacuations(Group):
         self.in_state('n3', 'degraded', 'probation', 8)
         self.refused('node n3 is degraded since', 'migrate', 'pw-1', '--to', 'n3')
         self.in_state('n3', 'up', '', 12)
+      with self.subTest('a node that boots after the head was never lost: no probation'):
+        self.lab.must('daemon', 'head', 'stop')
+        self.lab.must('daemon', 'n3', 'stop')
+        self.lab.must('daemon', 'head', 'start')
+        self.assertIn('not heard of yet, for 2 s', self.in_state('n3', 'down', 'heartbeat', 8)['reason'])
+        self.lab.must('daemon', 'n3', 'start')
+        self.in_state('n3', 'up', '', 4)
       self.restore('n1')
 
 

@@ -84,7 +84,7 @@ lifeboat:
 # Stand-ins for CRIU: too old; killed in the middle of its work; ended before it has said anything;
 # slow, to hit it while it works.
 CRIU_OLD = '#!/bin/sh\necho "Version: 2.6"\n'
-# CRIU is started before there is something to do: `hit PID SIGN DO...` waits until PID has opened the log
+# CRIU is started before there is something to do: `hit PID SIGN DO...` waits until PID has opened the file
 # SIGN, or, if that is `frozen`, until the container is, and then sends signals and sleeps. A restore takes
 # 20 ms, and CRIU goes before others.
 HIT = '''#!/usr/bin/python3 -S
@@ -123,7 +123,7 @@ for do in sys.argv[3:]:
 '''
 CRIU_DIES = '''#!/bin/sh
 [ "$1" != swrk ] || (
-  WORK/hit $$ dump.log 0.05 KILL 3>&- > /dev/null 2>&1 &
+  WORK/hit $$ pages-1.img KILL 3>&- > /dev/null 2>&1 &
   WORK/hit $$ restore.log 0.01 KILL 3>&- > /dev/null 2>&1 & )
 exec REAL "$@"
 '''

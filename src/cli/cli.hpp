@@ -59,13 +59,14 @@ int show_list(const Result<json::object>& answer, const Options& options, const 
 // its daemon does goes on meanwhile.
 class Patience {
  public:
-  static constexpr std::chrono::seconds kLimit{15};
+  explicit Patience(std::chrono::seconds limit = std::chrono::seconds(15)) : limit_(limit) {}
 
   void answered() { silent_since_.reset(); }
-  // After an answer that is an error. False: it says more than that nobody answers, or kLimit is over.
+  // After an answer that is an error. False: it says more than that nobody answers, or the limit is over.
   bool allows(const Error& error);
 
  private:
+  std::chrono::seconds limit_;
   std::optional<std::chrono::steady_clock::time_point> silent_since_;
 };
 

@@ -20,7 +20,7 @@ bool Patience::allows(const Error& error) {
   if (error.code != Errc::kUnavailable && error.code != Errc::kTimeout) return false;
   const auto now = std::chrono::steady_clock::now();
   if (!silent_since_) silent_since_ = now;
-  return now - *silent_since_ < kLimit;
+  return now - *silent_since_ < limit_;
 }
 
 void print_json(const json::object& object) { std::cout << json::serialize(object) << "\n"; }

@@ -41,12 +41,20 @@ int ps(ApiClient& api, const Options& options) {
                    });
 }
 
-// Prints what a job or container has printed so far, or all until it ends.
+// Prints what a job or container has printed so far, or all until it ends. An upgrade of the daemon must not end a
+// batch script whose job runs on.
 int follow_logs(ApiClient& api, const Options& options, const std::string& path, bool follow) {
+  constexpr std::chrono::seconds kUpgrade{60};
+  Patience patience(kUpgrade);
   std::uint64_t offset = 0;
   for (;;) {
     auto answer = api.get(path + "?offset=" + std::to_string(offset));
-    if (!answer) return tell(answer.error(), options);
+    if (!answer) {
+      if (!follow || interrupted != 0 || !patience.allows(answer.error())) return tell(answer.error(), options);
+      std::this_thread::sleep_for(Milliseconds(100));
+      continue;
+    }
+    patience.answered();
     const std::string text = string_or(*answer, "text");
     if (options.as_json) {
       print_json(*answer);

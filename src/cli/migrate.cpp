@@ -19,7 +19,7 @@ struct Moving {
   std::string id;  // empty: refused
   json::object report;
   bool over = false;
-  Patience patience = {};
+  Patience patience{};
 };
 
 std::string parts_text(const json::object& report) {

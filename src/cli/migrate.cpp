@@ -123,6 +123,9 @@ Status begin(ApiClient& api, const Options& options, Moving& moving) {
 // How far it is; as it was last seen while nobody answers, for as long as there is patience.
 Status look(ApiClient& api, Moving& moving) {
   auto report = api.get("/v1/migrations/" + moving.id);
+  // A daemon that was killed finds out soon after its start what has become of it.
+  const bool unknown = report && string_or(*report, "outcome") == "unknown";
+  if (unknown) report = fail(Errc::kUnavailable, "its source does not know yet: " + string_or(*report, "phase"));
   if (!report) {
     if (moving.patience.allows(report.error())) return {};
     return tl::unexpected<Error>(report.error().context(
@@ -131,8 +134,10 @@ Status look(ApiClient& api, Moving& moving) {
   moving.patience.answered();
   moving.report = std::move(*report);
   const std::string outcome = string_or(moving.report, "outcome");
-  // The outcome is set a moment before the source has cleaned up and the total is known.
-  moving.over = outcome != "running" && outcome != "in-doubt" && number_or(moving.report, "total_ms") > 0;
+  // The outcome is set a moment before the source has cleaned up and the total is known; by another daemon than the
+  // one that began, it never is.
+  const bool tidy = !moving.report.contains("total_ms") || number_or(moving.report, "total_ms") > 0;
+  moving.over = outcome != "running" && outcome != "in-doubt" && tidy;
   return {};
 }
 

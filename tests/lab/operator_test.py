@@ -574,6 +574,21 @@ CLUSTER = None
 class Crashes(Group):
   """kill -9 of a daemon in the middle of a migration."""
 
+  def test_followed(self):
+    with self.job('fo') as job:
+      with self.subTest('the source\'s daemon dies while `lifeboat migrate` follows: it tells the end'):
+        with subprocess.Popen(self.lab.command('exec', 'head', 'lifeboat', 'migrate', 'fo-0', '--to', 'slow'),
+                              text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as followed:
+          wait_for('the restore', 20, lambda: any(
+            '"phase":"restore"' in json.dumps(line, separators=(',', ':'))
+            for line in self.lab.api('GET', '/v1/migrations', node='n1')[1]['migrations']))
+          self.lab.crash('n1')
+          self.lab.must('daemon', 'n1', 'start')
+          said = followed.communicate(timeout=50)[0]
+        node = self.lab.settled('fo-0', job.ranks)
+        self.assertEqual(followed.returncode, 1 if node == 'n1' else 0, said)
+        self.assertIn(f'fo-0 runs on {"at " if node == "n1" else ""}{node}', said)
+
   def crash_at(self, job, container, moment, victim):
     what, wait = moment
     for _ in range(5):

@@ -69,7 +69,7 @@ awaitable<Result<json::object>> PagerClient::ask(json::object request, int fd, M
   const AsyncMutex::Lock lock = co_await asking_->lock();
   CO_CHECK_OK(send_message(socket_.native_handle(), json::serialize(request), fd));
   Deadline deadline(executor, limit, [this] { socket_.cancel(); });
-  auto [error] = co_await socket_.async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
+  const auto error = co_await readable(socket_);
   if (error) {
     co_return fail(deadline.expired() ? Errc::kTimeout : Errc::kUnavailable,
                    "the pager gives no answer");

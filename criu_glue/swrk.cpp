@@ -112,22 +112,22 @@ awaitable<Result<criu::Response>> Swrk::receive(Milliseconds limit) {
   // wait is in slices.
   constexpr Milliseconds kSlice{100};
   const auto end = SteadyClock::now() + limit;
-  bool readable = false;
-  while (!readable && SteadyClock::now() < end) {
+  bool answered = false;
+  while (!answered && SteadyClock::now() < end) {
     if (!process_.running()) {
       pollfd last{socket_->native_handle(), POLLIN, 0};  // what it said before
-      readable = ::poll(&last, 1, 0) == 1;
-      if (readable) break;
+      answered = ::poll(&last, 1, 0) == 1;
+      if (answered) break;
       co_return fail(Errc::kSystem, "criu was killed or crashed");
     }
     // Its death at once, too: the tasks that it held run on, some with connections in repair mode.
     Watch death(executor, process_.pidfd(), [this] { socket_->cancel(); });
     Deadline slice(executor, kSlice, [this] { socket_->cancel(); });
-    auto [error] = co_await socket_->async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
-    readable = !error;
-    if (!readable && condition_) CO_CHECK_OK(condition_());
+    const auto error = co_await readable(*socket_);
+    answered = !error;
+    if (!answered && condition_) CO_CHECK_OK(condition_());
   }
-  if (!readable) {
+  if (!answered) {
     co_return fail(Errc::kTimeout,
                    "criu gave no answer within " + std::to_string(limit.count()) + " ms");
   }

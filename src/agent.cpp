@@ -67,7 +67,7 @@ awaitable<Status> Agent::start() {
   node_.settle_outcomes();
   resume_migrations();
   for (const auto& [id, container] : node_.containers()) {
-    asio::co_spawn(node_.executor(), adopt_pager(node_, container), asio::detached);
+    run_detached(node_.executor(), "adopting a pager", adopt_pager(node_, container));
   }
   jobs_.adopt_all();
   CO_CHECK_OK(co_await listen());
@@ -76,15 +76,15 @@ awaitable<Status> Agent::start() {
   // What is compared with the registry once the others can reach this node.
   presence_.emplace(node_.owners(), node_.name(), config.registry.lease,
                     [this] { return node_.reconcile(); });
-  asio::co_spawn(node_.executor(), presence_->keep(), asio::detached);
-  asio::co_spawn(node_.executor(), node_.look_after_containers(), asio::detached);
+  run_detached(node_.executor(), "keeping this node's lease", presence_->keep());
+  run_detached(node_.executor(), "looking after the containers", node_.look_after_containers());
   keep_time();
   heartbeat_.start();
   evacuation_.start();
   if (node_.self().role == NodeRole::kCompute) watch_.start();
   if (config.slurm.enabled && node_.self().role == NodeRole::kCompute) slurm_.start();
   if (config.slurm.enabled && node_.self().role == NodeRole::kHead) jobs_.follow_slurm();
-  if (node_.credentials()) asio::co_spawn(node_.executor(), watch_certificate(), asio::detached);
+  if (node_.credentials()) run_detached(node_.executor(), "watching this node's certificate", watch_certificate());
   co_return Status{};
 }
 
@@ -116,17 +116,17 @@ void Agent::resume_migrations() {
   for (const auto& [id, container] : node_.containers()) {
     switch (container->state()) {
       case ContainerState::kInDoubt:
-        asio::co_spawn(node_.executor(), resolve_found(node_, container), asio::detached);
+        run_detached(node_.executor(), "resolving what was found", resolve_found(node_, container));
         break;
       case ContainerState::kDraining:
         node_.metrics().interrupted_ended(true);
-        asio::co_spawn(node_.executor(), finish_draining(node_, container), asio::detached);
+        run_detached(node_.executor(), "the end of a migration", finish_draining(node_, container));
         break;
       case ContainerState::kLeaving:  // before anybody else could have it
-        asio::co_spawn(node_.executor(), resume_left_over(container), asio::detached);
+        run_detached(node_.executor(), "resuming a container", resume_left_over(container));
         break;
       case ContainerState::kArriving:
-        asio::co_spawn(node_.executor(), resolve_arrival(node_, container), asio::detached);
+        run_detached(node_.executor(), "resolving an arrival", resolve_arrival(node_, container));
         break;
       case ContainerState::kStarting:
       case ContainerState::kRunning:
@@ -139,7 +139,7 @@ void Agent::resume_migrations() {
                                container->state() != ContainerState::kLeaving;
     if (decided_later) continue;
     if (!container) {
-      asio::co_spawn(node_.executor(), find_out_end(node_, std::move(entry)), asio::detached);
+      run_detached(node_.executor(), "finding out how a migration ended", find_out_end(node_, std::move(entry)));
       continue;
     }
     entry.reason = "lifeboatd ended in phase " + entry.phase + "; the container runs on here";
@@ -167,23 +167,21 @@ awaitable<Status> Agent::listen() {
                                                 "; is the address configured on this node, and no other "
                                                 "lifeboatd running?");
     }
-    asio::co_spawn(node_.executor(), accept_peers(std::move(*acceptor)), asio::detached);
+    run_detached(node_.executor(), "accepting peers", accept_peers(std::move(*acceptor)));
   }
   co_return Status{};
 }
 
 awaitable<void> Agent::accept_peers(tcp::acceptor acceptor) {
   for (;;) {
-    auto [error, socket] = co_await acceptor.async_accept(use_tuple);
+    auto [error, socket] = co_await accept(acceptor);
     if (error == asio::error::operation_aborted) co_return;
     if (error) {
       log::warn("accepting a peer failed", {{"reason", error.message() + advice_for(error.value())}});
       co_await sleep_for(Milliseconds(100));
       continue;
     }
-    asio::co_spawn(node_.executor(), serve_peer(std::move(socket)), [](std::exception_ptr e) {
-      if (e) log::error("serving a peer failed");
-    });
+    run_detached(node_.executor(), "serving a peer", serve_peer(std::move(socket)));
   }
 }
 
@@ -259,9 +257,9 @@ awaitable<std::vector<Result<json::object>>> Agent::call_all(std::vector<std::st
   constexpr std::size_t kAtOnce = 64;
   auto all = std::make_shared<Gather>(node_.executor(), std::move(nodes));
   for (std::size_t i = 0; i < std::min(kAtOnce, all->nodes.size()); ++i) {
-    asio::co_spawn(node_.executor(), gather(*this, all, method, params, limit), asio::detached);
+    run_detached(node_.executor(), "asking a node", gather(*this, all, method, params, limit));
   }
-  while (all->pending > 0) co_await all->done.async_wait(use_tuple);
+  while (all->pending > 0) co_await expiry(all->done);
   co_return std::move(all->answers);
 }
 

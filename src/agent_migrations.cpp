@@ -130,10 +130,7 @@ Result<std::shared_ptr<MigrationReport>> Agent::start_migration(const MoveReques
     node_.metrics().migration_ended(report);
     return tl::unexpected<Error>(state.error());
   }
-  asio::co_spawn(node_.executor(), migrate(node_, std::move(move)),
-                 [](std::exception_ptr e, const Status&) {
-                   if (e) log::error("migration failed unexpectedly");
-                 });
+  run_detached(node_.executor(), "migrating a container", migrate(node_, std::move(move)));
   return report;
 }
 

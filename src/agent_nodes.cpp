@@ -248,7 +248,7 @@ void Agent::keep_time() {
       health.tick();
     }
   };
-  asio::co_spawn(node_.executor(), tick(node_.health()), asio::detached);
+  run_detached(node_.executor(), "keeping the time of node states", tick(node_.health()));
 }
 
 void Agent::own_state_changed() {
@@ -258,7 +258,7 @@ void Agent::own_state_changed() {
   if (open) return;
   for (const auto& [id, container] : node_.containers()) {
     if (container->state() != ContainerState::kArriving) continue;
-    asio::co_spawn(node_.executor(), turn_away(container, open.error().message), asio::detached);
+    run_detached(node_.executor(), "turning a migration away", turn_away(container, open.error().message));
   }
 }
 

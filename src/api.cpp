@@ -65,7 +65,7 @@ awaitable<HttpResponse> answer(Agent& agent, const ApiAccess& access, const ApiC
   co_return response;
 }
 
-awaitable<void> serve_client(Agent& agent, std::shared_ptr<Clients> clients, Socket::socket socket) {
+awaitable<void> serve_client(Agent& agent, std::shared_ptr<Clients> clients, Stream::Socket socket) {
   const Result<ApiCaller> caller = api_caller(socket.native_handle());
   if (!caller) co_return;
   std::size_t& same = clients->by_user[caller->uid];
@@ -79,7 +79,7 @@ awaitable<void> serve_client(Agent& agent, std::shared_ptr<Clients> clients, Soc
   const std::unique_ptr<Clients, decltype(leave)> on_leave(clients.get(), leave);
   HttpLimits limits{kBodyBytesMax, kIdleLimit, kIdleLimit};
   if (!clients->access.check(*caller, true)) limits.read = kStrangerLimit;
-  beast::basic_stream<Socket> stream(std::move(socket));
+  Stream stream(std::move(socket));
   HttpAnswer reply = [&](const HttpRequest& request) {
     return answer(agent, clients->access, *caller, request);
   };
@@ -91,9 +91,9 @@ awaitable<void> serve_client(Agent& agent, std::shared_ptr<Clients> clients, Soc
 awaitable<Status> serve_api(Agent& agent, std::string socket_path, ApiAccess access) {
   auto executor = co_await asio::this_coro::executor;
   const Socket::endpoint endpoint(socket_path);
-  Socket::socket probe(executor);
-  auto [answered] = co_await probe.async_connect(endpoint, use_tuple);
-  if (!answered) {
+  Stream probe(executor);
+  const auto unanswered = co_await probe.connect(endpoint);
+  if (!unanswered) {
     co_return fail(Errc::kConflict, "another lifeboatd answers on " + socket_path);
   }
   ::unlink(socket_path.c_str());
@@ -112,11 +112,10 @@ awaitable<Status> serve_api(Agent& agent, std::string socket_path, ApiAccess acc
   }
   if (error) co_return fail(Errc::kSystem, "listen on " + socket_path + ": " + error.message());
   auto clients = std::make_shared<Clients>(std::move(access));
-  const auto serve = [&agent, clients](Socket::socket socket) {
+  HttpServe serve = [&agent, clients](Stream::Socket socket) {
     return serve_client(agent, clients, std::move(socket));
   };
-  auto accepting = accept_each(std::move(acceptor), "an operator", serve);
-  asio::co_spawn(executor, std::move(accepting), asio::detached);
+  serve_each(std::move(acceptor), "an operator", std::move(serve));
   co_return Status{};
 }
 

@@ -47,9 +47,7 @@ const char* Evacuation::to_string(Phase phase) {
 }
 
 void Evacuation::start() {
-  asio::co_spawn(node_.executor(), run(), [](std::exception_ptr e) {
-    if (e) log::error("the evacuation of this node failed");
-  });
+  run_detached(node_.executor(), "the evacuation of this node", run());
 }
 
 void Evacuation::wake() {
@@ -63,7 +61,7 @@ awaitable<void> Evacuation::run() {
   for (;;) {
     const Milliseconds again = co_await look();
     pause->expires_after(again);
-    if (!woken_) co_await pause->async_wait(use_tuple);
+    if (!woken_) co_await expiry(*pause);
     woken_ = false;
   }
 }

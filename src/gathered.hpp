@@ -18,7 +18,7 @@ class Gathered {
 
   // Another `reason` than the last one's is a reason to gather again.
   awaitable<std::shared_ptr<const T>> get(std::string reason = "") {
-    while (const auto others = busy_.lock()) co_await others->async_wait(use_tuple);
+    while (const auto others = busy_.lock()) co_await expiry(*others);
     if (!value_ || reason != reason_ || SteadyClock::now() - at_ >= lasts_) {
       const asio::any_io_executor executor = co_await asio::this_coro::executor;
       const Turn turn(executor, busy_);

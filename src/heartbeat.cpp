@@ -29,12 +29,10 @@ std::vector<std::string> heartbeat_listeners(const Config& config) {
 void Heartbeat::start() {
   const std::vector<std::string> listeners = heartbeat_listeners(node_.config());
   if (std::find(listeners.begin(), listeners.end(), node_.name()) == listeners.end()) return;
-  asio::co_spawn(node_.executor(), stall_.watch(), asio::detached);
+  run_detached(node_.executor(), "watching for stalls", stall_.watch());
   for (const NodeConfig& other : node_.config().nodes) {
     if (other.name == node_.name()) continue;
-    asio::co_spawn(node_.executor(), listen(other.name), [](std::exception_ptr e) {
-      if (e) log::error("listening for a node's heartbeat failed");
-    });
+    run_detached(node_.executor(), "listening for a node's heartbeat", listen(other.name));
   }
 }
 

@@ -19,6 +19,20 @@ http::status http_status(Errc code) {
   return http::status::internal_server_error;
 }
 
+template <class Acceptor>
+awaitable<void> accept_each(Acceptor acceptor, std::string what, HttpServe serve) {
+  const auto executor = co_await asio::this_coro::executor;
+  for (;;) {
+    auto [error, socket] = co_await acceptor.async_accept(use_tuple);
+    if (error == asio::error::operation_aborted) co_return;
+    if (error) {
+      co_await sleep_for(Milliseconds(100));
+      continue;
+    }
+    run_detached(executor, "serving " + what, serve(std::move(socket)));
+  }
+}
+
 }  // namespace
 
 HttpResponse text_response(const HttpRequest& request, http::status status, std::string_view content_type,
@@ -37,6 +51,34 @@ HttpResponse json_response(const HttpRequest& request, const Result<json::object
   const Error& error = result.error();
   const json::object body{{"error", json::object{{"code", to_string(error.code)}, {"message", error.message}}}};
   return text_response(request, http_status(error.code), kType, json::serialize(body) + "\n");
+}
+
+awaitable<void> serve_http(Stream& stream, const HttpLimits& limits, HttpAnswer answer) {
+  constexpr std::uint32_t kHeaderBytesMax = 8192;
+  beast::flat_buffer buffer;
+  for (;;) {
+    HttpRequestParser parser;
+    parser.header_limit(kHeaderBytesMax);
+    parser.body_limit(limits.body_bytes);
+    stream.expires_after(limits.read);
+    if (co_await read_http(stream, buffer, parser)) co_return;
+    stream.expires_never();
+    const HttpRequest request = parser.release();
+    const HttpResponse response = co_await answer(request);
+    stream.expires_after(limits.write);
+    const auto lost = co_await write_http(stream, response);
+    if (lost || !response.keep_alive()) co_return;
+  }
+}
+
+void serve_each(asio::ip::tcp::acceptor acceptor, std::string what, HttpServe serve) {
+  const auto executor = acceptor.get_executor();
+  run_detached(executor, "listening for " + what, accept_each(std::move(acceptor), what, std::move(serve)));
+}
+
+void serve_each(asio::local::stream_protocol::acceptor acceptor, std::string what, HttpServe serve) {
+  const auto executor = acceptor.get_executor();
+  run_detached(executor, "listening for " + what, accept_each(std::move(acceptor), what, std::move(serve)));
 }
 
 }  // namespace lifeboat

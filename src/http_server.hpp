@@ -7,15 +7,11 @@
 #include <string>
 #include <string_view>
 
-#include "base/asio.hpp"
+#include "base/http.hpp"
 #include "base/json.hpp"
-#include "base/log.hpp"
 #include "base/result.hpp"
 
 namespace lifeboat {
-
-using HttpRequest = http::request<http::string_body>;
-using HttpResponse = http::response<http::string_body>;
 
 struct HttpLimits {
   std::uint64_t body_bytes = 0;
@@ -32,42 +28,11 @@ using HttpAnswer = std::function<awaitable<HttpResponse>(const HttpRequest&)>;
 
 // Answers one request after the other until either side has enough, or a limit is reached. `limits` may change
 // between requests.
-template <class Stream>
-awaitable<void> serve_http(Stream& stream, const HttpLimits& limits, HttpAnswer answer) {
-  constexpr std::uint32_t kHeaderBytesMax = 8192;
-  auto& lowest = beast::get_lowest_layer(stream);
-  beast::flat_buffer buffer;
-  for (;;) {
-    http::request_parser<http::string_body> parser;
-    parser.header_limit(kHeaderBytesMax);
-    parser.body_limit(limits.body_bytes);
-    lowest.expires_after(limits.read);
-    auto [error, n] = co_await http::async_read(stream, buffer, parser, use_tuple);
-    if (error) co_return;
-    lowest.expires_never();
-    const HttpRequest request = parser.release();
-    const HttpResponse response = co_await answer(request);
-    lowest.expires_after(limits.write);
-    auto [write_error, written] = co_await http::async_write(stream, response, use_tuple);
-    if (write_error || !response.keep_alive()) co_return;
-  }
-}
+awaitable<void> serve_http(Stream& stream, const HttpLimits& limits, HttpAnswer answer);
 
 // Serves each connection in a coroutine of its own, until the context stops. `what` for the log.
-template <class Acceptor, class Serve>
-awaitable<void> accept_each(Acceptor acceptor, std::string what, Serve serve) {
-  auto executor = co_await asio::this_coro::executor;
-  for (;;) {
-    auto [error, socket] = co_await acceptor.async_accept(use_tuple);
-    if (error == asio::error::operation_aborted) co_return;
-    if (error) {
-      co_await sleep_for(Milliseconds(100));
-      continue;
-    }
-    asio::co_spawn(executor, serve(std::move(socket)), [what](std::exception_ptr e) {
-      if (e) log::error("serving " + what + " failed");
-    });
-  }
-}
+using HttpServe = std::function<awaitable<void>(Stream::Socket)>;
+void serve_each(asio::ip::tcp::acceptor acceptor, std::string what, HttpServe serve);
+void serve_each(asio::local::stream_protocol::acceptor acceptor, std::string what, HttpServe serve);
 
 }  // namespace lifeboat

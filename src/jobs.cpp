@@ -133,9 +133,7 @@ awaitable<Result<json::object>> Jobs::run(json::object params) {
     log::error("job could not be started", {{"job", job->spec.name}, {"reason", job->error}});
     co_return tl::unexpected<Error>(started.error().context("start job '" + job->spec.name + "'"));
   }
-  asio::co_spawn(node_.executor(), follow(job), [](std::exception_ptr e) {
-    if (e) log::error("job follower failed");
-  });
+  run_detached(node_.executor(), "following a job", follow(job));
   co_return describe(*job);
 }
 
@@ -385,7 +383,7 @@ void Jobs::adopt_all() {
     job->running = was_running;
     jobs_[job->spec.name] = job;
     if (was_running) {
-      asio::co_spawn(node_.executor(), follow(job), asio::detached);
+      run_detached(node_.executor(), "following a job", follow(job));
     } else if (auto code = read_file(directory + "/exit", 16)) {
       job->exit_code = static_cast<int>(std::strtol(code->c_str(), nullptr, 10));
     }

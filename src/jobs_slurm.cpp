@@ -49,9 +49,7 @@ awaitable<Status> Jobs::take_allocation(std::shared_ptr<Job> job) {
 }
 
 void Jobs::follow_slurm() {
-  asio::co_spawn(node_.executor(), ask_slurm(), [](std::exception_ptr e) {
-    if (e) log::error("the nodes of jobs in Slurm are not asked for any more");
-  });
+  run_detached(node_.executor(), "asking Slurm for the nodes of jobs", ask_slurm());
 }
 
 awaitable<void> Jobs::ask_slurm() {

@@ -69,8 +69,8 @@ awaitable<void> run(Agent& agent, std::string config_path, std::string socket, i
     context.stop();
     co_return;
   }
-  asio::co_spawn(executor, reap_now_and_then(), asio::detached);
-  asio::co_spawn(executor, feed_watchdog(), asio::detached);
+  run_detached(executor, "reaping", reap_now_and_then());
+  run_detached(executor, "feeding the watchdog", feed_watchdog());
   log::info("ready", {{"node", agent.node().name()}, {"socket", socket}});
   notify_service_manager("READY=1");
   asio::signal_set signals(executor, SIGTERM, SIGINT, SIGHUP);

@@ -36,12 +36,12 @@ awaitable<HttpResponse> answer(const Server& server, const HttpRequest& request)
   co_return text(http::status::ok, server.page());
 }
 
-awaitable<void> serve_client(std::shared_ptr<Server> server, tcp::socket socket) {
+awaitable<void> serve_client(std::shared_ptr<Server> server, Stream::Socket socket) {
   if (server->clients >= kClientsMax) co_return;
   ++server->clients;
   const auto leave = [](Server* from) { --from->clients; };
   const std::unique_ptr<Server, decltype(leave)> on_leave(server.get(), leave);
-  beast::tcp_stream stream(std::move(socket));
+  Stream stream(std::move(socket));
   const HttpLimits limits{0, kLimit, kLimit};
   HttpAnswer reply = [&](const HttpRequest& request) { return answer(*server, request); };
   co_await serve_http(stream, limits, std::move(reply));
@@ -61,10 +61,8 @@ awaitable<Status> serve_metrics(ListenConfig config, std::function<std::string()
   }
   auto server = std::make_shared<Server>();
   server->page = std::move(page);
-  const auto executor = co_await asio::this_coro::executor;
-  const auto serve = [server](tcp::socket socket) { return serve_client(server, std::move(socket)); };
-  auto accepting = accept_each(std::move(*acceptor), "metrics", serve);
-  asio::co_spawn(executor, std::move(accepting), asio::detached);
+  HttpServe serve = [server](Stream::Socket socket) { return serve_client(server, std::move(socket)); };
+  serve_each(std::move(*acceptor), "metrics", std::move(serve));
   co_return Status{};
 }
 

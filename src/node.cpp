@@ -181,9 +181,7 @@ void Node::add(std::shared_ptr<Container> container) {
 }
 
 void Node::watch(const std::shared_ptr<Container>& container) {
-  asio::co_spawn(executor_, watch_exit(container, container->spec().id), [](std::exception_ptr e) {
-    if (e) log::error("container watch failed");
-  });
+  run_detached(executor_, "watching a container", watch_exit(container, container->spec().id));
 }
 
 awaitable<void> Node::watch_exit(std::weak_ptr<Container> weak, std::string id) {

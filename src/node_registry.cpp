@@ -123,7 +123,7 @@ awaitable<Status> Node::compare_with_registry() {
     CO_TRY(const std::optional<OwnerRecord> again, co_await owners_->find(owned.container));
     if (!again || again->version != record.version || find(owned.container)) continue;
     if (owned.migration && owned.migration->state == MigrationState::kOpen) {
-      asio::co_spawn(executor_, leave_to_target(owned), asio::detached);
+      run_detached(executor_, "leaving a container to its target", leave_to_target(owned));
       continue;
     }
     const bool ended_here = std::any_of(exited_.begin(), exited_.end(), [&](const ExitedContainer& ended) {

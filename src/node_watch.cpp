@@ -61,9 +61,7 @@ void NodeWatch::start() {
     log::warn("what the predictor had learned is lost; it begins anew",
               {{"file", path_}, {"reason", loaded.error().message}});
   }
-  asio::co_spawn(executor_, run(), [](std::exception_ptr e) {
-    if (e) log::error("this node is not watched any more");
-  });
+  run_detached(executor_, "watching this node", run());
 }
 
 void NodeWatch::end() {

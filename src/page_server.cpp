@@ -1,7 +1,5 @@
 #include "page_server.hpp"
 
-#include <boost/asio/ssl.hpp>
-
 #include "api_routes.hpp"
 #include "base/log.hpp"
 #include "base/openssl.hpp"
@@ -134,32 +132,22 @@ awaitable<HttpResponse> answer(Visit& visit, const HttpRequest& request) {
   co_return response;
 }
 
-template <class Stream>
-awaitable<void> serve_visit(Visit& visit, Stream& stream) {
-  HttpAnswer reply = [&visit](const HttpRequest& request) { return answer(visit, request); };
-  co_await serve_http(stream, visit.limits, std::move(reply));
-}
-
-awaitable<void> serve_client(std::shared_ptr<Server> server, tcp::socket socket) {
-  boost::system::error_code error;
-  const auto remote = socket.remote_endpoint(error);
-  if (error) co_return;
-  std::string from = remote.address().to_string();
+awaitable<void> serve_client(std::shared_ptr<Server> server, Stream::Socket socket) {
+  std::string from = remote_address(socket);
+  if (from.empty()) co_return;
   auto pass = server->gate.enter(from);
   if (!pass) co_return;
   Visit visit(*server, std::move(*pass), std::move(from));
-  if (!server->credentials) {
-    beast::tcp_stream stream(std::move(socket));
-    co_await serve_visit(visit, stream);
-    co_return;
+  Stream stream(std::move(socket));
+  if (server->credentials) {
+    SSL* const ssl = server->credentials->new_connection();
+    if (ssl == nullptr) co_return;
+    SSL_set_verify(ssl, SSL_VERIFY_NONE, nullptr);  // a browser has no certificate, and is not asked for one
+    stream.expires_after(kHandshakeLimit);
+    if (co_await stream.encrypt(ssl, Stream::Side::kServer)) co_return;
   }
-  SSL* const ssl = server->credentials->new_connection();
-  if (ssl == nullptr) co_return;
-  SSL_set_verify(ssl, SSL_VERIFY_NONE, nullptr);  // a browser has no certificate, and is not asked for one
-  asio::ssl::stream<beast::tcp_stream> stream(beast::tcp_stream(std::move(socket)), ssl);
-  beast::get_lowest_layer(stream).expires_after(kHandshakeLimit);
-  auto [failed] = co_await stream.async_handshake(asio::ssl::stream_base::server, use_tuple);
-  if (!failed) co_await serve_visit(visit, stream);
+  HttpAnswer reply = [&visit](const HttpRequest& request) { return answer(visit, request); };
+  co_await serve_http(stream, visit.limits, std::move(reply));
 }
 
 }  // namespace
@@ -178,10 +166,8 @@ awaitable<Status> serve_page(Agent& agent) {
                    acceptor.error().message + "; is the address one of this node, and the port free?");
   }
   std::shared_ptr<Server> server(new Server{agent, config, agent.node().credentials()});
-  const auto executor = co_await asio::this_coro::executor;
-  const auto serve = [server](tcp::socket socket) { return serve_client(server, std::move(socket)); };
-  auto accepting = accept_each(std::move(*acceptor), "the page", serve);
-  asio::co_spawn(executor, std::move(accepting), asio::detached);
+  HttpServe serve = [server](Stream::Socket socket) { return serve_client(server, std::move(socket)); };
+  serve_each(std::move(*acceptor), "the page", std::move(serve));
   co_return Status{};
 }
 

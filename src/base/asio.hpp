@@ -16,6 +16,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 
 namespace lifeboat {
@@ -37,45 +38,31 @@ using SteadyClock = std::chrono::steady_clock;
 // Completion token: `auto [error, n] = co_await op(..., use_tuple);`
 inline constexpr auto use_tuple = asio::as_tuple(asio::use_awaitable);
 
-#ifdef LIFEBOAT_SIMULATED_TIME
+// What nearly every coroutine does, compiled once: Asio's templates are most of the time of a build.
+
 awaitable<void> sleep_for(Milliseconds duration);
-#else
-inline awaitable<void> sleep_for(Milliseconds duration) {
-  asio::steady_timer timer(co_await asio::this_coro::executor, duration);
-  co_await timer.async_wait(use_tuple);
-}
-#endif
+// Until it expires or is cancelled.
+awaitable<void> expiry(asio::steady_timer& timer);
+// Until it can be read, or is cancelled: an error.
+awaitable<boost::system::error_code> readable(asio::posix::stream_descriptor& descriptor);
+awaitable<std::pair<boost::system::error_code, asio::ip::tcp::socket>> accept(asio::ip::tcp::acceptor& acceptor);
+
+// `work` goes on by itself in `executor`, until it or the event loop ends. What it throws is logged: "`what`
+// failed".
+void run_detached(const asio::any_io_executor& executor, std::string what, awaitable<void> work);
 
 // Calls `on_expiry` (in the event loop) once `limit` has passed, unless destroyed before.
 class Deadline {
  public:
-  Deadline(asio::any_io_executor executor, Milliseconds limit, std::function<void()> on_expiry)
-      : state_(std::make_shared<State>(std::move(executor), limit, std::move(on_expiry))) {
-    state_->timer.async_wait([state = state_](boost::system::error_code error) {
-      if (error || !state->armed) return;
-      state->expired = true;
-      state->on_expiry();
-    });
-  }
+  Deadline(asio::any_io_executor executor, Milliseconds limit, std::function<void()> on_expiry);
   Deadline(const Deadline&) = delete;
   Deadline& operator=(const Deadline&) = delete;
-  ~Deadline() {
-    state_->armed = false;
-    state_->timer.cancel();
-  }
-  [[nodiscard]] bool expired() const { return state_->expired; }
+  ~Deadline();
+  [[nodiscard]] bool expired() const;
 
  private:
-  // Shared with the handler, which may already be queued when the Deadline goes.
-  struct State {
-    State(asio::any_io_executor executor, Milliseconds limit, std::function<void()> call)
-        : timer(std::move(executor), limit), on_expiry(std::move(call)) {}
-    asio::steady_timer timer;
-    std::function<void()> on_expiry;
-    bool armed = true;
-    bool expired = false;
-  };
-  std::shared_ptr<State> state_;
+  struct State;
+  std::shared_ptr<State> state_;  // shared with the handler, which may already be queued when the Deadline goes
 };
 
 // Milliseconds with fractions since `start`; what reports print.

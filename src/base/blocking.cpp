@@ -5,6 +5,16 @@
 
 namespace lifeboat {
 
+awaitable<void> run_on(asio::thread_pool& pool, std::function<void()> work) {
+  const auto call = [](std::function<void()> f) -> awaitable<void> {
+    f();
+    co_return;
+  };
+  awaitable<void> there = call(std::move(work));
+  co_await asio::co_spawn(pool.get_executor(), std::move(there),
+                          asio::bind_cancellation_slot(asio::cancellation_slot(), asio::use_awaitable));
+}
+
 Error error_of(const std::exception_ptr& thrown, const std::string& what) {
   try {
     std::rethrow_exception(thrown);

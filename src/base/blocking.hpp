@@ -3,6 +3,8 @@
 
 #include <exception>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -11,15 +13,17 @@
 
 namespace lifeboat {
 
-// Runs `work` on a thread of `pool`; the awaiting coroutine goes on in its own executor with the
-// result. What `work` refers to must live until then: await it where those objects are. Cancelling the
+// Runs `work` on a thread of `pool`; the awaiting coroutine goes on in its own executor afterwards. Cancelling the
 // coroutine does not reach it: Asio would do that from this thread, unsynchronised with the other.
+awaitable<void> run_on(asio::thread_pool& pool, std::function<void()> work);
+
+// The same with a result. What `work` refers to must live until it has ended: await it where those objects are.
 template <class R>
 awaitable<R> run_blocking(asio::thread_pool& pool, std::function<R()> work) {
-  const auto call = [](std::function<R()> f) -> awaitable<R> { co_return f(); };
-  awaitable<R> there = call(std::move(work));
-  co_return co_await asio::co_spawn(pool.get_executor(), std::move(there),
-                                    asio::bind_cancellation_slot(asio::cancellation_slot(), asio::use_awaitable));
+  const auto result = std::make_shared<std::optional<R>>();
+  std::function<void()> fill = [result, work = std::move(work)] { result->emplace(work()); };
+  co_await run_on(pool, std::move(fill));
+  co_return std::move(**result);
 }
 
 // An exception (no thread, memory or descriptor to be had, mostly) as an error. `what`: in front of the reason.
@@ -59,7 +63,7 @@ class AsyncMutex {
     timer_.expires_at(asio::steady_timer::time_point::max());
   }
   awaitable<Lock> lock() {
-    while (locked_) co_await timer_.async_wait(use_tuple);
+    while (locked_) co_await expiry(timer_);
     locked_ = true;
     co_return Lock(this);
   }

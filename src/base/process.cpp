@@ -33,13 +33,13 @@ awaitable<void> wait_readable(int fd, Milliseconds limit) {
   const auto end = SteadyClock::now() + limit;
   if (auto watch = watched(executor, Fd(::fcntl(fd, F_DUPFD_CLOEXEC, 0)))) {
     Deadline deadline(executor, limit, [&watch] { watch->cancel(); });
-    co_await watch->async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
+    co_await readable(*watch);
   }
-  const auto readable = [fd] {
+  const auto is_readable = [fd] {
     pollfd poll_fd{fd, POLLIN, 0};
     return ::poll(&poll_fd, 1, 0) != 0;
   };
-  while (!readable() && SteadyClock::now() < end) co_await sleep_for(kLook);
+  while (!is_readable() && SteadyClock::now() < end) co_await sleep_for(kLook);
 }
 
 }  // namespace
@@ -156,9 +156,10 @@ awaitable<Result<ToolOutput>> run_tool(SpawnOptions options, Milliseconds limit)
   constexpr std::size_t kLimit = 1 << 20;
   std::vector<char> chunk(16 * 1024);
   for (;;) {
-    auto [error, n] = co_await output.async_read_some(asio::buffer(chunk), use_tuple);
-    if (error) break;
-    if (result.text.size() < kLimit) result.text.append(chunk.data(), n);
+    if (co_await readable(output)) break;
+    const ssize_t n = ::read(output.native_handle(), chunk.data(), chunk.size());
+    if (n <= 0) break;
+    if (result.text.size() < kLimit) result.text.append(chunk.data(), static_cast<std::size_t>(n));
   }
   auto status = co_await process->wait();
   if (deadline.expired()) {

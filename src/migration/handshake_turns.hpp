@@ -44,7 +44,7 @@ class HandshakeTurns : public asio::execution_context::service {
     const asio::any_io_executor executor = co_await asio::this_coro::executor;
     const auto waiting = std::make_shared<Waiting>(executor, limit);
     queue_.push_back(waiting);
-    co_await waiting->timer.async_wait(use_tuple);
+    co_await expiry(waiting->timer);
     if (!waiting->given) co_return std::nullopt;
     co_return std::optional<Turn>(std::in_place, this);
   }

@@ -4,9 +4,10 @@
 #include <poll.h>
 #include <xxhash.h>
 
-#include <boost/asio/ssl/stream.hpp>
+#include <boost/asio/ssl/error.hpp>
 
 #include "base/openssl.hpp"
+#include "base/stream.hpp"
 #include "migration/handshake_turns.hpp"
 
 namespace lifeboat {
@@ -32,7 +33,7 @@ Error network_error(const boost::system::error_code& error, const std::string& w
   return Error(Errc::kUnavailable, what + " " + remote + ": " + error.message());
 }
 
-void tune(tcp::socket& socket) {
+void tune(Stream::Socket& socket) {
   boost::system::error_code ignored;
   socket.set_option(tcp::no_delay(true), ignored);
   // A peer without power or cable says nothing: the kernel notices within about 15 s, also while
@@ -86,23 +87,17 @@ bool hash_matches(const protocol::DataHeader& header, const unsigned char* bytes
   return XXH3_64bits(bytes, size) == header.hash;
 }
 
-class Link::Stream {
- public:
-  using Tls = asio::ssl::stream<beast::tcp_stream&>;
+struct Link::Connection {
+  explicit Connection(Stream::Socket socket) : writing(socket.get_executor()), stream(std::move(socket)) {}
 
-  explicit Stream(tcp::socket accepted) : socket(std::move(accepted)), writing(socket.get_executor()) {}
-
-  beast::tcp_stream socket;
-  std::unique_ptr<Tls> tls;  // empty: not encrypted
-  AsyncMutex writing;        // frames of several coroutines do not mix
+  AsyncMutex writing;  // frames of several coroutines do not mix
+  Stream stream;
 };
 
-Link::Link(tcp::socket socket) {
-  boost::system::error_code error;
-  const auto endpoint = socket.remote_endpoint(error);
-  remote_ = error ? "unknown" : endpoint.address().to_string();
+Link::Link(Stream::Socket socket) : remote_(remote_address(socket)) {
+  if (remote_.empty()) remote_ = "unknown";
   tune(socket);
-  stream_ = std::make_unique<Stream>(std::move(socket));
+  connection_ = std::make_unique<Connection>(std::move(socket));
 }
 
 Link::Link(Link&&) noexcept = default;
@@ -114,15 +109,15 @@ awaitable<Result<Link>> Link::connect(PeerAddress to, LinkSelf self, Millisecond
   boost::system::error_code bad;
   const auto ip = asio::ip::make_address(to.address, bad);
   if (bad) co_return fail(Errc::kInvalid, "'" + to.address + "' is not an IP address");
-  beast::tcp_stream stream(executor);
+  Stream stream(executor);
   stream.expires_after(limit);
   const tcp::endpoint endpoint(ip, to.port);
-  auto [error] = co_await stream.async_connect(endpoint, use_tuple);
+  const auto error = co_await stream.connect(endpoint);
   if (error) {
     co_return tl::unexpected<Error>(
         network_error(error, "connect to", to.address + " port " + std::to_string(to.port)));
   }
-  Link link(stream.release_socket());
+  Link link(std::move(stream).release());
   auto& turns = asio::use_service<HandshakeTurns>(executor.context());
   const auto turn = co_await turns.take(limit);
   if (!turn) co_return fail(Errc::kConflict, "connect to " + to.address + ": this node begins many others");
@@ -164,10 +159,9 @@ awaitable<Status> Link::start_tls(LinkSelf self, bool as_server, Milliseconds li
   if (!self.credentials) co_return Status{};
   SSL* const ssl = self.credentials->new_connection();
   if (ssl == nullptr) co_return fail_openssl(Errc::kSystem, "TLS");
-  stream_->tls = std::make_unique<Stream::Tls>(stream_->socket, ssl);
-  stream_->socket.expires_after(limit);
-  const auto side = as_server ? asio::ssl::stream_base::server : asio::ssl::stream_base::client;
-  auto [error] = co_await stream_->tls->async_handshake(side, use_tuple);
+  Stream& stream = connection_->stream;
+  stream.expires_after(limit);
+  const auto error = co_await stream.encrypt(ssl, as_server ? Stream::Side::kServer : Stream::Side::kClient);
   if (error) {
     Error told = network_error(error, "TLS with", remote_);
     const long verdict = SSL_get_verify_result(ssl);
@@ -187,29 +181,18 @@ Status Link::check_peer(const PeerName& peer) const {
 }
 
 awaitable<Status> Link::write(std::vector<asio::const_buffer> buffers, Milliseconds limit) {
-  const AsyncMutex::Lock lock = co_await stream_->writing.lock();
-  stream_->socket.expires_after(limit);
-  boost::system::error_code error;
-  std::size_t n = 0;
-  if (stream_->tls) {
-    std::tie(error, n) = co_await asio::async_write(*stream_->tls, buffers, use_tuple);
-  } else {
-    std::tie(error, n) = co_await asio::async_write(stream_->socket, buffers, use_tuple);
-  }
-  stream_->socket.expires_never();
+  const AsyncMutex::Lock lock = co_await connection_->writing.lock();
+  Stream& stream = connection_->stream;
+  stream.expires_after(limit);
+  const auto [error, n] = co_await stream.write(std::move(buffers));
+  stream.expires_never();
   if (error) co_return tl::unexpected<Error>(network_error(error, "send to", remote_));
   bytes_sent_ += n;
   co_return Status{};
 }
 
 awaitable<Status> Link::read_all(asio::mutable_buffer buffer) {
-  boost::system::error_code error;
-  std::size_t n = 0;
-  if (stream_->tls) {
-    std::tie(error, n) = co_await asio::async_read(*stream_->tls, buffer, use_tuple);
-  } else {
-    std::tie(error, n) = co_await asio::async_read(stream_->socket, buffer, use_tuple);
-  }
+  const auto error = co_await connection_->stream.read(buffer);
   if (error) co_return tl::unexpected<Error>(network_error(error, "receive from", remote_));
   co_return Status{};
 }
@@ -252,9 +235,10 @@ awaitable<Status> Link::send_bytes(Kind kind, const unsigned char* bytes, std::s
 }
 
 Result<PageKey> Link::export_key(std::string_view label) const {
-  if (!stream_->tls) return fail(Errc::kInvalid, "this connection is not encrypted");
+  SSL* const ssl = connection_->stream.ssl();
+  if (ssl == nullptr) return fail(Errc::kInvalid, "this connection is not encrypted");
   PageKey key{};
-  if (SSL_export_keying_material(stream_->tls->native_handle(), key.data(), key.size(), label.data(),
+  if (SSL_export_keying_material(ssl, key.data(), key.size(), label.data(),
                                  label.size(), nullptr, 0, 0) != 1) {
     return fail_openssl(Errc::kSystem, "a key for pages");
   }
@@ -262,7 +246,7 @@ Result<PageKey> Link::export_key(std::string_view label) const {
 }
 
 Fd Link::release() && {
-  tcp::socket socket = stream_->socket.release_socket();
+  Stream::Socket socket = std::move(connection_->stream).release();
   boost::system::error_code error;
   socket.native_non_blocking(false, error);
   const int fd = socket.release(error);
@@ -270,17 +254,17 @@ Fd Link::release() && {
 }
 
 void Link::close() {
-  if (stream_) stream_->socket.close();
+  if (connection_) connection_->stream.close();
 }
 
 bool Link::closed_by_peer() const {
-  if (!stream_ || !stream_->socket.socket().is_open()) return true;
-  pollfd polled{stream_->socket.socket().native_handle(), POLLRDHUP, 0};
+  if (!connection_ || !connection_->stream.socket().is_open()) return true;
+  pollfd polled{connection_->stream.socket().native_handle(), POLLRDHUP, 0};
   return ::poll(&polled, 1, 0) > 0;
 }
 
 awaitable<Result<Frame>> Link::receive(Milliseconds limit) {
-  stream_->socket.expires_after(limit);
+  connection_->stream.expires_after(limit);
   unsigned char raw[protocol::kHeaderBytes];
   CO_CHECK_OK(co_await read_all(asio::buffer(raw)));
   CO_TRY(const protocol::Header header, protocol::decode(raw));
@@ -292,7 +276,7 @@ awaitable<Result<Frame>> Link::receive(Milliseconds limit) {
   frame.kind = header.kind;
   frame.payload.resize(header.length);
   CO_CHECK_OK(co_await read_all(asio::buffer(frame.payload)));
-  stream_->socket.expires_never();
+  connection_->stream.expires_never();
   co_return frame;
 }
 

@@ -16,6 +16,7 @@
 #include "base/fd.hpp"
 #include "base/json.hpp"
 #include "base/result.hpp"
+#include "base/stream.hpp"
 #include "credentials.hpp"
 #include "migration/page_socket.hpp"
 #include "migration/protocol.hpp"
@@ -54,7 +55,7 @@ struct PeerAddress {
 class Link {
  public:
   // A connection accepted by a server.
-  explicit Link(asio::ip::tcp::socket socket);
+  explicit Link(Stream::Socket socket);
   Link(Link&&) noexcept;
   Link& operator=(Link&&) noexcept;
   ~Link();
@@ -99,14 +100,14 @@ class Link {
   [[nodiscard]] std::uint64_t bytes_sent() const { return bytes_sent_; }
 
  private:
-  class Stream;  // TCP, and TLS over it
+  struct Connection;
 
   awaitable<Status> start_tls(LinkSelf self, bool as_server, Milliseconds limit);
   Status check_peer(const PeerName& peer) const;
   awaitable<Status> write(std::vector<asio::const_buffer> buffers, Milliseconds limit);
   awaitable<Status> read_all(asio::mutable_buffer buffer);
 
-  std::unique_ptr<Stream> stream_;
+  std::unique_ptr<Connection> connection_;
   std::optional<CertificateName> certified_;
   std::string remote_;
   std::uint64_t bytes_sent_ = 0;

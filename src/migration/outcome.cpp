@@ -123,7 +123,7 @@ awaitable<void> resume_left_over(std::shared_ptr<Container> container) {
   log::info("container goes on after an interrupted migration",
             {{"container", container->spec().id}});
   auto executor = co_await asio::this_coro::executor;
-  asio::co_spawn(executor, undo_late_freeze(std::move(container)), asio::detached);
+  run_detached(executor, "undoing a freeze", undo_late_freeze(std::move(container)));
 }
 
 }  // namespace lifeboat

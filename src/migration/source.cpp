@@ -325,7 +325,7 @@ class TargetWatch {
 class ServerWatch {
  public:
   ServerWatch(Node& node, Frozen& source) : source_(std::make_shared<Frozen*>(&source)) {
-    if (source.peer.server) asio::co_spawn(node.executor(), watch(source_), asio::detached);
+    if (source.peer.server) run_detached(node.executor(), "watching the target's server", watch(source_));
   }
   ServerWatch(const ServerWatch&) = delete;
   ServerWatch& operator=(const ServerWatch&) = delete;
@@ -602,7 +602,7 @@ void go_on_here(Container& container, MigrationReport& report, const Error& erro
 
 }  // namespace
 
-awaitable<Status> migrate(Node& node, Move move) {
+awaitable<void> migrate(Node& node, Move move) {
   const auto start = SteadyClock::now();
   std::shared_ptr<Container> container = move.container;
   std::shared_ptr<MigrationReport> report = move.report;
@@ -613,7 +613,7 @@ awaitable<Status> migrate(Node& node, Move move) {
              {"fabric", report->fabric},
              {"mode", to_string(report->mode)}});
   report->stopped_ms = predicted_downtime_ms(move, node);
-  asio::co_spawn(node.executor(), follow_progress(node, report), asio::detached);
+  run_detached(node.executor(), "following a migration's progress", follow_progress(node, report));
   auto committed = co_await attempt(node, std::move(move));
   bool given = committed.has_value();
   if (given) {
@@ -633,11 +633,9 @@ awaitable<Status> migrate(Node& node, Move move) {
   }
   keep(node, report);
   tell(*report);
-  if (given) co_return Status{};
-  if (report->offered) {
-    asio::co_spawn(node.executor(), withdraw(node.owners(), report->container, report->id), asio::detached);
+  if (!given && report->offered) {
+    run_detached(node.executor(), "withdrawing an offer", withdraw(node.owners(), report->container, report->id));
   }
-  co_return tl::unexpected<Error>(committed.error());
 }
 
 }  // namespace lifeboat

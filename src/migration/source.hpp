@@ -10,7 +10,7 @@ namespace lifeboat {
 // target (kCommitted) or here (kAborted).
 // Returns only then: from the moment the target has the right to commit until the outcome is known the
 // container stays frozen here (kInDoubt).
-awaitable<Status> migrate(Node& node, Move move);
+awaitable<void> migrate(Node& node, Move move);
 
 // Makes every check and every connection of this migration, watches the container's writes for a
 // second, and says what to expect in this mode: {container, fabric, mode, resident_bytes,

@@ -394,9 +394,7 @@ awaitable<json::object> take_over(Node& node, Restored& restored) {
   if (pager) {
     container->set_filling(true);
     if (post_copy) node.add_pager(restored.prepared.migration, pager);
-    asio::co_spawn(node.executor(),
-                   watch_pager(node, std::move(pager), container, std::move(restored.prepared.memory)),
-                   asio::detached);
+    run_detached(node.executor(), "watching a pager", watch_pager(node, std::move(pager), container, std::move(restored.prepared.memory)));
   }
   node.watch(container);
   json::object body{{"network_ms", network_ms}, {"resume_ms", resume_ms}};
@@ -497,8 +495,7 @@ awaitable<StepResult<bool>> arrive(Node& node, Link& link, const json::object& b
   (void)co_await link.send(Kind::kRunning, std::move(running), timeouts.request);
   node.journal().note(entry_of(node, prepared, *container, to_string(Outcome::kCommitted)));
   (void)co_await deliver_rest(link, container, std::move(prepared.held), prepared.delivered, timeouts.request);
-  asio::co_spawn(node.executor(),
-                 check_connections_later(container, restored->network), asio::detached);
+  run_detached(node.executor(), "checking connections", check_connections_later(container, restored->network));
   node.metrics().arrival_ended(true);
   log::info(events::kContainerArrived, "container arrived",
             {{"migration", prepared.migration}, {"container", container->spec().id}});

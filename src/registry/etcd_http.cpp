@@ -8,17 +8,13 @@ namespace {
 
 constexpr std::size_t kAnswerBytesMax = 16 << 20;
 
-using Request = http::request<http::string_body>;
-
 // kTimeout from here on: the request may have arrived.
-template <class Stream>
-awaitable<Result<http::response<http::string_body>>> exchange(Stream& stream, const Request& request,
-                                                              beast::flat_buffer& buffer) {
-  auto [send_error, sent] = co_await http::async_write(stream, request, use_tuple);
+awaitable<Result<HttpResponse>> exchange(Stream& stream, const HttpRequest& request, beast::flat_buffer& buffer) {
+  const auto send_error = co_await write_http(stream, request);
   if (send_error) co_return fail(Errc::kTimeout, "etcd was lost: " + send_error.message());
-  http::response_parser<http::string_body> parser;
+  HttpResponseParser parser;
   parser.body_limit(kAnswerBytesMax);
-  auto [error, n] = co_await http::async_read(stream, buffer, parser, use_tuple);
+  const auto error = co_await read_http(stream, buffer, parser);
   if (error) co_return fail(Errc::kTimeout, "etcd does not answer: " + error.message());
   co_return parser.release();
 }
@@ -41,8 +37,7 @@ awaitable<Result<std::vector<tcp::endpoint>>> resolve(const EtcdEndpoint& endpoi
   co_return found;
 }
 
-Result<json::object> read_answer(const http::response<http::string_body>& response,
-                                 const std::string& path) {
+Result<json::object> read_answer(const HttpResponse& response, const std::string& path) {
   auto body = parse_object(response.body());
   const auto status = response.result();
   if (status == http::status::ok) {
@@ -55,6 +50,17 @@ Result<json::object> read_answer(const http::response<http::string_body>& respon
   // No leader, a change of leaders, its own deadline: it may have been done.
   if (to_status_class(status) == http::status_class::server_error) return fail(Errc::kTimeout, why);
   return fail(Errc::kInvalid, why);
+}
+
+// A new connection that takes only a certificate for `host`, a name or an IP address. Null: no memory.
+SSL* connection_to(SSL_CTX& context, const std::string& host) {
+  SslPtr ssl(SSL_new(&context));
+  if (!ssl) return nullptr;
+  boost::system::error_code is_name;
+  (void)asio::ip::make_address(host, is_name);
+  const bool set = is_name ? SSL_set1_host(ssl.get(), host.c_str()) == 1 && SSL_set_tlsext_host_name(ssl.get(), host.c_str()) == 1
+                           : X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl.get()), host.c_str()) == 1;
+  return set ? ssl.release() : nullptr;
 }
 
 }  // namespace
@@ -96,19 +102,20 @@ Result<std::shared_ptr<EtcdHttp>> EtcdHttp::create(const asio::any_io_executor& 
 }
 
 Status EtcdHttp::load_certificates() {
-  boost::system::error_code error;
-  const auto failed = [&error](const std::string& file) -> Status {
-    return fail(Errc::kSystem, "registry: cannot use " + file + ": " + error.message());
+  const auto failed = [](const std::string& file) {
+    return fail_openssl(Errc::kSystem, "registry: cannot use " + file);
   };
-  tls_.set_options(asio::ssl::context::no_tlsv1 | asio::ssl::context::no_tlsv1_1, error);
-  tls_.set_verify_mode(asio::ssl::verify_peer, error);
-  tls_.load_verify_file(settings_.ca, error);
-  if (error) return failed(settings_.ca);
+  tls_.reset(SSL_CTX_new(TLS_client_method()));
+  if (!tls_ || SSL_CTX_set_min_proto_version(tls_.get(), TLS1_2_VERSION) != 1) {
+    return fail_openssl(Errc::kSystem, "registry: TLS");
+  }
+  SSL_CTX_set_verify(tls_.get(), SSL_VERIFY_PEER, nullptr);
+  if (SSL_CTX_load_verify_file(tls_.get(), settings_.ca.c_str()) != 1) return failed(settings_.ca);
   if (settings_.cert.empty()) return {};
-  tls_.use_certificate_chain_file(settings_.cert, error);
-  if (error) return failed(settings_.cert);
-  tls_.use_private_key_file(settings_.key, asio::ssl::context::pem, error);
-  if (error) return failed(settings_.key);
+  if (SSL_CTX_use_certificate_chain_file(tls_.get(), settings_.cert.c_str()) != 1) return failed(settings_.cert);
+  if (SSL_CTX_use_PrivateKey_file(tls_.get(), settings_.key.c_str(), SSL_FILETYPE_PEM) != 1) {
+    return failed(settings_.key);
+  }
   return {};
 }
 
@@ -118,8 +125,7 @@ Milliseconds EtcdHttp::attempt_limit() const {
 }
 
 void EtcdHttp::disconnect() {
-  plain_.reset();
-  secure_.reset();
+  stream_.reset();
   buffer_.clear();
 }
 
@@ -127,43 +133,38 @@ awaitable<Status> EtcdHttp::connect() {
   const EtcdEndpoint& endpoint = settings_.endpoints[current_];
   const std::string where = "etcd at " + endpoint.host + ":" + endpoint.port;
   CO_TRY(const std::vector<tcp::endpoint> found, co_await resolve(endpoint, attempt_limit()));
-  auto stream = std::make_unique<Plain>(executor_);
-  stream->expires_after(attempt_limit());
-  auto [error, peer] = co_await stream->async_connect(found, use_tuple);
-  if (error) co_return fail(Errc::kUnavailable, where + ": " + error.message());
-  boost::system::error_code ignored;
-  stream->socket().set_option(tcp::no_delay(true), ignored);
-  if (!endpoint.tls) {
-    plain_ = std::move(stream);
-    co_return Status{};
+  std::optional<Stream> stream;
+  Stream::Error error = asio::error::not_found;
+  for (std::size_t i = 0; i < found.size() && error; ++i) {
+    stream.emplace(executor_);
+    stream->expires_after(attempt_limit());
+    error = co_await stream->connect(found[i]);
   }
-  auto secure = std::make_unique<Secure>(std::move(*stream), tls_);
-  secure->set_verify_callback(asio::ssl::host_name_verification(endpoint.host), ignored);
-  auto [tls_error] = co_await secure->async_handshake(asio::ssl::stream_base::client, use_tuple);
-  if (tls_error) co_return fail(Errc::kUnavailable, where + ": TLS: " + tls_error.message());
-  secure_ = std::move(secure);
+  if (error) co_return fail(Errc::kUnavailable, where + ": " + error.message());
+  stream->socket().set_option(tcp::no_delay(true), error);
+  if (endpoint.tls) {
+    SSL* const ssl = connection_to(*tls_, endpoint.host);
+    if (ssl == nullptr) co_return fail_openssl(Errc::kSystem, where + ": TLS");
+    const auto refused = co_await stream->encrypt(ssl, Stream::Side::kClient);
+    if (refused) co_return fail(Errc::kUnavailable, where + ": TLS: " + refused.message());
+  }
+  stream_ = std::move(stream);
   co_return Status{};
 }
 
 awaitable<Result<json::object>> EtcdHttp::post_to_current(const std::string& path,
                                                           const std::string& body) {
-  if (!plain_ && !secure_) CO_CHECK_OK(co_await connect());
-  Request request(http::verb::post, path, 11);
+  if (!stream_) CO_CHECK_OK(co_await connect());
+  HttpRequest request(http::verb::post, path, 11);
   request.set(http::field::host, settings_.endpoints[current_].host);
   request.set(http::field::content_type, "application/json");
   request.keep_alive(true);
   request.body() = body;
   request.prepare_payload();
-  beast::tcp_stream& lowest = secure_ ? secure_->next_layer() : *plain_;
-  lowest.expires_after(attempt_limit());
-  Result<http::response<http::string_body>> response = fail(Errc::kUnavailable, "");
-  if (secure_) {
-    response = co_await exchange(*secure_, request, buffer_);
-  } else {
-    response = co_await exchange(*plain_, request, buffer_);
-  }
+  stream_->expires_after(attempt_limit());
+  const auto response = co_await exchange(*stream_, request, buffer_);
   if (!response) co_return tl::unexpected<Error>(response.error());
-  lowest.expires_never();
+  stream_->expires_never();
   if (!response->keep_alive()) disconnect();
   co_return read_answer(*response, path);
 }
@@ -171,7 +172,7 @@ awaitable<Result<json::object>> EtcdHttp::post_to_current(const std::string& pat
 awaitable<Result<json::object>> EtcdHttp::post(std::string path, json::object body, bool repeatable) {
   const AsyncMutex::Lock lock = co_await asking_.lock();
   const std::string text = json::serialize(body);
-  const bool kept = plain_ || secure_;
+  const bool kept = stream_.has_value();
   // A kept connection may have ended long ago: its member has a second chance.
   const std::size_t attempts = settings_.endpoints.size() + (kept ? 1 : 0);
   Error last(Errc::kUnavailable, "no endpoint of etcd is configured");

@@ -2,14 +2,16 @@
 // connection (TLS, both sides authenticated, for https), to the next member when one does not answer.
 #pragma once
 
-#include <boost/asio/ssl.hpp>
-#include <boost/beast/ssl.hpp>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/asio.hpp"
 #include "base/blocking.hpp"
+#include "base/http.hpp"
 #include "base/json.hpp"
+#include "base/openssl.hpp"
 #include "base/result.hpp"
 #include "registry/endpoint.hpp"
 
@@ -34,9 +36,6 @@ class EtcdHttp {
   awaitable<Result<json::object>> post(std::string path, json::object body, bool repeatable);
 
  private:
-  using Plain = beast::tcp_stream;
-  using Secure = beast::ssl_stream<beast::tcp_stream>;
-
   EtcdHttp(const asio::any_io_executor& executor, Settings settings);
   Status load_certificates();
   awaitable<Result<json::object>> post_to_current(const std::string& path, const std::string& body);
@@ -46,11 +45,10 @@ class EtcdHttp {
 
   asio::any_io_executor executor_;
   Settings settings_;
-  asio::ssl::context tls_{asio::ssl::context::tls_client};
+  SslContextPtr tls_;  // null: no endpoint is https
   AsyncMutex asking_;
   std::size_t current_ = 0;  // of the endpoints
-  std::unique_ptr<Plain> plain_;
-  std::unique_ptr<Secure> secure_;  // at most one of the two
+  std::optional<Stream> stream_;
   beast::flat_buffer buffer_;
 };
 

@@ -12,7 +12,7 @@ template <class T>
 class Held {
  public:
   Held(const asio::any_io_executor& executor, std::shared_ptr<T> object) : object_(object) {
-    asio::co_spawn(executor, hold(std::move(object)), asio::detached);
+    run_detached(executor, "holding an object", hold(std::move(object)));
   }
   // Null once the event loop has gone.
   [[nodiscard]] std::shared_ptr<T> lock() const { return object_.lock(); }
@@ -20,7 +20,7 @@ class Held {
  private:
   static awaitable<void> hold(std::shared_ptr<T> object) {
     asio::steady_timer never(co_await asio::this_coro::executor, SteadyClock::time_point::max());
-    co_await never.async_wait(use_tuple);
+    co_await expiry(never);
     object.reset();
   }
   std::weak_ptr<T> object_;

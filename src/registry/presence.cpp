@@ -72,7 +72,7 @@ awaitable<void> watch(Owners& owners, std::string node, std::shared_ptr<std::fun
 PresenceWatch::PresenceWatch(const asio::any_io_executor& executor, Owners& owners, std::string node,
                              std::function<void()> on_gone)
     : on_gone_(std::make_shared<std::function<void()>>(std::move(on_gone))) {
-  asio::co_spawn(executor, watch(owners, std::move(node), on_gone_), asio::detached);
+  run_detached(executor, "watching another node's lease", watch(owners, std::move(node), on_gone_));
 }
 
 }  // namespace lifeboat

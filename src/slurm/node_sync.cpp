@@ -27,9 +27,7 @@ const char* to_string(NodeWish wish) {
 NodeSync::NodeSync(Node& node) : node_(node), owner_{node.config().cluster, node.name()} {}
 
 void NodeSync::start() {
-  asio::co_spawn(node_.executor(), run(), [](std::exception_ptr e) {
-    if (e) log::error("Slurm is not told of this node's state any more");
-  });
+  run_detached(node_.executor(), "telling Slurm of this node's state", run());
 }
 
 void NodeSync::wake() {
@@ -47,7 +45,7 @@ awaitable<void> NodeSync::run() {
     Milliseconds wait = node_.health().own().reason() == nullptr ? kLong : node_.config().slurm.refresh;
     if (!done) wait = std::min(kTryAgainMin * (1 << std::min(contact_.failures() - 1, 6U)), kTryAgainMax);
     pause->expires_after(wait);
-    if (!woken_) co_await pause->async_wait(use_tuple);
+    if (!woken_) co_await expiry(*pause);
   }
 }
 

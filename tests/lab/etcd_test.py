@@ -22,7 +22,7 @@ URLS = ', '.join(f"'https://{address}:2379'" for address in MEMBERS.values())
 operator_test.COMPUTE = ('n1', 'n2', 'n3')
 operator_test.LAB_YAML = operator_test.THREE_NODES_YAML + f'''
 lifeboat:
-  timeouts: {{connect: 1s, request: 5s, dump: 20s, idle: 3s, restore: 8s, commit: 5s}}
+  timeouts: {{connect: 2s, request: 5s, dump: 20s, idle: 3s, restore: 8s, commit: 5s}}
   registry: {{kind: etcd, endpoints: [{URLS}], ca: WORK/pki/ca.crt, cert: WORK/pki/node.crt,
              key: WORK/pki/node.key, timeout: 4s, lease: 4s}}
   health: {{probation: 0s}}

@@ -19,8 +19,10 @@ import operator_test
 from operator_test import Group, Job, wait_for
 
 operator_test.COMPUTE = ('n1', 'n2', 'n3', 'one', 'two', 'three', 'slow')
+# A wire that any machine fills, whatever else it does.
+THIN = '  - {name: 20m, subnet: 10.4.0.0/16, rate: 20Mbit, burst: 128kb}\n'
 # The last three of the compute nodes but one hold one container each.
-operator_test.LAB_YAML = operator_test.FABRICS_YAML + '''
+operator_test.LAB_YAML = operator_test.FABRICS_YAML.replace('default_fabric', THIN + 'default_fabric') + '''
 nodes:
   - {name: head, role: head}
   - {name: n1, memory: 8GiB, slots: 8}
@@ -31,7 +33,7 @@ nodes:
   - {name: three, memory: 400MiB, slots: 1}
   - {name: slow, memory: 8GiB, slots: 8, lifeboat: {paths: {criu: WORK/criu-slow}}}
 lifeboat:
-  timeouts: {connect: 1s, request: 5s, dump: 20s, idle: 5s, restore: 8s, commit: 3s, queue: 20s}
+  timeouts: {connect: 2s, request: 5s, dump: 20s, idle: 5s, restore: 8s, commit: 3s, queue: 20s}
   limits: {migrations_per_node: 2, arrivals_per_node: 2}
   health: {probation: 0s}
 '''
@@ -188,12 +190,12 @@ class Many(Group):
   def test_wire(self):
     with self.job('wi', n=6000, containers=2, nodes=['n1']) as job:
       with self.subTest('two over the same fabric get the same'):
-        both = [self.start(name, 'n2', '100m') for name in ('wi-0', 'wi-1')]
+        both = [self.start(name, 'n2', '20m') for name in ('wi-0', 'wi-1')]
         for migration in both:
           self.in_phase(migration, ('pre-copy',))
         time.sleep(3)
         rates = [self.lab.migration(migration)['rate_bytes_per_s'] for migration in both]
-        self.assertGreater(min(rates), 3_500_000, rates)
+        self.assertGreater(min(rates), 700_000, rates)
         self.assertLess(max(rates) / min(rates), 1.5, rates)
         for migration in both:
           self.cancelled(migration, ('pre-copy',), 5)

@@ -75,7 +75,7 @@ nodes:
   - {name: exits, memory: 8GiB, slots: 8, lifeboat: {paths: {criu: WORK/criu-exits}}}
   - {name: slow, memory: 8GiB, slots: 8, lifeboat: {paths: {criu: WORK/criu-slow}}}
 lifeboat:
-  timeouts: {connect: 1s, request: 5s, dump: 20s, idle: 3s, restore: 8s, commit: 3s}
+  timeouts: {connect: 2s, request: 5s, dump: 20s, idle: 3s, restore: 8s, commit: 3s}
   health: {probation: 0s}
   security: {pages: encrypted}
   metrics: {listen: 127.0.0.1:9464}
@@ -1018,7 +1018,7 @@ class Jobs(Group):
   def test_two_jobs(self):
     with self.job('x') as job:
       with self.subTest('a second job beside the first; one with two ranks per container'):
-        other = Job(self.lab, 'y', containers=2, ranks=2, tests=2, nodes=['n1', 'n2'])
+        other = Job(self.lab, 'y', n=2000, containers=2, ranks=2, tests=4, nodes=['n1', 'n2'])
         other.ranks += job.ranks  # what is counted is the ranks of both
         other.start()
         code, out, error = self.lab.lifeboat('migrate', 'y-0', '--to', 'n3')
@@ -1026,7 +1026,7 @@ class Jobs(Group):
         self.assertEqual(self.lab.where('y-0'), ['n3'])
         self.moved('x-1', 'n3', '1g')
         self.assertEqual(other.wait(), 0, other.text())
-        self.assertIn('2 tests completed and passed residual checks', other.text())
+        self.assertIn('4 tests completed and passed residual checks', other.text())
 
   def test_jobs_at_once(self):
     names = [f'o{i}-0' for i in range(4)]
@@ -1117,7 +1117,7 @@ print(out.hex())
       before = len(self.lab.log('n1'))
       self.assertNotIn(b'LBT1', self.say(hello, f'{other}/n2'))
       self.logged(before, 'refused a peer', 'certificate')
-    with self.subTest('nothing, and one byte a second: timeouts.connect is 1s'):
+    with self.subTest('nothing, and one byte a second: timeouts.connect is 2s'):
       for data, slowly in ((b'\x16\x03', ''), (bytes([0x16, 3, 1, 2, 0, 1]) + bytes(20), 0.5)):
         before, start = len(self.lab.log('n1')), time.monotonic()
         self.say(data, '', seconds=5, slowly=slowly)

@@ -18,7 +18,7 @@ from operator_test import Group, wait_for
 operator_test.COMPUTE = ('n1', 'n2', 'n3')
 operator_test.LAB_YAML = operator_test.THREE_NODES_YAML + '''
 lifeboat:
-  timeouts: {connect: 1s, request: 5s, dump: 20s, idle: 3s, restore: 20s, commit: 3s}
+  timeouts: {connect: 2s, request: 5s, dump: 20s, idle: 3s, restore: 20s, commit: 3s}
   health: {probation: 0s}
 '''
 

@@ -27,7 +27,7 @@ nodes:
   - {{name: n3, memory: 8GiB, slots: 8}}
   - {{name: keeper, memory: 64MiB, slots: 0}}
 lifeboat:
-  timeouts: {{connect: 1s, request: 5s, dump: 20s, idle: 3s, restore: 8s, commit: 3s}}
+  timeouts: {{connect: 2s, request: 5s, dump: 20s, idle: 3s, restore: 8s, commit: 3s}}
   registry: {{node: keeper, timeout: 1s, lease: {LEASE}s}}
   health: {{probation: 0s}}
 '''

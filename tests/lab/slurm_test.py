@@ -32,7 +32,7 @@ nodes:
   - {name: n3, memory: 8GiB, slots: 8}
   - {name: n4, memory: 8GiB, slots: 8}
 lifeboat:
-  timeouts: {connect: 1s, request: 5s, dump: 20s, idle: 3s, restore: 8s, commit: 3s}
+  timeouts: {connect: 2s, request: 5s, dump: 20s, idle: 3s, restore: 8s, commit: 3s}
   health: {heartbeat_lost: 3s, hold: 0s, probation: 0s}
   slurm: {enabled: true, timeout: 3s, refresh: 1s}
 '''

@@ -27,7 +27,7 @@ operator_test.COMPUTE = ('n1', 'n2', 'n3')
 operator_test.under_systemd()
 operator_test.LAB_YAML = operator_test.THREE_NODES_YAML + '''
 lifeboat:
-  timeouts: {connect: 1s, request: 5s, dump: 20s, idle: 3s, restore: 20s, commit: 3s}
+  timeouts: {connect: 2s, request: 5s, dump: 20s, idle: 3s, restore: 20s, commit: 3s}
   health: {probation: 0s}
   sources: {checks: {interval: 300ms, commands: ["read -r code < /run/lifeboat/check && exit $code; exit 0"]}}
 '''

@@ -135,9 +135,10 @@ awaitable<Status> EtcdHttp::connect() {
   CO_TRY(const std::vector<tcp::endpoint> found, co_await resolve(endpoint, attempt_limit()));
   std::optional<Stream> stream;
   Stream::Error error = asio::error::not_found;
+  const auto end = SteadyClock::now() + attempt_limit();
   for (std::size_t i = 0; i < found.size() && error; ++i) {
     stream.emplace(executor_);
-    stream->expires_after(attempt_limit());
+    stream->expires_after(std::chrono::duration_cast<Milliseconds>(end - SteadyClock::now()));
     error = co_await stream->connect(found[i]);
   }
   if (error) co_return fail(Errc::kUnavailable, where + ": " + error.message());

@@ -12,12 +12,13 @@ class HttpTest : public testing::Test {
  protected:
   HttpTest() { asio::local::connect_pair(theirs_, here_); }
 
-  // Sends `bytes` in pieces of `size`, and ends.
+  // Sends `bytes` in pieces of `size`, as long as somebody reads, and ends.
   awaitable<void> send(std::string bytes, std::size_t size) {
     Stream stream(std::move(theirs_));
     for (std::size_t at = 0; at < bytes.size(); at += size) {
       std::vector<asio::const_buffer> piece{asio::buffer(bytes.data() + at, std::min(size, bytes.size() - at))};
-      (void)co_await stream.write(std::move(piece));
+      const auto sent = co_await stream.write(std::move(piece));
+      if (sent.first) co_return;
     }
   }
   awaitable<void> receive(std::uint64_t body_max) {
@@ -68,7 +69,7 @@ TEST_F(HttpTest, ChunksAndALongBody) {
 }
 
 TEST_F(HttpTest, EndsInTheMiddle) {
-  exchange(request("one").substr(0, 60), 4096);
+  exchange(request("one").substr(0, 53), 4096);
   EXPECT_TRUE(bodies_.empty());
   EXPECT_EQ(ended_, http::error::partial_message);
 }

@@ -167,22 +167,9 @@ awaitable<Status> Agent::listen() {
                                                 "; is the address configured on this node, and no other "
                                                 "lifeboatd running?");
     }
-    run_detached(node_.executor(), "accepting peers", accept_peers(std::move(*acceptor)));
+    serve_each(std::move(*acceptor), "a peer", [this](Stream::Socket socket) { return serve_peer(std::move(socket)); });
   }
   co_return Status{};
-}
-
-awaitable<void> Agent::accept_peers(tcp::acceptor acceptor) {
-  for (;;) {
-    auto [error, socket] = co_await accept(acceptor);
-    if (error == asio::error::operation_aborted) co_return;
-    if (error) {
-      log::warn("accepting a peer failed", {{"reason", error.message() + advice_for(error.value())}});
-      co_await sleep_for(Milliseconds(100));
-      continue;
-    }
-    run_detached(node_.executor(), "serving a peer", serve_peer(std::move(socket)));
-  }
 }
 
 awaitable<Result<json::object>> Agent::call(std::string node, std::string method,

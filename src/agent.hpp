@@ -118,8 +118,7 @@ class Agent {
   awaitable<Status> open_registry_and_journal();
   void resume_migrations();
   awaitable<Status> listen();
-  awaitable<void> accept_peers(asio::ip::tcp::acceptor acceptor);
-  awaitable<void> serve_peer(asio::ip::tcp::socket socket);
+  awaitable<void> serve_peer(Stream::Socket socket);
   // agent_peers.cpp
   Status load_credentials();
   awaitable<void> watch_certificate();

@@ -9,7 +9,6 @@
 
 namespace lifeboat {
 
-using asio::ip::tcp;
 using protocol::Kind;
 
 namespace {
@@ -98,7 +97,7 @@ bool Agent::is_party(const std::string& method, const json::object& params, cons
   return container && is_migration_of(container->migration(), node);
 }
 
-awaitable<void> Agent::serve_peer(tcp::socket socket) {
+awaitable<void> Agent::serve_peer(Stream::Socket socket) {
   Link link(std::move(socket));
   auto pass = gate_.enter(link.remote());
   if (!pass) co_return;  // the connection closes

@@ -112,10 +112,9 @@ awaitable<Status> serve_api(Agent& agent, std::string socket_path, ApiAccess acc
   }
   if (error) co_return fail(Errc::kSystem, "listen on " + socket_path + ": " + error.message());
   auto clients = std::make_shared<Clients>(std::move(access));
-  HttpServe serve = [&agent, clients](Stream::Socket socket) {
+  serve_each(std::move(acceptor), "an operator", [&agent, clients](Stream::Socket socket) {
     return serve_client(agent, clients, std::move(socket));
-  };
-  serve_each(std::move(acceptor), "an operator", std::move(serve));
+  });
   co_return Status{};
 }
 

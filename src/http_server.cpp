@@ -19,20 +19,6 @@ http::status http_status(Errc code) {
   return http::status::internal_server_error;
 }
 
-template <class Acceptor>
-awaitable<void> accept_each(Acceptor acceptor, std::string what, HttpServe serve) {
-  const auto executor = co_await asio::this_coro::executor;
-  for (;;) {
-    auto [error, socket] = co_await acceptor.async_accept(use_tuple);
-    if (error == asio::error::operation_aborted) co_return;
-    if (error) {
-      co_await sleep_for(Milliseconds(100));
-      continue;
-    }
-    run_detached(executor, "serving " + what, serve(std::move(socket)));
-  }
-}
-
 }  // namespace
 
 HttpResponse text_response(const HttpRequest& request, http::status status, std::string_view content_type,
@@ -69,16 +55,6 @@ awaitable<void> serve_http(Stream& stream, const HttpLimits& limits, HttpAnswer 
     const auto lost = co_await write_http(stream, response);
     if (lost || !response.keep_alive()) co_return;
   }
-}
-
-void serve_each(asio::ip::tcp::acceptor acceptor, std::string what, HttpServe serve) {
-  const auto executor = acceptor.get_executor();
-  run_detached(executor, "listening for " + what, accept_each(std::move(acceptor), what, std::move(serve)));
-}
-
-void serve_each(asio::local::stream_protocol::acceptor acceptor, std::string what, HttpServe serve) {
-  const auto executor = acceptor.get_executor();
-  run_detached(executor, "listening for " + what, accept_each(std::move(acceptor), what, std::move(serve)));
 }
 
 }  // namespace lifeboat

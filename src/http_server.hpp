@@ -30,9 +30,4 @@ using HttpAnswer = std::function<awaitable<HttpResponse>(const HttpRequest&)>;
 // between requests.
 awaitable<void> serve_http(Stream& stream, const HttpLimits& limits, HttpAnswer answer);
 
-// Serves each connection in a coroutine of its own, until the context stops. `what` for the log.
-using HttpServe = std::function<awaitable<void>(Stream::Socket)>;
-void serve_each(asio::ip::tcp::acceptor acceptor, std::string what, HttpServe serve);
-void serve_each(asio::local::stream_protocol::acceptor acceptor, std::string what, HttpServe serve);
-
 }  // namespace lifeboat

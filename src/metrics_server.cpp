@@ -61,8 +61,8 @@ awaitable<Status> serve_metrics(ListenConfig config, std::function<std::string()
   }
   auto server = std::make_shared<Server>();
   server->page = std::move(page);
-  HttpServe serve = [server](Stream::Socket socket) { return serve_client(server, std::move(socket)); };
-  serve_each(std::move(*acceptor), "metrics", std::move(serve));
+  serve_each(std::move(*acceptor), "metrics",
+             [server](Stream::Socket socket) { return serve_client(server, std::move(socket)); });
   co_return Status{};
 }
 

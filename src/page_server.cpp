@@ -166,8 +166,8 @@ awaitable<Status> serve_page(Agent& agent) {
                    acceptor.error().message + "; is the address one of this node, and the port free?");
   }
   std::shared_ptr<Server> server(new Server{agent, config, agent.node().credentials()});
-  HttpServe serve = [server](Stream::Socket socket) { return serve_client(server, std::move(socket)); };
-  serve_each(std::move(*acceptor), "the page", std::move(serve));
+  serve_each(std::move(*acceptor), "the page",
+             [server](Stream::Socket socket) { return serve_client(server, std::move(socket)); });
   co_return Status{};
 }
 

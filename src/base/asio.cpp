@@ -19,14 +19,9 @@ awaitable<boost::system::error_code> readable(asio::posix::stream_descriptor& de
   co_return error;
 }
 
-awaitable<std::pair<boost::system::error_code, asio::ip::tcp::socket>> accept(asio::ip::tcp::acceptor& acceptor) {
-  auto [error, socket] = co_await acceptor.async_accept(use_tuple);
-  co_return std::pair(error, std::move(socket));
-}
-
 void run_detached(const asio::any_io_executor& executor, std::string what, awaitable<void> work) {
   asio::co_spawn(executor, std::move(work), [what = std::move(what)](const std::exception_ptr& thrown) {
-    if (thrown) log::error(what + " failed", {{"reason", error_of(thrown, "unexpectedly").message}});
+    if (thrown) log::error("failed unexpectedly", {{"reason", error_of(thrown, what).message}});
   });
 }
 

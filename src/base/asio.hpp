@@ -45,10 +45,8 @@ awaitable<void> sleep_for(Milliseconds duration);
 awaitable<void> expiry(asio::steady_timer& timer);
 // Until it can be read, or is cancelled: an error.
 awaitable<boost::system::error_code> readable(asio::posix::stream_descriptor& descriptor);
-awaitable<std::pair<boost::system::error_code, asio::ip::tcp::socket>> accept(asio::ip::tcp::acceptor& acceptor);
 
-// `work` goes on by itself in `executor`, until it or the event loop ends. What it throws is logged: "`what`
-// failed".
+// `work` goes on by itself in `executor`, until it or the event loop ends. What it throws is logged, with `what`.
 void run_detached(const asio::any_io_executor& executor, std::string what, awaitable<void> work);
 
 // Calls `on_expiry` (in the event loop) once `limit` has passed, unless destroyed before.

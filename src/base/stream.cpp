@@ -4,6 +4,8 @@
 #include <boost/asio/ssl/stream.hpp>
 #include <cstring>
 
+#include "base/log.hpp"
+
 namespace lifeboat {
 
 struct Stream::Layers {
@@ -69,6 +71,30 @@ SSL* Stream::ssl() const { return layers_->tls ? layers_->tls->native_handle() :
 Stream::Socket& Stream::socket() const { return layers_->plain.socket(); }
 void Stream::close() { layers_->plain.close(); }
 Stream::Socket Stream::release() && { return layers_->plain.release_socket(); }
+
+namespace {
+
+awaitable<void> accept_each(Acceptor acceptor, std::string what,
+                            std::function<awaitable<void>(Stream::Socket)> serve) {
+  const auto executor = co_await asio::this_coro::executor;
+  for (;;) {
+    auto [error, socket] = co_await acceptor.async_accept(use_tuple);
+    if (error == asio::error::operation_aborted) co_return;
+    if (error) {
+      log::warn("accepting " + what + " failed", {{"reason", error.message() + advice_for(error.value())}});
+      co_await sleep_for(Milliseconds(100));
+      continue;
+    }
+    run_detached(executor, "serving " + what, serve(std::move(socket)));
+  }
+}
+
+}  // namespace
+
+void serve_each(Acceptor acceptor, std::string what, std::function<awaitable<void>(Stream::Socket)> serve) {
+  const auto executor = acceptor.get_executor();
+  run_detached(executor, "listening for " + what, accept_each(std::move(acceptor), what, std::move(serve)));
+}
 
 std::string remote_address(const Stream::Socket& socket) {
   Stream::Error error;

@@ -5,6 +5,7 @@
 
 #include <openssl/types.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -50,6 +51,10 @@ class Stream {
   struct Layers;
   std::unique_ptr<Layers> layers_;
 };
+
+// Serves each connection in a coroutine of its own, until the event loop stops. `what` they are, for the log.
+using Acceptor = asio::basic_socket_acceptor<asio::generic::stream_protocol>;
+void serve_each(Acceptor acceptor, std::string what, std::function<awaitable<void>(Stream::Socket)> serve);
 
 // The IP address at the other end; empty when there is none.
 [[nodiscard]] std::string remote_address(const Stream::Socket& socket);

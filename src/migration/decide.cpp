@@ -67,7 +67,8 @@ awaitable<bool> resolve(Node& node, std::shared_ptr<Container> container, std::s
   if (committed) {
     co_await end_left_over(node, container);
   } else {
-    run_detached(node.executor(), "withdrawing an offer", withdraw(node.owners(), decision.container, decision.migration));
+    run_detached(node.executor(), "withdrawing an offer",
+                 withdraw(node.owners(), decision.container, decision.migration));
     co_await resume_left_over(container);
   }
   co_return committed;

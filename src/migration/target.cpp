@@ -394,7 +394,8 @@ awaitable<json::object> take_over(Node& node, Restored& restored) {
   if (pager) {
     container->set_filling(true);
     if (post_copy) node.add_pager(restored.prepared.migration, pager);
-    run_detached(node.executor(), "watching a pager", watch_pager(node, std::move(pager), container, std::move(restored.prepared.memory)));
+    run_detached(node.executor(), "watching a pager",
+                 watch_pager(node, std::move(pager), container, std::move(restored.prepared.memory)));
   }
   node.watch(container);
   json::object body{{"network_ms", network_ms}, {"resume_ms", resume_ms}};

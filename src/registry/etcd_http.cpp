@@ -58,8 +58,12 @@ SSL* connection_to(SSL_CTX& context, const std::string& host) {
   if (!ssl) return nullptr;
   boost::system::error_code is_name;
   (void)asio::ip::make_address(host, is_name);
-  const bool set = is_name ? SSL_set1_host(ssl.get(), host.c_str()) == 1 && SSL_set_tlsext_host_name(ssl.get(), host.c_str()) == 1
-                           : X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl.get()), host.c_str()) == 1;
+  bool set = false;
+  if (is_name) {
+    set = SSL_set1_host(ssl.get(), host.c_str()) == 1 && SSL_set_tlsext_host_name(ssl.get(), host.c_str()) == 1;
+  } else {
+    set = X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl.get()), host.c_str()) == 1;
+  }
   return set ? ssl.release() : nullptr;
 }
 

@@ -112,10 +112,10 @@ struct Connection {
   std::jthread thread;
 };
 
-// As in a round of pre-copy: 8 MiB over one connection, 1 MiB over the other, at 8 MB/s in all: slow
+// As in a round of pre-copy: 8 MiB over one connection, 1 MiB over the other, at 3 MB/s in all: slow
 // enough that what the machine itself takes does not count.
 TEST(BandwidthOfAMigration, IsThatOfAllItsConnections) {
-  constexpr std::uint64_t kRate = 3'000'000;  // so slow that nothing else counts
+  constexpr std::uint64_t kRate = 3'000'000;
   constexpr std::uint64_t kMiB = 1U << 20;
   std::vector<unsigned char> memory(24 * kMiB, 1);
   const auto start_of = reinterpret_cast<std::uint64_t>(memory.data());

@@ -110,7 +110,6 @@ TEST_F(HttpTest, AnswersArriveWhole) {
   EXPECT_EQ(seen, answer.body());
 }
 
-// What has no time limit waits; what has one ends.
 TEST_F(HttpTest, WhoSaysNothingIsNotWaitedFor) {
   const auto read = [&]() -> awaitable<void> {
     Stream stream(std::move(here_));

@@ -9,6 +9,7 @@
 #include "base/file.hpp"
 #include "criu_glue/diagnosis.hpp"
 #include "criu_glue/hide_pages.h"
+#include "criu_glue/rpc.pb.h"
 
 namespace lifeboat {
 

@@ -64,7 +64,7 @@ class Cursor {
 enum WireType : std::uint64_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };
 
 // Numbers of CRIU's images/pagemap.proto.
-struct Entry {
+struct PagemapEntry {
   std::optional<std::uint64_t> address;       // 1
   std::optional<std::uint64_t> compat_pages;  // 2
   std::optional<std::uint64_t> flags;         // 4
@@ -84,7 +84,7 @@ bool skip(Cursor& message, std::uint64_t wire_type) {
   }
 }
 
-bool parse(Cursor message, Entry& entry) {
+bool parse(Cursor message, PagemapEntry& entry) {
   while (!message.at_end()) {
     const auto key = message.varint();
     if (!key) return false;
@@ -108,7 +108,7 @@ bool parse(Cursor message, Entry& entry) {
   return true;
 }
 
-bool add(const Entry& entry, std::uint32_t pid, PagemapImages& images) {
+bool add(const PagemapEntry& entry, std::uint32_t pid, PagemapImages& images) {
   // CRIU 4.2 has the 64-bit count; before, there was the other one only.
   const std::uint64_t pages = entry.pages ? *entry.pages : entry.compat_pages.value_or(0);
   if (!entry.address || *entry.address % kPageBytes != 0 || *entry.address >= kAddressEnd ||
@@ -160,7 +160,7 @@ Status parse_pagemap_image(std::string_view bytes, std::uint32_t pid, PagemapIma
     const auto message = image.take(*size);
     if (!message) return malformed();
     if (!std::exchange(head, false)) {
-      Entry entry;
+      PagemapEntry entry;
       if (!parse(Cursor(*message), entry) || !add(entry, pid, images)) return malformed();
     }
   }

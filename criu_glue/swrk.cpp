@@ -8,6 +8,7 @@
 #include "base/cgroup.hpp"
 #include "base/descriptor.hpp"
 #include "base/file.hpp"
+#include "criu_glue/rpc.pb.h"
 
 namespace lifeboat {
 

@@ -13,9 +13,13 @@
 #include "base/asio.hpp"
 #include "base/process.hpp"
 #include "base/result.hpp"
-#include "criu_glue/rpc.pb.h"
 
 namespace lifeboat {
+
+namespace criu {  // rpc.proto; its header takes seconds to parse
+class Request;
+class Response;
+}  // namespace criu
 
 class Swrk {
  public:

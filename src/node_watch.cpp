@@ -12,7 +12,6 @@ using predictor::Event;
 using predictor::EventKind;
 using predictor::Notice;
 using predictor::Time;
-using predictor::Verdict;
 
 namespace {
 
@@ -132,7 +131,7 @@ NodeWatch::Seen NodeWatch::look() {
   predictor_.advance(now);
   seen.notices = std::move(polled.notices);
   seen.verdicts = predictor_.take_changes();
-  const Verdict verdict = predictor_.verdict(node_);
+  const predictor::Verdict verdict = predictor_.verdict(node_);
   seen.degraded = verdict.degraded;
   seen.risk = verdict.risk;
   seen.pause = sources_.until_due(now);
@@ -156,7 +155,7 @@ void NodeWatch::tell(const Seen& seen) {
         break;
     }
   }
-  for (const Verdict& verdict : seen.verdicts) {
+  for (const predictor::Verdict& verdict : seen.verdicts) {
     if (verdict.node == node_) tell(verdict);
   }
   // What an earlier daemon said may have ended by time alone while nobody looked.
@@ -167,7 +166,7 @@ void NodeWatch::tell(const Seen& seen) {
   }
 }
 
-void NodeWatch::tell(const Verdict& verdict) {
+void NodeWatch::tell(const predictor::Verdict& verdict) {
   predictor::SignalDetails details;
   details.text = verdict.reason;
   details.lead = verdict.lead;

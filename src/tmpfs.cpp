@@ -198,8 +198,8 @@ Result<Fd> make_tmpfs(const TmpfsMount& mount) {
   unsigned attributes = MOUNT_ATTR_STRICTATIME;  // what is shown as nothing
   for (const Flag& flag : kFlags) {
     if (std::find(mount.flags.begin(), mount.flags.end(), flag.name) == mount.flags.end()) continue;
-    const bool access_time = (flag.attribute & ~MOUNT_ATTR__ATIME) == 0;
-    if (access_time) attributes &= ~static_cast<unsigned>(MOUNT_ATTR__ATIME);
+    constexpr unsigned kAccessTime = MOUNT_ATTR__ATIME;
+    if ((flag.attribute & ~kAccessTime) == 0) attributes &= ~kAccessTime;
     attributes |= flag.attribute;
   }
   Fd root(::fsmount(context.get(), FSMOUNT_CLOEXEC, attributes));

@@ -3,10 +3,13 @@
 // One thread runs everything (`io_context{1}`); a coroutine per connection or migration. Expected
 // endings come as error codes (`as_tuple`), never as exceptions.
 //
-// g++ 12 destroys some temporaries inside a `co_await` expression twice: never write a
-// braces-built aggregate, a capturing lambda or a conditional (`c ? co_await f() : x`) in such an
-// expression. Name it first, then move it.
+// g++ 12 destroys some temporaries inside a `co_await` expression twice (a braces-built aggregate, a capturing lambda,
+// a conditional): this tree is built with clang.
 #pragma once
+
+// What is no template is compiled once, in boost.cpp and stream.cpp.
+#define BOOST_ASIO_SEPARATE_COMPILATION
+#define BOOST_BEAST_SEPARATE_COMPILATION
 
 #include <boost/asio.hpp>
 #include <boost/asio/experimental/as_tuple.hpp>

@@ -100,8 +100,7 @@ using Status = Result<void>;
 }  // namespace lifeboat
 
 // TRY(auto x, f()):  declares x from f()'s value, or returns f()'s error from this function.
-// The CO_ form does the same in a coroutine (g++ 12 cannot compile a statement-expression form
-// around co_await). The only macros of the tree.
+// The CO_ form does the same in a coroutine. The only macros of the tree.
 #define LIFEBOAT_CONCAT_(a, b) a##b
 #define LIFEBOAT_CONCAT(a, b) LIFEBOAT_CONCAT_(a, b)
 #define LIFEBOAT_TRY_(temp, declaration, ret, ...)                  \

@@ -1,6 +1,7 @@
 #include "base/stream.hpp"
 
 #include <algorithm>
+#include <boost/asio/ssl/impl/src.hpp>
 #include <boost/asio/ssl/stream.hpp>
 #include <cstring>
 

@@ -104,7 +104,7 @@ void HoldDevice::collect(std::uint16_t port, HeldFrames& into) {
     if (got <= 0) return;
     const auto frame = std::span(buffer).first(static_cast<std::size_t>(got));
     const bool own = frame.size() >= kEthernetBytes &&
-                     std::equal(mac_.begin(), mac_.end(), frame.begin() + mac_.size());
+                     std::equal(mac_.begin(), mac_.end(), frame.subspan(mac_.size()).begin());
     if (!own) into.add(port, frame);
   }
 }

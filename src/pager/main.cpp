@@ -536,7 +536,7 @@ int main(int argc, char** argv) {
   app.add_option("--cgroup", options.cgroup)->required();
   app.add_option("--bytes-max", options.bytes_max)->required();
   CLI11_PARSE(app, argc, argv);
-  for (const int number : {SIGPIPE, SIGHUP, SIGINT, SIGTERM}) std::signal(number, SIG_IGN);
+  for (const int number : {SIGPIPE, SIGHUP, SIGINT, SIGTERM}) ::signal(number, SIG_IGN);
   // No page gets into a core dump, nor to any process but root's.
   ::prctl(PR_SET_DUMPABLE, 0);
   // What it holds is somebody's only copy.

@@ -165,7 +165,7 @@ int main(int argc, char** argv) {
 
   // Containers whose runtime has ended become its children, so it learns how they end.
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
-  std::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGPIPE, SIG_IGN);
   raise_priority();
   const Status done = run(path);
   if (done) return 0;

@@ -182,7 +182,7 @@ TEST(DirtyTracker, AForeignMappingInTheMidstLosesNoPage) {
     const auto mappings = owned_mappings(child.pid());
     ASSERT_TRUE(mappings.has_value());
     note((*tracker)->survey(*mappings));
-    for (const std::size_t page : {10, 66, 100}) {
+    for (const std::size_t page : {10U, 66U, 100U}) {
       EXPECT_GT(told[reinterpret_cast<std::uint64_t>(memory) + page * kPageBytes], 0)
           << "page " << page << " by " << to_string(kind);
     }

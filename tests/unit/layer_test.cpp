@@ -430,8 +430,9 @@ TEST_F(Layer, NoPathLeavesTheLayer) {
   std::ofstream(directory_ + "/outside") << "mine";
   fs::create_symlink("..", to_ + "/up");
   const std::string open(9, '\0');  // size 0, not new
-  for (const std::string path : {"../outside", "up/outside", "/etc/passwd", "a//b", "a/./b", "a/../../outside",
-                                 "..", ".", "a/", "", std::string("a\0b", 3).c_str()}) {
+  const std::vector<std::string> paths = {"../outside", "up/outside", "/etc/passwd", "a//b", "a/./b",
+                                          "a/../../outside", "..", ".", "a/", "", std::string("a\0b", 3)};
+  for (const std::string& path : paths) {
     EXPECT_FALSE(sink_->apply(record(LayerOp::kRemove, {path}))) << path;
     EXPECT_FALSE(sink_->apply(record(LayerOp::kOpen, {path}, open))) << path;
     EXPECT_FALSE(sink_->apply(record(LayerOp::kLink, {"x", path}))) << path;

@@ -180,7 +180,7 @@ TEST_F(PageStreamTest, WhatCannotBeReadIsSaid) {
   EXPECT_EQ(unread_[0].address, address(4));
   EXPECT_EQ(unread_[0].pages, 1U);
   ASSERT_EQ(::mprotect(memory_ + 8 * kPageBytes, kPageBytes, PROT_READ | PROT_WRITE), 0);
-  for (const std::uint64_t page : {0, 3, 5, 8, 15}) expect_same(page);
+  for (const std::uint64_t page : {0U, 3U, 5U, 8U, 15U}) expect_same(page);
   close();
 }
 

@@ -162,7 +162,7 @@ TEST_F(PkiTest, CredentialsAreThoseOfTheNode) {
 
 TEST_F(PkiTest, AKeyThatOthersCanReadIsRefused) {
   ASSERT_TRUE(pki("a").add_node("n1", NodeRole::kCompute, 30));
-  for (const mode_t mode : {0640, 0604, 0620}) {
+  for (const mode_t mode : {0640U, 0604U, 0620U}) {
     ASSERT_EQ(::chmod(files("n1").key.c_str(), mode), 0);
     const auto loaded = Credentials::load(files("n1"), name("n1"));
     ASSERT_FALSE(loaded);

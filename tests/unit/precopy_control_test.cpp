@@ -305,7 +305,7 @@ TEST(PrecopyControl, IdleStopsAfterOneRound) {
 }
 
 TEST(PrecopyControl, HotSetStopsOnceItIsAllThatIsLeft) {
-  for (const std::size_t mib : {10, 60, 128}) {
+  for (const std::size_t mib : {10U, 60U, 128U}) {
     const std::string name = "2 hot set of " + std::to_string(mib) + " MiB";
     const Row row = measure(name.c_str(), {}, hot(mib * kMiB));
     expect_good(row);

@@ -168,7 +168,10 @@ TEST_F(Starter, TheDaemonsLoopGoesOnWhileItHangs) {
     bool over = false;
     auto executor = co_await asio::this_coro::executor;
     const auto count = [&]() -> awaitable<void> {
-      for (; !over; ++turns) co_await sleep_for(Milliseconds(10));
+      while (!over) {
+        co_await sleep_for(Milliseconds(10));
+        ++turns;
+      }
     };
     const auto resume = [&]() -> awaitable<void> {
       co_await sleep_for(Milliseconds(300));

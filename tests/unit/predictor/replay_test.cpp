@@ -59,7 +59,7 @@ TEST(Text, BecomesFitForAnEvent) {
   EXPECT_EQ(clean("\xc3\xa9 \xff\xc0\x80"), "\xc3\xa9 \\xff\\xc0\\x80");
   EXPECT_EQ(clean("\xed\xa0\x80"), "\\xed\\xa0\\x80");  // a surrogate
   EXPECT_EQ(clean(std::string(5000, 'x')).size(), kTextMax);
-  for (std::size_t size : {1, 100, 10'000}) {
+  for (std::size_t size : {1U, 100U, 10'000U}) {
     Event event;
     event.node = "n";
     event.text = clean(garbage(size));

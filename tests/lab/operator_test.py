@@ -515,7 +515,7 @@ class Group(unittest.TestCase):
       return report if over else None
     return wait_for(lambda: f'the end of {self.lab.migration(migration)}', seconds, ended)
 
-  def in_phase(self, migration, phases, seconds=10):
+  def in_phase(self, migration, phases, seconds=40):
     wait_for(lambda: f'{phases} in {self.lab.migration(migration)}', seconds,
              lambda: self.lab.migration(migration).get('phase') in phases, pause=0.005)
 
@@ -535,7 +535,7 @@ def once(what, test):
 
   Some last 4 ms only, and a look may come too late for that: False then."""
   def wait(*args):
-    end = time.monotonic() + 10
+    end = time.monotonic() + 40
     while not test(*args):
       if time.monotonic() > end:
         return False
@@ -1006,7 +1006,7 @@ class Jobs(Group):
   def test_kill_while_migrating(self):
     with self.subTest('kill of a container in the middle of its migration'):
       job = self.lab.job = Job(self.lab, 'km', tests=10).start()
-      migration = self.lab.start_migration('km-0', 'slow', '1g')
+      migration = self.lab.start_migration('km-0', 'slow', '1g', mode='stop-and-copy')
       self.in_phase(migration, ('restore',))
       code, out, error = self.lab.lifeboat('kill', 'km')
       self.assertEqual(code, 0, out + error)

@@ -4,21 +4,16 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ifaddrs.h>
 #include <mpi.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { POLL_US = 50, MEET_TRIES = 1200, MEET_PAUSE_US = 50000 };
+#include "rank.h"
 
-static void pause_us(long us) {
-  struct timespec t = {0, us * 1000};
-  nanosleep(&t, NULL);
-}
+enum { POLL_US = 50, MEET_TRIES = 1200, MEET_PAUSE_US = 50000 };
 
 void ring_over_mpi(struct ring *ring, int *argc, char ***argv) {
   MPI_Init(argc, argv);
@@ -27,27 +22,11 @@ void ring_over_mpi(struct ring *ring, int *argc, char ***argv) {
   ring->socket = -1;
 }
 
-static int own_address(const char *interface, struct sockaddr_in *out) {
-  struct ifaddrs *all = NULL;
-  int found = -1;
-  if (getifaddrs(&all) != 0) return -1;
-  for (struct ifaddrs *i = all; i != NULL && found != 0; i = i->ifa_next) {
-    if (i->ifa_addr == NULL || i->ifa_addr->sa_family != AF_INET) continue;
-    if (strcmp(i->ifa_name, interface) != 0) continue;
-    memcpy(out, i->ifa_addr, sizeof *out);
-    found = 0;
-  }
-  freeifaddrs(all);
-  if (found != 0) errno = ENODEV;
-  return found;
-}
-
 static int accept_peer(const char *directory, const char *interface) {
   char path[512], fresh[520], text[INET_ADDRSTRLEN];
   struct sockaddr_in address = {0};
   socklen_t size = sizeof address;
   if (own_address(interface, &address) != 0) return -1;
-  address.sin_port = 0;
   const int listener = socket(AF_INET, SOCK_STREAM, 0);
   if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) != 0) return -1;
   if (listen(listener, 1) != 0) return -1;

@@ -31,16 +31,15 @@
  * were rewritten so far, so a page that was restored as it had been earlier is found, too.
  */
 #define _GNU_SOURCE
-#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "exchange.h"
+#include "rank.h"
 
 enum { PAGE = 4096, WORDS = PAGE / 8, PAUSE_US = 900, LOOK_EVERY = 64 };
 /* What a rank writes at most before it talks to its peers again: it does not make up for a stop. */
@@ -66,24 +65,11 @@ struct clock {
   double last, longest_pause;
 };
 
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_REALTIME, &t);
-  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 static void look(void *context) {
   struct clock *clock = context;
   const double t = now();
   if (t - clock->last > clock->longest_pause) clock->longest_pause = t - clock->last;
   clock->last = t;
-}
-
-/* What belongs into a word: no two alike, no page that compresses. */
-static uint64_t pattern(uint64_t seed, uint64_t index, uint64_t version) {
-  uint64_t x = seed + index * 0x9e3779b97f4a7c15u + version * 0xd1b54a32d192ed03u;
-  x = (x ^ (x >> 31)) * 0xbf58476d1ce4e5b9u;
-  return x ^ (x >> 29);
 }
 
 static uint64_t version_of(const struct memory *m, uint64_t page) {
@@ -158,8 +144,7 @@ static uint64_t run(struct memory *m, const struct ring *ring, const struct opti
         last = round + (uint64_t)ring->ranks + 1;
       }
     }
-    struct timespec pause = {0, PAUSE_US * 1000};
-    nanosleep(&pause, NULL);
+    pause_us(PAUSE_US);
     look(&clock);
   }
   return wrong;
@@ -210,18 +195,6 @@ static int parse(int argc, char **argv, struct options *o) {
   const int in_range = o->hot_percent >= 0 && o->hot_percent <= 100 && o->seconds > 0;
   const int has_rank = o->tcp == NULL || o->rank == 0 || o->rank == 1;
   return o->amounts != NULL && in_range && has_rank ? 0 : -1;
-}
-
-static int redirect(const char *prefix, int rank) {
-  char log[512];
-  snprintf(log, sizeof log, "%s%d", prefix, rank);
-  const int null = open("/dev/null", O_RDONLY);
-  const int file = open(log, O_WRONLY | O_CREAT | O_APPEND, 0644);
-  if (null < 0 || file < 0) return -1;
-  if (dup2(null, 0) < 0 || dup2(file, 1) < 0 || dup2(file, 2) < 0) return -1;
-  close(null);
-  close(file);
-  return 0;
 }
 
 static int allocate(struct memory *m, const struct options *o, uint64_t megabytes, int rank) {

@@ -1,35 +1,14 @@
-"""mpi/bench/memory.c for the benchmarks: built, called and understood."""
+"""mpi/bench/memory.c for the benchmarks: called and understood."""
 import os
 import re
-import subprocess
 import time
 
-from benchlib.harness import ROOT, Failure, Hang
+from benchlib.harness import Hang
 from lablib.base import read
 
 PEER_MB = 16      # what the rank that stays holds
 SECONDS = 7200    # the longest it runs; it is told to stop earlier
-SOURCES = ('memory.c', 'exchange.c', 'exchange.h')
 GAP = re.compile(r'gap rank (\d+) ([\d.]+) ms at ([\d.]+) pause ([\d.]+) ms pages (\d+) by ([\d.]+)')
-
-
-def build(environment):
-  """The program in the cache, built if its source is newer. The containers see it as /work/memory,
-  so the image need not have it."""
-  sources = [os.path.join(ROOT, 'mpi/bench', name) for name in SOURCES]
-  directory = os.path.join(environment['LIFEBOAT_CACHE'], 'bench')
-  program = os.path.join(directory, 'memory')
-  newest = max(os.path.getmtime(source) for source in sources)
-  if os.path.exists(program) and os.path.getmtime(program) >= newest:
-    return program
-  os.makedirs(directory, exist_ok=True)
-  command = ['mpicc.mpich', '-std=c11', '-O2', '-Wall', '-Wextra', '-o', program + '.new',
-             *(source for source in sources if source.endswith('.c'))]
-  done = subprocess.run(command, text=True, capture_output=True, check=False)
-  if done.returncode != 0:
-    raise Failure(f'mpi/bench/memory.c does not compile:\n{done.stderr}')
-  os.rename(program + '.new', program)
-  return program
 
 
 def command(load, interface=None, rank=None):

@@ -12,7 +12,7 @@ import time
 
 import yaml
 
-from benchlib import baseline, harness, memory
+from benchlib import baseline, harness, memory, programs
 from benchlib.harness import MB, Failure
 from benchlib.host import Host
 from lablib.base import read
@@ -155,7 +155,7 @@ class BenchCluster(harness.Cluster):
       yaml.safe_dump(described, file)
     self.rates = {f['name']: harness.rate_of(f['rate']) for f in described['fabrics']}
     self.subnets = {f['name']: ipaddress.IPv4Network(f['subnet']) for f in described['fabrics']}
-    self.program = memory.build(self.environment)
+    self.program = programs.build(self.environment, 'memory')
 
   def choose_fabrics(self, wanted):
     for fabric in wanted or ():

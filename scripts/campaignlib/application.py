@@ -3,7 +3,8 @@ is a result.
 
   command      of one rank; {name} is filled in here and in `files`
   files        name -> text, written into /work beforehand
-  programs     `memory` (mpi/bench/memory.c), put into /work
+  programs     of mpi/bench (memory, pingpong, transpose, web), put into /work
+  mounts       [{source, target, readonly}]: as in a job's description, besides /work
   parameters   name -> default; a spec may set others. Besides: containers, rows, columns (rows x columns
                = containers, nearly square)
   memory       of a container
@@ -14,10 +15,12 @@ is a result.
   time         pattern; group 1 is its run time by its own clock, in seconds (default: as seen from outside)
   stall        pattern; the largest group 1 is the longest time in which one of its ranks got nowhere,
                in seconds, or with `stall_unit: ms` in these
+  series       [{name, unit, pattern}]: measured over time; the pattern's groups are `at`, in seconds since 1970,
+               and `value`
   results      [{name, pattern, compare}]: what has to be the same in every run of as many containers:
                compare: equal (default), or {within: X} (relative). The pattern has to be found.
   forbidden    [pattern]: none may be found
-  outputs      names of files in /work that have to be the same to the last byte
+  outputs      names of files in /work (or globs) that have to be the same to the last byte
 """
 import glob
 import hashlib
@@ -26,11 +29,11 @@ import os
 import re
 import shutil
 
-from benchlib import memory
+from benchlib import programs
 from benchlib.harness import Failure
 
-KEYS = ('about', 'command', 'files', 'programs', 'parameters', 'memory', 'estimate_s', 'stop_file', 'ready',
-        'log', 'time', 'stall', 'stall_unit', 'results', 'forbidden', 'outputs', 'env')
+KEYS = ('about', 'command', 'files', 'programs', 'mounts', 'parameters', 'memory', 'estimate_s', 'stop_file',
+        'ready', 'log', 'time', 'stall', 'stall_unit', 'series', 'results', 'forbidden', 'outputs', 'env')
 
 
 class Application:
@@ -52,6 +55,7 @@ class Application:
                      if key in content}
     self.results = [(r['name'], self.compile('results', r['pattern']), r.get('compare', 'equal'))
                     for r in content.get('results') or ()]
+    self.series = [self.read_series(s) for s in content.get('series') or ()]
     self.forbidden = [self.compile('forbidden', p) for p in content.get('forbidden') or ()]
 
   def compile(self, key, pattern):
@@ -59,6 +63,12 @@ class Application:
       return re.compile(pattern, re.MULTILINE)
     except re.error as error:
       raise Failure(f'{self.path}: {key}: {pattern!r}: {error}') from None
+
+  def read_series(self, series):
+    pattern = self.compile('series', series['pattern'])
+    if not {'at', 'value'} <= set(pattern.groupindex):
+      raise Failure(f'{self.path}: series: {series["name"]}: the pattern needs the groups `at` and `value`')
+    return series['name'], series.get('unit', ''), pattern
 
   # ---- before a run
 
@@ -77,15 +87,16 @@ class Application:
       with open(os.path.join(directory, name), 'w', encoding='utf-8') as file:
         file.write(self.fill(text, containers))
     for name in self.content.get('programs') or ():
-      if name != 'memory':
-        raise Failure(f'{self.path}: programs: there is only memory, not {name!r}')
-      shutil.copy2(memory.build(environment), os.path.join(directory, name))
+      if name not in programs.PARTS:
+        raise Failure(f'{self.path}: programs: there are {", ".join(programs.PARTS)}, not {name!r}')
+      shutil.copy2(programs.build(environment, name), os.path.join(directory, name))
 
   def job(self, directory, containers):
     return {'command': [self.fill(word, containers) for word in self.content['command']],
             'containers': containers, 'memory': self.fill(self.content.get('memory', '512MiB'), containers),
             'env': {k: str(v) for k, v in (self.content.get('env') or {}).items()},
-            'mounts': [{'source': directory, 'target': '/work'}], 'user': {'uid': 0, 'gid': 0}}
+            'mounts': [{'source': directory, 'target': '/work'}, *(self.content.get('mounts') or ())],
+            'user': {'uid': 0, 'gid': 0}}
 
   # ---- after it
 
@@ -98,7 +109,7 @@ class Application:
     return '\n'.join(out)
 
   def read(self, text, directory):
-    """{time_s, stall_s, results, wrong}: `wrong` says what should have been there, or should not."""
+    """{time_s, stall_s, series, results, wrong}: `wrong` says what should have been there, or should not."""
     wrong, results = [], {}
     for name, pattern, _ in self.results:
       found = [' '.join(m.groups() or (m.group(0),)) for m in pattern.finditer(text)]
@@ -109,17 +120,21 @@ class Application:
       found = pattern.search(text)
       if found:
         wrong.append(f'the output has {found.group(0)!r}')
-    for name in self.content.get('outputs') or ():
-      try:
-        with open(os.path.join(directory, name), 'rb') as file:
-          results[name] = ['sha256:' + hashlib.sha256(file.read()).hexdigest()]
-      except OSError as error:
-        wrong.append(f'output file {name}: {error.strerror}')
+    for pattern in self.content.get('outputs') or ():
+      paths = sorted(glob.glob(os.path.join(glob.escape(directory), pattern)))
+      if not paths:
+        wrong.append(f'output file {pattern}: there is none')
+      for path in paths:
+        with open(path, 'rb') as file:
+          results[os.path.basename(path)] = ['sha256:' + hashlib.sha256(file.read()).hexdigest()]
     unit = 1000 if self.content.get('stall_unit') == 'ms' else 1
     def numbers(key):
       return [float(m.group(1)) for m in self.patterns[key].finditer(text)] if key in self.patterns else []
     times, stalls = numbers('time'), numbers('stall')
     return {'time_s': sum(times) if times else None, 'stall_s': max(stalls) / unit if stalls else None,
+            'series': [{'name': name, 'unit': unit, 'points': sorted(
+              (float(m['at']), float(m['value'])) for m in pattern.finditer(text))}
+                       for name, unit, pattern in self.series],
             'results': results, 'wrong': wrong}
 
   def differences(self, results, reference):

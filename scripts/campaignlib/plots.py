@@ -55,6 +55,38 @@ def points(title, x_label, y_label, groups):
                   'set yrange [0:*]', 'plot ' + ', '.join(plots)])
 
 
+def frozen_spans(record, container=None):
+  """[(migration, from, until)] of those that were committed, or of one container's, in seconds since all ran."""
+  out = []
+  for move in record['migrations']:
+    report = move['report']
+    if report.get('outcome') != 'committed' or container not in (None, move['container']):
+      continue
+    frozen = move['at_s'] + sum(report[part] for part in ('queued_ms', 'preflight_ms', 'pre_copy_ms')) / 1000
+    out.append((move, frozen, frozen + report['downtime_ms'] / 1000))
+  return out
+
+
+def over_time(title, record, series):
+  """What was measured while the job ran. Grey: a migration is going on; red: its container is frozen."""
+  commands = []
+  for move, frozen, done in frozen_spans(record):
+    end = move['at_s'] + move['report']['total_ms'] / 1000
+    for since, until, colour, solid in ((move['at_s'], end, '#bbbbbb', 0.35), (frozen, done, '#c0392b', 0.8)):
+      commands.append(f'set object rectangle from {since}, graph 0 to {until}, graph 1 fc rgb "{colour}" '
+                      f'fs solid {solid} noborder behind')
+  label = f'{series["name"]}, {series["unit"]}'
+  values = [value for _, value in series['points']]
+  # A stall beside microseconds: only a logarithm shows both.
+  scale = ['set logscale y'] if min(values) > 0 and max(values) > 100 * sorted(values)[len(values) // 2] \
+    else ['set yrange [0:*]']
+  return gnuplot(['$data << EOD', *(f'{at} {value}' for at, value in series['points']), 'EOD', *commands, *scale,
+                  f'set title "{title}"', 'set xlabel "seconds since all containers ran"', f'set ylabel "{label}"',
+                  f'plot $data using 1:2 with points pt 7 ps 0.4 lc rgb "{COLOURS[0]}" title "{series["name"]}", '
+                  'NaN with boxes fs solid lc rgb "#dddddd" title "a migration", '
+                  'NaN with boxes fs solid lc rgb "#c0392b" title "frozen"'], height=260)
+
+
 def timeline(title, record):
   """Who was where, when: a line per container, coloured by node; a red mark where it was frozen."""
   names = sorted(record['placed'], key=lambda n: (n.rpartition('-')[0], int(n.rpartition('-')[2])))
@@ -62,12 +94,7 @@ def timeline(title, record):
   end, commands, stays = record.get('wall_s', 0), [], []
   for row, name in enumerate(names, 1):
     since, node = 0.0, record['placed'][name]
-    for move in record['migrations']:
-      if move['container'] != name or move['report'].get('outcome') != 'committed':
-        continue
-      report = move['report']
-      frozen = move['at_s'] + sum(report[part] for part in ('queued_ms', 'preflight_ms', 'pre_copy_ms')) / 1000
-      done = frozen + report['downtime_ms'] / 1000
+    for move, frozen, done in frozen_spans(record, name):
       stays.append((since, done, row, nodes.index(node)))
       commands.append(f'set object rectangle from {frozen},{row - 0.42} to {done},{row + 0.42} '
                       'fc rgb "#c0392b" fs solid noborder front')

@@ -173,12 +173,26 @@ def downtimes(out, records):
     out.plot('downtime', plots.points('Each migration', 'memory of the container, MB', 'downtime, ms', groups))
 
 
+def last_moved(records):
+  """The last good run of each cell with migrations."""
+  return {tables.cell_of(r): r for r in records if r['state'] == 'done' and r['migrations']}.values()
+
+
+def over_time(out, records):
+  chosen = [(record, series) for record in last_moved(records) for series in record.get('series', ())
+            if series['points']]
+  if chosen:
+    out.heading('While it was moved')
+  for record, series in chosen:
+    out.plot(f'run {record["number"]} {series["name"]}',
+             plots.over_time(f'run {record["number"]}: {describe(record)}', record, series))
+
+
 def timelines(out, records):
-  """The last good run of each cell."""
-  chosen = {tables.cell_of(r): r for r in records if r['state'] == 'done' and r['migrations']}
+  chosen = last_moved(records)
   if chosen:
     out.heading('Who was where, when')
-  for record in chosen.values():
+  for record in chosen:
     title = f'run {record["number"]}: {describe(record)}'
     out.plot(title, plots.timeline(title, record))
 
@@ -190,6 +204,7 @@ def write(directory, spec, records, summary):
   applications(out, spec, summary)
   alone(out, spec, summary)
   downtimes(out, records)
+  over_time(out, records)
   timelines(out, records)
   out.heading('The study that is repeated')
   out.text(SETUP)

@@ -151,6 +151,8 @@ class Run:
   def judge(self, code):
     found = self.app.read(self.text(), self.work)
     self.record['problems'] += found.pop('wrong')
+    for series in found['series']:
+      series['points'] = [(round(at - self.epoch, 3), value) for at, value in series['points']]
     self.record.update(found)
     if self.record['time_s'] is None:
       self.record['time_s'] = self.record['wall_s']

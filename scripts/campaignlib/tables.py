@@ -1,4 +1,5 @@
-"""What the runs gave, as tables: one line per run, per migration and per round, and one entry per cell."""
+"""What the runs gave, as tables: one line per run, per migration, per round and per value measured over time, and one
+entry per cell."""
 import csv
 import os
 import re
@@ -60,6 +61,13 @@ def round_rows(record, index, entry):
            'round': number, **{key: value for key, value in values.items() if not isinstance(value, (dict, list))}}
 
 
+def series_rows(record):
+  for series in record.get('series', ()):
+    for at, value in series['points']:
+      yield {'run': record['number'], **{name: record[name] for name in FACTOR_NAMES}, 'series': series['name'],
+             'unit': series['unit'], 'at_s': at, 'value': value}
+
+
 def write_csv(path, rows):
   with open(path, 'w', encoding='utf-8', newline='') as file:
     if rows:
@@ -73,6 +81,7 @@ def write(directory, records):
   write_csv(os.path.join(directory, 'runs.csv'), [run_row(record) for record in records])
   write_csv(os.path.join(directory, 'migrations.csv'), [migration_row(*move) for move in moves])
   write_csv(os.path.join(directory, 'rounds.csv'), [row for move in moves for row in round_rows(*move)])
+  write_csv(os.path.join(directory, 'series.csv'), [row for record in records for row in series_rows(record)])
 
 
 # ---- results

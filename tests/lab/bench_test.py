@@ -23,7 +23,7 @@ sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, 'scripts'))
 
-from benchlib import convergence, figures, harness, memory, migrate, tracking
+from benchlib import convergence, figures, harness, memory, migrate, programs, tracking
 
 BUILD = os.path.abspath(os.environ.get('LIFEBOAT_TEST_BUILD')
                         or os.path.join(ROOT, 'build', 'dev', 'bin'))
@@ -102,7 +102,7 @@ class Program(unittest.TestCase):
   """mpi/bench/memory.c as a TCP pair on the loopback."""
 
   def run_pair(self, meanwhile=lambda pids: None, hot='50'):
-    program = memory.build(harness.setup_environment())
+    program = programs.build(harness.setup_environment(), 'memory')
     with tempfile.TemporaryDirectory() as work:
       def start(rank):
         return subprocess.Popen([program, '--tcp', work, '--interface', 'lo', '--rank', str(rank),

@@ -23,7 +23,7 @@ sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, 'scripts'))
 
-from benchlib import harness
+from benchlib import harness, programs
 from benchlib.harness import Failure
 from campaignlib import container_state, plots, report, statistics_of, tables
 from campaignlib.application import Application, agree
@@ -129,7 +129,7 @@ class Plan(Directory):
     self.assertEqual([c['at_once'] for c in spec.cells], [0, 1, 1])
 
   def test_shipped_specs(self):
-    for name in ('smoke', 'purdue', 'convergence'):
+    for name in ('smoke', 'purdue', 'convergence', 'workloads'):
       self.assertTrue(Spec(os.path.join(CONFIGS, f'{name}.yaml')).plan())
 
   def test_dry_run(self):
@@ -150,11 +150,21 @@ class Results(Directory):
 
   def test_output_files(self):
     app = Application('a.yaml', {'command': ['true'], 'outputs': ['x']}, {})
-    self.assertEqual(app.read('', self.directory)['wrong'], ['output file x: No such file or directory'])
+    self.assertEqual(app.read('', self.directory)['wrong'], ['output file x: there is none'])
     self.write('x', 'one')
     one = app.read('', self.directory)['results']
     self.write('x', 'onf')
     self.assertEqual(len(app.differences(app.read('', self.directory)['results'], one)), 1)
+
+  def test_series(self):
+    found = shipped('pingpong').read('latency rank 0 23.4 us bandwidth 812.3 MB/s at 1700000000.500\n'
+                                     'gap rank 0 312.5 ms at 1700000000.125\npingpong ok\n', self.directory)
+    self.assertEqual({s['name']: s['points'] for s in found['series']},
+                     {'latency': [(1700000000.5, 23.4)], 'bandwidth': [(1700000000.5, 812.3)],
+                      'longest round trip': [(1700000000.125, 312.5)]})
+    self.assertEqual((found['stall_s'], found['wrong']), (0.3125, []))
+    with self.assertRaises(Failure):
+      Application('a.yaml', {'command': ['true'], 'outputs': ['x'], 'series': [{'name': 's', 'pattern': '(.)'}]}, {})
 
   def test_tolerance(self):
     self.assertTrue(agree(['1.00 2'], ['1.01 2'], {'within': 0.02}))
@@ -273,6 +283,32 @@ class Omen(Directory):
     self.assertIn('4 checks passed', text)
 
 
+class Programs(Directory):
+  """Of mpi/bench, outside of containers."""
+
+  def run_on(self, ranks, name, *words, code=0):
+    program = programs.build(harness.setup_environment(), name)
+    done = subprocess.run(['mpiexec.mpich', '-n', str(ranks), program, *words], text=True, capture_output=True,
+                          check=False, timeout=120)
+    self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+    return done.stdout
+
+  def test_transpose(self):
+    digests = {self.run_on(ranks, 'transpose', '240', '5').split('digest ')[1].split()[0] for ranks in (1, 2, 4)}
+    self.assertEqual(len(digests), 1)
+    self.assertNotIn(self.run_on(1, 'transpose', '240', '6').split('digest ')[1].split()[0], digests)
+    self.run_on(2, 'transpose', '241', '5', code=2)
+
+  def test_web(self):
+    text = self.run_on(3, 'web', '--interface', 'lo', '--bytes', '100001', '--connections', '5', '300')
+    self.assertIn('web requests 600 errors 0 wrong 0\n', text)
+
+  def test_pingpong(self):
+    text = self.run_on(2, 'pingpong', '1')
+    self.assertEqual(shipped('pingpong').read(text, self.directory)['wrong'], [])
+    self.assertRegex(text, r'(?m)^latency rank 0 [\d.]+ us bandwidth [\d.]+ MB/s at [\d.]+$')
+
+
 class Campaigns(Directory):
   def test_good(self):
     summary = self.make({**ONE, 'cells': [{'application': 'memory', 'containers': 2, 'at_once': [1, 3],
@@ -286,6 +322,19 @@ class Campaigns(Directory):
     self.assertTrue(all(float(row['downtime_ms']) > 1 and row['state_differences'] == '0' for row in rows))
     with open(os.path.join(self.directory, 'out', 'report.html'), encoding='utf-8') as file:
       self.assertIn('</svg>', file.read())
+
+  def test_workloads(self):
+    """Every kind of program is moved once, and says the same as one that was left alone."""
+    cells = [{'application': ['compile', 'pingpong', 'transpose'], 'cycles': 2},
+             {'application': 'web', 'containers': 3, 'cycles': 3}]
+    summary = self.make({**ONE, 'cells': cells, 'parameters': {
+      'compile': {'runs': 12}, 'transpose': {'steps': 150}, 'web': {'requests': 40000}}})
+    self.assertEqual((summary['runs'], summary['failed'], summary['results_equal'], summary['migrations']),
+                     (7, 0, True, 9), summary)
+    with open(os.path.join(self.directory, 'out', 'series.csv'), encoding='utf-8') as file:
+      names = collections.Counter(row['series'] for row in csv.DictReader(file))
+    self.assertGreater(names['latency'], 10)
+    self.assertGreater(names['longest time without an answer'], 1)
 
   def test_corrupted_page(self):
     summary = self.make({**ONE, 'spoil': 'page'}, code=1)

@@ -445,7 +445,7 @@ class Job:
     """What HPL says of each test: (digits, verdict)."""
     return re.findall(r'^\|\|Ax-b\|\|.*= +(\S+) \.* *(\w+)$', self.whole_text(), re.M)
 
-  def wait(self, seconds=120):
+  def wait(self, seconds=400):
     """Exit status of `lifeboat run`."""
     try:
       return self.process.wait(seconds)
@@ -1018,7 +1018,7 @@ class Jobs(Group):
   def test_two_jobs(self):
     with self.job('x') as job:
       with self.subTest('a second job beside the first; one with two ranks per container'):
-        other = Job(self.lab, 'y', n=2000, containers=2, ranks=2, tests=4, nodes=['n1', 'n2'])
+        other = Job(self.lab, 'y', n=2000, containers=2, ranks=2, tests=2, nodes=['n1', 'n2'])
         other.ranks += job.ranks  # what is counted is the ranks of both
         other.start()
         code, out, error = self.lab.lifeboat('migrate', 'y-0', '--to', 'n3')
@@ -1026,7 +1026,7 @@ class Jobs(Group):
         self.assertEqual(self.lab.where('y-0'), ['n3'])
         self.moved('x-1', 'n3', '1g')
         self.assertEqual(other.wait(), 0, other.text())
-        self.assertIn('4 tests completed and passed residual checks', other.text())
+        self.assertIn('2 tests completed and passed residual checks', other.text())
 
   def test_jobs_at_once(self):
     names = [f'o{i}-0' for i in range(4)]

@@ -161,7 +161,8 @@ class Runs(unittest.TestCase):
     self.assertEqual({row['system'] for row in out['rows']}, {'lifeboat', 'runc', 'criu-lazy'})
     for row in out['rows']:
       self.assertGreater(row['downtime_ms'], 1, row)
-      self.assertGreater(row['total_ms'], row['downtime_ms'] / 2, row)
+      # Its own count of it, if it has one: what the process sees also has what this machine made it wait for.
+      self.assertGreater(row['total_ms'], row.get('reported_downtime_ms') or row['downtime_ms'] / 2, row)
       self.assertGreaterEqual(row['bytes'], 32e6, row)
       self.assertGreaterEqual(row['wire_bytes'], row['bytes'] * 0.9, row)
       live = row['system'] != 'runc'

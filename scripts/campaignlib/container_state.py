@@ -15,6 +15,7 @@ from benchlib.harness import Failure
 from lablib.base import mounts, read
 
 SETTLE_S = 3     # what still differs after this is a difference
+TOLD_MAX = 200   # characters; of longer lists only what differs is told
 LIMITS = ('memory.max', 'memory.high', 'memory.swap.max', 'pids.max', 'cpu.max', 'cpu.weight', 'cgroup.freeze',
           'memory.limit_in_bytes', 'cpu.shares', 'cpu.cfs_quota_us')
 
@@ -90,12 +91,15 @@ def differences(before, after, path=''):
             for line in differences(before.get(key), after.get(key), f'{path}.{key}' if path else str(key))]
   if before == after:
     return []
+  if isinstance(before, list) and isinstance(after, list) and len(json.dumps([before, after])) >= TOLD_MAX:
+    gone, new = [x for x in before if x not in after], [x for x in after if x not in before]
+    return [f'{path}: {tell(gone)} of {len(before)} became {tell(new)} of {len(after)}']
   return [f'{path}: {tell(before)} became {tell(after)}']
 
 
 def tell(value):
   text = 'nothing' if value is None else json.dumps(value)
-  return text if len(text) < 200 else text[:197] + '...'
+  return text if len(text) < TOLD_MAX else text[:TOLD_MAX - 3] + '...'
 
 
 def compare(cluster, container, node, before):

@@ -37,7 +37,10 @@ class Cancellation {
   }
   [[nodiscard]] bool requested() const { return requested_; }
   // kCancelled once it was requested.
-  [[nodiscard]] Status check() const;
+  [[nodiscard]] Status check() const {
+    if (!requested_) return {};
+    return fail(Errc::kCancelled, reason_);
+  }
   // How to wake up what is being waited for (at once, if it was requested before); one at a time.
   // What `interrupt` refers to must outlive the hook.
   [[nodiscard]] Hook on_request(std::function<void()> interrupt) {

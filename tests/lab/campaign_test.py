@@ -227,6 +227,8 @@ class State(unittest.TestCase):
     self.assertEqual(container_state.differences(before, {'a': {'b': [1, 2]}, 'c': 1}), [])
     self.assertEqual(container_state.differences(before, {'a': {'b': [1, 3]}}),
                      ['a.b: [1, 2] became [1, 3]', 'c: 1 became nothing'])
+    self.assertEqual(container_state.differences({'a': list(range(100))}, {'a': list(range(1, 101))}),
+                     ['a: [0] of 100 became [100] of 100'])
 
   def test_process(self):
     """Of this very process: an open file, a limit and a directory that change are seen."""

@@ -244,6 +244,16 @@ static int run_client(struct client *client) {
   return 0;
 }
 
+/* MPI connects two ranks when they first have something to say: now, so that no connection of its own is made later. */
+static void meet_all(int rank, int ranks) {
+  for (int i = 1; i < ranks; i++) {
+    char out = 0, in = 0;
+    MPI_Sendrecv(&out, 1, MPI_BYTE, (rank + i) % ranks, 0, &in, 1, MPI_BYTE, (rank + ranks - i) % ranks, 0,
+                 MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+  }
+  MPI_Barrier(MPI_COMM_WORLD);
+}
+
 static int usage(void) {
   fprintf(stderr, "usage: web [--interface NAME] [--log PREFIX] [--connections N] [--bytes N] [--rate N] REQUESTS\n"
                   "       two ranks or more, %d connections at most\n", CONNECTIONS_MAX);
@@ -280,6 +290,7 @@ int main(int argc, char **argv) {
   if (o.log != NULL && redirect(o.log, rank) != 0) return perror(o.log), 1;
   if (rank == 0 && (listener = listen_on(o.interface, &address)) < 0) return perror("web: listen"), 1;
   MPI_Bcast(&address, sizeof address, MPI_BYTE, 0, MPI_COMM_WORLD);
+  meet_all(rank, ranks);
   if (rank == 0) printf("web ready\n");
 
   const double start = now();

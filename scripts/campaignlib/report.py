@@ -139,12 +139,12 @@ def applications(out, spec, summary):
 
 
 def alone(out, spec, summary):
-  """Migrations without a parallel job: figure 4.8 of the study."""
+  """How long all migrations took; of idle containers: figure 4.8 of the study."""
   cells = [c for c in summary['cells'] if spec.applications[c['application']].stop_file and c['at_once']
            and c['migrating_s']]
   if not cells:
     return
-  out.heading('Migrations without a parallel job')
+  out.heading('Migrations beside programs that run until they are told to stop')
   rows = [['APPLICATION', 'CONTAINERS', 'AT ONCE', 'NET', 'MODE', 'ALL MIGRATIONS s', 'SD', 'DOWNTIME ms',
            'MAX']]
   for c in cells:
@@ -156,7 +156,7 @@ def alone(out, spec, summary):
   for row in plots.study_rows('migrations_only.csv'):
     study.setdefault((row['app'], row['simultaneous'], row['fabric']), []).append(
       float(row['seconds_for_8_migrations']))
-  out.text('The study, eight migrations:')
+  out.text('The study, eight migrations without a parallel job (as with `idle`):')
   out.table([['APPLICATION', 'AT ONCE', 'NET', 'ALL MIGRATIONS s', 'SD']] + [
     [*key, tables.number(found), tables.number(found, 'sd')]
     for key, found in ((k, statistics_of.describe(v)) for k, v in study.items())])

@@ -330,7 +330,7 @@ class Campaigns(Directory):
     cells = [{'application': ['compile', 'pingpong', 'transpose'], 'cycles': 2},
              {'application': 'web', 'containers': 3, 'cycles': 3}]
     summary = self.make({**ONE, 'cells': cells, 'parameters': {
-      'compile': {'runs': 12}, 'transpose': {'steps': 150}, 'web': {'requests': 40000}}})
+      'compile': {'runs': 12}, 'transpose': {'steps': 150}, 'web': {'requests': 60000}}})
     self.assertEqual((summary['runs'], summary['failed'], summary['results_equal'], summary['migrations']),
                      (7, 0, True, 9), summary)
     with open(os.path.join(self.directory, 'out', 'series.csv'), encoding='utf-8') as file:

@@ -1079,6 +1079,7 @@ print(out.hex())
   OWN = '/run/lifeboat/node'   # the certificate of the node itself
 
   def say(self, data, cert=OWN, seconds=1.5, slowly='', node='n2'):
+    """The answer, until the daemon closes the connection or has said nothing for `seconds`."""
     return bytes.fromhex(self.lab.must('exec', node, '/usr/bin/python3', '-c', self.SAY, data.hex(),
                                        str(seconds), cert, str(slowly)))
 
@@ -1159,7 +1160,7 @@ print(out.hex())
     for what, data, logged in cases:
       with self.subTest(what):
         before = len(self.lab.log('n1'))
-        self.say(data)
+        self.say(data, seconds=20)   # the daemon is who closes it
         self.logged(before, 'refused a peer', logged)
     with self.subTest('another cluster is told why'):
       self.assertIn(b'belongs to cluster', self.say(self.frame(1, self.hello(cluster='other'))))

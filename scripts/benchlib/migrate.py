@@ -3,7 +3,7 @@ import itertools
 import os
 import time
 
-from benchlib import figures, memory, systems
+from benchlib import figures, memory, stalls, systems
 from benchlib.harness import MB, Failure, Interrupted, say
 from benchlib.host import Host, warm_memory
 
@@ -16,7 +16,7 @@ TOTAL_FACTOR_FAST = 1.25
 COPIES = 2.2
 WARM_EXTRA_MB = 500
 MEASURES = ('downtime_ms', 'total_ms', 'bytes', 'frozen_bytes', 'gap_ms', 'stall_ms', 'cpu_seconds',
-            'cpu_share')
+            'cpu_share', 'machine_stall_ms')
 
 
 def once(cluster, system, load, fabric):
@@ -48,7 +48,7 @@ def once(cluster, system, load, fabric):
           'hot_percent': load['hot'], 'dirty_pages_per_s': load['dirty'], 'fabric': fabric,
           'huge_pages': bool(load.get('huge')), 'downtime_ms': seen['paused_ms'],
           'stall_ms': round(max(0.0, seen['peer_gap_ms'] - seen['paused_ms']), 3), **seen, **moved,
-          'wire_bytes': wire,
+          'wire_bytes': wire, 'machine_stall_ms': cluster.stalls.longest_ms(began, began + seconds),
           'cpu_seconds': round(cpu, 3),
           'cpu_share': round(cpu / (os.cpu_count() * moved['total_ms'] / 1000), 3)}
 
@@ -73,7 +73,7 @@ def summarize(rows, rates):
     entry = dict(zip(KEY, key))
     entry.update({name: figures.spread([row[name] for row in case]) for name in MEASURES})
     if entry['system'] == 'lifeboat':
-      medians = {name: entry[name]['median'] for name in MEASURES}
+      medians = {name: entry[name]['median'] for name in MEASURES if entry[name]}
       entry['floors'] = floors(medians, rates[entry['fabric']])
     out.append(entry)
   return out
@@ -169,6 +169,7 @@ def main(args):
     print(f'{found["mode"]}, {found["fabric"]}, {found["hot_percent"]} % hot: downtime grows by '
           f'{found["ms_per_gb"]} ms per GB ({"met" if found["ms_per_gb"] <= aim else "not met"}: '
           f'at most {aim}' + (')' if found['hot_percent'] == 0 else '; stated for clean memory)'))
+  print(stalls.tell(rows), end='')
   for failure in failures:
     print(f'failed: {failure["what"]}: {failure["error"].splitlines()[0]}')
   return 1 if failures else 0

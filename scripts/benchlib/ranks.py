@@ -2,7 +2,7 @@
 import itertools
 import time
 
-from benchlib import figures, memory, systems
+from benchlib import figures, memory, stalls, systems
 from benchlib.harness import MB, say
 from benchlib.host import warm_memory
 
@@ -40,6 +40,7 @@ def measure(args, cluster, fabrics, mode):
     job.remove()
   for row, (began, until) in zip(rows, spans):
     row.update(memory.silence(text, began, until, everybody, everybody))
+    row['machine_stall_ms'] = cluster.stalls.longest_ms(began, until)
     row['downtime_ms'] = row['paused_ms']
   return rows
 
@@ -66,6 +67,7 @@ def main(args):
                   'met' if entry['aim_met'] else 'not met'])
   print(f'\nmedian of {args.repetitions}, ms; load before: {about["load_before"]:.1f}')
   print(figures.table(lines))
+  print(stalls.tell(rows), end='')
   figures.save(args.json, {'benchmark': 'ranks', 'environment': about, 'rows': rows,
                            'summary': summary})
   return 0

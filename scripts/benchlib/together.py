@@ -2,7 +2,7 @@
 import concurrent.futures
 import time
 
-from benchlib import figures, memory, systems
+from benchlib import figures, memory, stalls, systems
 from benchlib.harness import say
 from benchlib.host import warm_memory
 
@@ -60,8 +60,10 @@ def measure(args, cluster, fabric):
   finally:
     job.remove()
   for row in rows:
-    seen = memory.silence(text, *row.pop('span'), range(count), range(count))
-    row.update({'gap_ms': seen['gap_ms'], 'paused_ms': seen['paused_ms']})
+    span = row.pop('span')
+    seen = memory.silence(text, *span, range(count), range(count))
+    row.update({'gap_ms': seen['gap_ms'], 'paused_ms': seen['paused_ms'],
+                'machine_stall_ms': cluster.stalls.longest_ms(*span)})
   return rows
 
 
@@ -84,6 +86,7 @@ def main(args):
   print(f'\n{args.containers} containers of {args.size} MB over {fabric}, {args.mode}; median of '
         f'{args.repetitions}, ms; load before: {about["load_before"]:.1f}')
   print(figures.table(lines))
+  print(stalls.tell(rows), end='')
   for name, aim in (('total_ms', TOTAL_AIM), ('downtime_ms', DOWNTIME_AIM)):
     print(f'{name[:-3]}, at once / in turn: {ratios[name]:.2f} '
           f'({"met" if ratios[name] <= aim else "not met"}: at most {aim})')

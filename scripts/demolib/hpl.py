@@ -40,6 +40,23 @@ HPL.out      output file name (if any)
 '''
 
 
+SIZE = 14000           # N, unless the machine is slow
+TRIAL_SIZE = 3000      # by which that is seen
+SLOW_SECONDS = 120     # a run of SIZE that would take longer is one of a slow machine
+SHORT_SECONDS = 60     # what it gets instead, roughly
+
+
+def size_for(gflops):
+  """N for a machine that does so many: SIZE, or what takes a slow one a minute."""
+  if operations(SIZE) / gflops <= SLOW_SECONDS * 1e9:
+    return SIZE
+  return max(TRIAL_SIZE, int((1.5e9 * SHORT_SECONDS * gflops) ** (1 / 3) / 100) * 100)
+
+
+def operations(size):
+  return 2 / 3 * size ** 3
+
+
 def share(size):
   """MiB of the matrix in each rank."""
   return 8 * size * size / RANKS / MIB

@@ -150,7 +150,7 @@ class Manual(Demo):
     if hpl.Result(job.text()).passed:
       self.deviation(f'HPL ended after {job.seconds():.0f} s, when only {done} of {self.count} '
                      'migrations were done; use a larger --size, e.g. '
-                     f'{max(14000, self.size * 5 // 400 * 100)}')
+                     f'{max(hpl.SIZE, self.size * 5 // 400 * 100)}')
     else:
       self.deviation(f'job {job.name} ended early, when {done} of {self.count} migrations were '
                      'done')

@@ -90,6 +90,7 @@ class Demo:
   """`title`, and what is done to the second run of HPL, are its children's."""
 
   def __init__(self, build, bundle, size, screen):
+    """`size` is HPL's N; 0: what suits the machine."""
     self.build, self.bundle, self.size = build, bundle, size
     self.screen, self.cluster = screen, Cluster()
     self.deviations, self.moves, self.left = [], [], None
@@ -119,8 +120,10 @@ class Demo:
     began = time.monotonic()
     self.cluster.up(self.build, self.lab_file)
     say(f'  lab    {self.cluster.name}: head, {", ".join(self.cluster.nodes)}; fabrics of 1 and '
-        f'10 Gbit/s; up in {time.monotonic() - began:.1f} s',
-        f'  HPL    N={self.size}, 2 x 2 ranks, one per container, {hpl.share(self.size):.0f} MiB '
+        f'10 Gbit/s; up in {time.monotonic() - began:.1f} s')
+    if not self.size:
+      self.size = self.fitting_size()
+    say(f'  HPL    N={self.size}, 2 x 2 ranks, one per container, {hpl.share(self.size):.0f} MiB '
         'of the matrix in each')
     self.reference()
     if not self.deviations:
@@ -131,14 +134,27 @@ class Demo:
   def check_machine(self):
     facts = dict(line.split(':') for line in base.read('/proc/meminfo').splitlines())
     available = int(facts['MemAvailable'].split()[0]) // 1024
-    needed = hpl.memory_needed(self.size)
+    size = self.size or hpl.SIZE
+    needed = hpl.memory_needed(size)
     if available < needed:
-      raise Failure(f'--size {self.size} needs {needed:.0f} MiB of memory, {available} MiB are '
+      raise Failure(f'--size {size} needs {needed:.0f} MiB of memory, {available} MiB are '
                     'available; use a smaller --size')
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     if load > 1:
       self.screen.say(f'  note   this machine has {cores} cores and other work to do (load '
                       f'{load:.1f}): all times are longer for it')
+
+  def fitting_size(self):
+    job = Job(self.cluster, 'trial', self.bundle, hpl.TRIAL_SIZE)
+    self.finish(job, REFERENCE_LIMIT)
+    gflops = hpl.Result(job.text()).gflops
+    if not gflops:
+      raise Failure(f'a first HPL of N={hpl.TRIAL_SIZE} printed no result: {job.said() or "see its output"}')
+    size = hpl.size_for(gflops)
+    if size < hpl.SIZE:
+      self.screen.say(f'  note   {gflops:.1f} Gflops: N={hpl.SIZE} would take '
+                      f'{hpl.operations(hpl.SIZE) / gflops / 1e9:.0f} s; less is computed (--size {hpl.SIZE} would)')
+    return size
 
   def reference(self):
     self.screen.title('1. Without migrations')

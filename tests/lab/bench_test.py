@@ -24,7 +24,7 @@ sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, 'scripts'))
 
-from benchlib import convergence, figures, harness, memory, migrate, programs, tracking
+from benchlib import convergence, figures, harness, memory, migrate, programs, stalls, tracking
 
 BUILD = os.path.abspath(os.environ.get('LIFEBOAT_TEST_BUILD')
                         or os.path.join(ROOT, 'build', 'dev', 'bin'))
@@ -74,6 +74,29 @@ class Arithmetic(unittest.TestCase):
     found = migrate.growth([case(1000, 30, 0), case(3000, 70, 1.25e6)], {'f': 1e9})
     self.assertEqual(found, [{'mode': 'pre-copy', 'fabric': 'f', 'hot_percent': 0, 'ms_per_gb': 15.0}])
     self.assertEqual(migrate.growth([case(1000, 30, 0)], {'f': 1e9}), [])
+
+  def test_stalls(self):
+    seen = [(10.0, 10.2), (11.0, 11.05)]
+    self.assertEqual([stalls.longest_ms(seen, *span) for span in ((9, 12), (10.1, 10.9), (10.3, 10.9), (11.01, 11.02))],
+                     [200.0, 200.0, 0.0, 50.0])
+    rows = [{'machine_stall_ms': ms} for ms in (0.0, 7.1, None, 384.3)]
+    self.assertIn('up to 384 ms in 2 of 4', stalls.tell(rows))
+    self.assertEqual(stalls.tell(rows[:1]), '')
+
+  def test_stalls_of_a_stopped_watcher(self):
+    with stalls.Stalls() as watching:
+      time.sleep(1)
+      began = time.time()
+      for child in watching.children:   # stands for a processor that is taken away
+        child.send_signal(signal.SIGSTOP)
+      time.sleep(0.3)
+      for child in watching.children:
+        child.send_signal(signal.SIGCONT)
+      time.sleep(0.5)
+      self.assertGreaterEqual(watching.longest_ms(began, time.time()), 290)
+      watching.children[0].kill()
+      watching.children[0].wait()
+      self.assertIsNone(watching.longest_ms(began, time.time()))
 
   def test_spread(self):
     self.assertEqual(figures.spread([3, None, 1, 2]), {'median': 2, 'min': 1, 'max': 3, 'count': 3})
@@ -178,6 +201,7 @@ class Runs(unittest.TestCase):
       self.assertGreater(row['total_ms'], row.get('reported_downtime_ms') or row['downtime_ms'] / 2, row)
       self.assertGreaterEqual(row['bytes'], 32e6, row)
       self.assertGreaterEqual(row['wire_bytes'], row['bytes'] * 0.9, row)
+      self.assertGreaterEqual(row['machine_stall_ms'], 0, row)
       live = row['system'] != 'runc'
       (self.assertLess if live else self.assertEqual)(row['frozen_bytes'], row['bytes'], row)
     self.assertEqual(len(out['summary']), 6)

@@ -2,8 +2,8 @@
 import contextlib
 import os
 
-from benchlib import harness
 from benchlib.harness import Failure, Job
+from lablib.hpl import hpl_input, hpl_residuals
 
 ALIVE_S = 60                # until a job must have said something new
 ENDS_S = 60                 # until a job must have ended of which a node without power had a container
@@ -24,7 +24,7 @@ class HplJobs:
   def start(self):
     """Those that there are not."""
     with open(self.path('HPL.dat'), 'w', encoding='ascii') as file:
-      file.write(harness.hpl_input(self.size, 1, 1, 2))
+      file.write(hpl_input(self.size, 1, 1, 2))
     for name in sorted({f'hpl{number}' for number in range(self.number)} - self.now.keys()):
       with contextlib.suppress(FileNotFoundError):
         os.remove(self.path(f'stop-{name}'))
@@ -37,7 +37,7 @@ class HplJobs:
         'user': {'uid': 0, 'gid': 0}})
     for job in self.now.values():
       job.wait_running()
-      if not job.wait_until(lambda job=job: harness.hpl_residuals(job.text()), ALIVE_S, 'residual'):
+      if not job.wait_until(lambda job=job: hpl_residuals(job.text()), ALIVE_S, 'residual'):
         raise Failure(f'{tell_end(job)}, before its first residual')
     for container, node in self.cluster.where().items():
       for pid in self.cluster.pids_of(container, node):
@@ -46,7 +46,7 @@ class HplJobs:
 
   def check(self, job):
     """Of one that has ended, however: its residuals."""
-    found = harness.hpl_residuals(job.text())
+    found = hpl_residuals(job.text())
     self.digits = self.digits or (found[0][0] if found else None)
     wrong = [item for item in found if item != (self.digits, 'PASSED')]
     if wrong:

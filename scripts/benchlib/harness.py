@@ -278,24 +278,3 @@ class Job:
       with contextlib.suppress(Failure):
         self.wait(30)
     self.kill()
-
-
-# ---- HPL
-
-def hpl_input(size, problems, rows, columns, block=64):
-  """HPL.dat: `problems` times the same system of `size` equations on rows x columns ranks."""
-  lines = ['HPLinpack benchmark input file', 'Lifeboat', 'HPL.out', '6', str(problems),
-           ' '.join([str(size)] * problems), '1', str(block), '0', '1', str(rows), str(columns),
-           '16.0', '1', '2', '1', '4', '1', '2', '1', '1', '1', '1', '1', '1', '2', '64', '0', '0',
-           '1', '8']
-  return '\n'.join(lines) + '\n'
-
-
-def hpl_residuals(text):
-  """[(digits of the residual, PASSED or FAILED)] in the order of the output."""
-  out = []
-  for line in text.splitlines():
-    if line.startswith('||Ax-b||') and '......' in line:
-      words = line.partition('=')[2].split()
-      out.append((words[0], words[-1]))
-  return out

@@ -6,6 +6,7 @@ import time
 
 from benchlib import harness
 from benchlib.harness import Failure
+from lablib.hpl import hpl_input, hpl_residuals
 
 TIME = re.compile(r'^W[RC]\S+\s+\d+\s+\d+\s+\d+\s+\d+\s+([\d.]+)\s+\S+', re.MULTILINE)
 
@@ -17,7 +18,7 @@ class Hpl:
     self.work = os.path.join(cluster.work, 'hpl')
     os.makedirs(self.work)
     with open(os.path.join(self.work, 'HPL.dat'), 'w', encoding='ascii') as file:
-      file.write(harness.hpl_input(size, 1, rows, columns))
+      file.write(hpl_input(size, 1, rows, columns))
     megabytes = size * size * 8 // (rows * columns) // harness.MB + 320
     self.job = harness.Job(cluster, 'hpl', {
       'command': ['/usr/local/bin/xhpl', '/work/HPL.dat'], 'containers': rows * columns,
@@ -30,7 +31,7 @@ class Hpl:
     """Waits for its end; {time_s, residual}."""
     code = self.job.wait(seconds)
     text = self.job.text()
-    found, residuals = TIME.search(text), harness.hpl_residuals(text)
+    found, residuals = TIME.search(text), hpl_residuals(text)
     if code != 0 or found is None or not residuals or residuals[0][1] != 'PASSED':
       raise Failure(f'HPL ended with status {code}:\n{text[-1500:]}')
     return {'time_s': float(found.group(1)), 'residual': residuals[0][0]}

@@ -10,6 +10,7 @@ import time
 
 from benchlib import evidence, harness
 from benchlib.harness import MB, ROOT, Failure, Job, say
+from lablib.hpl import hpl_input, hpl_residuals
 
 LOGS = os.path.join(ROOT, 'build', 'soak-logs')
 KINDS = ('one', 'pause', 'again', 'apart', 'together')
@@ -43,7 +44,7 @@ class Soak:
 
   def start_job(self):
     with open(os.path.join(self.cluster.work, 'HPL.dat'), 'w', encoding='ascii') as file:
-      file.write(harness.hpl_input(self.args.size, self.args.problems, 2, 2))
+      file.write(hpl_input(self.args.size, self.args.problems, 2, 2))
     self.job = Job(self.cluster, 'hpl', {
       'command': ['/usr/local/bin/xhpl', '/work/HPL.dat'], 'containers': 4, 'memory': '1GiB',
       'mounts': [{'source': self.cluster.work, 'target': '/work'}], 'user': {'uid': 0, 'gid': 0}})
@@ -66,7 +67,7 @@ class Soak:
       self.check_progress()
       time.sleep(0.1)
     code = self.job.exit_code()
-    found = harness.hpl_residuals(self.job.text())
+    found = hpl_residuals(self.job.text())
     digits, verdicts = [d for d, _ in found], [v for _, v in found]
     right = self.digits is None or set(digits) == {self.digits}
     if code != 0 or verdicts != ['PASSED'] * self.args.problems or not right:
@@ -188,7 +189,7 @@ class Soak:
 
   def freeze(self, then_migrate):
     self.start_job()
-    self.job.wait_until(lambda: harness.hpl_residuals(self.job.text()), 120, 'first residual')
+    self.job.wait_until(lambda: hpl_residuals(self.job.text()), 120, 'first residual')
     victim = self.job.containers[0]
     node = self.cluster.where()[victim]
     control = os.path.join(self.cluster.cgroup_of(victim, node), 'cgroup.freeze')

@@ -3,58 +3,27 @@ import json
 import os
 import re
 
+from lablib.hpl import hpl_input
+
 RANKS = 4
 MIB = 1 << 20
-
-INPUT = '''HPLinpack benchmark input file
-Lifeboat
-HPL.out      output file name (if any)
-6            device out (6=stdout,7=stderr,file)
-1            # of problems sizes (N)
-{size}       Ns
-1            # of NBs
-64           NBs
-0            PMAP process mapping (0=Row-,1=Column-major)
-1            # of process grids (P x Q)
-2            Ps
-2            Qs
-16.0         threshold
-1            # of panel fact
-2            PFACTs (0=left, 1=Crout, 2=Right)
-1            # of recursive stopping criterium
-4            NBMINs (>= 1)
-1            # of panels in recursion
-2            NDIVs
-1            # of recursive panel fact.
-1            RFACTs (0=left, 1=Crout, 2=Right)
-1            # of broadcast
-1            BCASTs (0=1rg,1=1rM,2=2rg,3=2rM,4=Lng,5=LnM)
-1            # of lookahead depth
-1            DEPTHs (>=0)
-2            SWAP (0=bin-exch,1=long,2=mix)
-64           swapping threshold
-0            L1 in (0=transposed,1=no-transposed) form
-0            U  in (0=transposed,1=no-transposed) form
-1            Equilibration (0=no,1=yes)
-8            memory alignment in double (> 0)
-'''
-
-
 SIZE = 14000           # N, unless the machine is slow
-TRIAL_SIZE = 3000      # by which that is seen
+TRIAL_SIZE = 2000      # by which that is seen
 SLOW_SECONDS = 120     # a run of SIZE that would take longer is one of a slow machine
-SHORT_SECONDS = 60     # what it gets instead, roughly
+SHORT_SECONDS = 75     # what it gets instead, roughly
 
 
-def size_for(gflops):
-  """N for a machine that does so many: SIZE, or what takes a slow one a minute."""
-  if operations(SIZE) / gflops <= SLOW_SECONDS * 1e9:
+def seconds_for(size, trial_seconds):
+  """What a run takes by that of a trial, on a slow machine, roughly: there the ranks mostly wait for each other (on one
+  N = 3000, 4100 and 14000 took 22, 43 and 357 s)."""
+  return trial_seconds * (size / TRIAL_SIZE) ** 2
+
+
+def size_for(trial_seconds):
+  """SIZE, or what takes a slow machine about a minute."""
+  if seconds_for(SIZE, trial_seconds) <= SLOW_SECONDS:
     return SIZE
-  return max(TRIAL_SIZE, int((1.5e9 * SHORT_SECONDS * gflops) ** (1 / 3) / 100) * 100)
-
-
-def operations(size):
-  return 2 / 3 * size ** 3
+  return max(TRIAL_SIZE, int(TRIAL_SIZE * (SHORT_SECONDS / trial_seconds) ** 0.5 / 100) * 100)
 
 
 def share(size):
@@ -72,7 +41,7 @@ def write_job(directory, name, bundle, size):
   work = os.path.join(directory, name)
   os.makedirs(work)
   with open(os.path.join(work, 'hpl.txt'), 'w', encoding='ascii') as file:
-    file.write(INPUT.format(size=size))
+    file.write(hpl_input(size, 1, 2, 2))
   path = os.path.join(directory, f'{name}.yaml')
   with open(path, 'w', encoding='utf-8') as file:
     json.dump({   # which is YAML as well

@@ -147,13 +147,13 @@ class Demo:
   def fitting_size(self):
     job = Job(self.cluster, 'trial', self.bundle, hpl.TRIAL_SIZE)
     self.finish(job, REFERENCE_LIMIT)
-    gflops = hpl.Result(job.text()).gflops
-    if not gflops:
+    seconds = hpl.Result(job.text()).seconds
+    if seconds is None:
       raise Failure(f'a first HPL of N={hpl.TRIAL_SIZE} printed no result: {job.said() or "see its output"}')
-    size = hpl.size_for(gflops)
+    size = hpl.size_for(seconds)
     if size < hpl.SIZE:
-      self.screen.say(f'  note   {gflops:.1f} Gflops: N={hpl.SIZE} would take '
-                      f'{hpl.operations(hpl.SIZE) / gflops / 1e9:.0f} s; less is computed (--size {hpl.SIZE} would)')
+      self.screen.say(f'  note   N={hpl.TRIAL_SIZE} takes {seconds:.1f} s here, N={hpl.SIZE} would take '
+                      f'{hpl.seconds_for(hpl.SIZE, seconds):.0f} or more (--size {hpl.SIZE}): less is computed')
     return size
 
   def reference(self):

@@ -27,9 +27,9 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 import package_test
 from package_test import CLEAN, PACKAGES, ROOT, must, run
 
-from benchlib.harness import hpl_input
 from lablib import base
 from lablib.cluster import Lab
+from lablib.hpl import hpl_input
 
 GUIDE = os.path.join(ROOT, 'OPERATING.md')
 OUT = os.path.join(ROOT, 'build/guide')

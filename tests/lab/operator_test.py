@@ -32,6 +32,7 @@ sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, 'scripts'))
 from lablib import systemd
+from lablib.hpl import hpl_input
 
 BUILD = os.path.abspath(os.environ.get('LIFEBOAT_TEST_BUILD')
                         or os.path.join(ROOT, 'build', 'dev', 'bin'))
@@ -138,39 +139,6 @@ else
   ( WORK/hit $$ restore.log STOP 2 CONT 3>&- > /dev/null 2>&1 & )
 fi
 exec REAL "$@"
-'''
-
-HPL_INPUT = '''HPLinpack benchmark input file
-Lifeboat
-HPL.out      output file name (if any)
-6            device out
-{tests}            # of problems sizes (N)
-{sizes}          Ns
-1            # of NBs
-64           NBs
-0            PMAP process mapping
-1            # of process grids (P x Q)
-{p}          Ps
-{q}          Qs
-16.0         threshold
-1            # of panel fact
-2            PFACTs
-1            # of recursive stopping criterium
-4            NBMINs
-1            # of panels in recursion
-2            NDIVs
-1            # of recursive panel fact.
-1            RFACTs
-1            # of broadcast
-1            BCASTs
-1            # of lookahead depth
-1            DEPTHs
-2            SWAP
-64           swapping threshold
-0            L1 form
-0            U form
-1            Equilibration
-8            memory alignment
 '''
 
 # What stays on purpose: a job's record and output, how migrations ended, who owned what, states of nodes
@@ -405,8 +373,7 @@ class Job:
     self.cluster, self.name, self.n, self.ranks = cluster, name, n, containers * ranks
     total = containers * ranks
     p = 2 if total == 4 else 1
-    cluster.write(f'{name}/work/hpl.txt', HPL_INPUT.format(
-      tests=tests, sizes=f'{n} ' * tests, p=p, q=total // p))
+    cluster.write(f'{name}/work/hpl.txt', hpl_input(n, tests, p, total // p))
     spec = {
       'name': name, 'bundle': cluster.bundle,
       'command': command or ['/usr/local/bin/xhpl', *(['--until', '/work/stop'] if until_stop else []),

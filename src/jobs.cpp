@@ -79,13 +79,26 @@ void collect_addresses(const json::object& info,
 
 }  // namespace
 
-Status Jobs::save(const Job& job) const {
-  json::object record = describe(job);
-  record["mpiexec_pid"] = job.mpiexec.pid();
-  record["asked_by"] = job.asked_by;
-  record["mpiexec_start_time"] = process_start_time(job.mpiexec.pid());
-  CHECK_OK(replace_file(job.directory + "/job.yaml", to_yaml(job.spec)));
-  return replace_file(job.directory + "/record.json", json::serialize(record));
+// Empty, whatever an earlier job of this name has left.
+awaitable<Status> Jobs::make_place(std::shared_ptr<Job> job) {
+  std::function<Status()> work = [directory = job->directory]() -> Status {
+    CHECK_OK(remove_tree(directory));
+    return make_directories(directory);
+  };
+  co_return co_await run_blocking(disk_, std::move(work));
+}
+
+awaitable<Status> Jobs::save(std::shared_ptr<Job> job) {
+  json::object record = describe(*job);
+  record["mpiexec_pid"] = job->mpiexec.pid();
+  record["asked_by"] = job->asked_by;
+  record["mpiexec_start_time"] = process_start_time(job->mpiexec.pid());
+  std::function<Status()> work = [directory = job->directory, yaml = to_yaml(job->spec),
+                                  text = json::serialize(record)]() -> Status {
+    CHECK_OK(replace_file(directory + "/job.yaml", yaml));
+    return replace_file(directory + "/record.json", text);
+  };
+  co_return co_await run_blocking(disk_, std::move(work));
 }
 
 Result<std::shared_ptr<Job>> Jobs::find(const json::object& params) const {
@@ -115,10 +128,12 @@ awaitable<Result<json::object>> Jobs::run(json::object params) {
   }
   job->started_at = timestamp_now();
   job->directory = node_.config().paths.state_dir + "/jobs/" + job->spec.name;
-  CO_CHECK_OK(remove_tree(job->directory));
-  CO_CHECK_OK(make_directories(job->directory));
-  job->running = true;
+  job->running = true;  // from now on the name is taken
   jobs_[job->spec.name] = job;
+  if (const Status made = co_await make_place(job); !made) {
+    jobs_.erase(job->spec.name);
+    co_return tl::unexpected<Error>(made.error());
+  }
   Status started;
   {
     // The next one must see the room and the addresses that this one takes.
@@ -214,7 +229,7 @@ awaitable<Status> Jobs::start(std::shared_ptr<Job> job) {
   }
   log::info("job started", {{"job", job->spec.name},
                             {"containers", std::to_string(job->containers.size())}});
-  co_return save(*job);
+  co_return co_await save(job);
 }
 
 // mpiexec hears nothing from a container whose node has lost its power: it would wait for ever. A
@@ -293,7 +308,7 @@ awaitable<void> Jobs::follow(std::shared_ptr<Job> job) {
   if (!job->error.empty() && job->exit_code.value_or(0) == 0) job->exit_code = 128 + SIGTERM;
   co_await remove_containers(job->containers);
   job->running = false;
-  (void)save(*job);
+  (void)co_await save(job);
   log::info("job ended", {{"job", job->spec.name},
                           {"exit_code", job->exit_code ? std::to_string(*job->exit_code) : "unknown"}});
 }

@@ -74,13 +74,15 @@ class Jobs {
   awaitable<Status> take_allocation(std::shared_ptr<Job> job);
   awaitable<void> ask_slurm();
   awaitable<Status> look_at_slurm();
-  Status save(const Job& job) const;
+  awaitable<Status> make_place(std::shared_ptr<Job> job);
+  awaitable<Status> save(std::shared_ptr<Job> job);
   Result<std::shared_ptr<Job>> find(const json::object& params) const;
 
   Agent& agent_;
   Node& node_;
   std::map<std::string, std::shared_ptr<Job>> jobs_;
   AsyncMutex starting_;
+  asio::thread_pool disk_{1};  // one that hangs is nothing that may keep the head from answering
   slurm::Contact slurm_;
   slurm::NodesListed slurm_nodes_;
 };

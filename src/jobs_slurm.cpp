@@ -78,7 +78,7 @@ awaitable<Status> Jobs::look_at_slurm() {
     } else if (nodes != job->allocation) {
       log::info("the nodes of a job in Slurm have changed", {{"job", name}, {"nodes", listed(nodes)}});
       job->allocation = std::move(nodes);
-      (void)save(*job);
+      (void)co_await save(job);
     }
   }
   co_return Status{};

@@ -316,6 +316,30 @@ class Exhaustion(Group):
           self.assertEqual(code, 0, out + error)
           self.runs_on('hd-0', self.lab.where('hd-0')[0], job)
 
+  def test_hanging_head(self):
+    job = operator_test.Job(self.lab, 'hh', tests=1)
+    with self.hanging_state('head') as hang:
+      wait_for('all nodes', 20, lambda: all(
+        self.state(node) == 'up' for node in ('n1', 'n2', 'n3')))
+      hang(True)
+      with self.subTest('the disk of the head hangs: a job that is to be kept there waits, all else is answered'):
+        with open(job.output, 'w', encoding='utf-8') as output:
+          job.process = subprocess.Popen(self.lab.command('exec', 'head', 'lifeboat', 'run', job.file, seconds=200),
+                                         stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        began = time.monotonic()
+        while time.monotonic() < began + 4:
+          asked = time.monotonic()
+          self.assertEqual(self.lab.api('GET', '/v1/jobs')[0], 200)
+          self.assertLess(time.monotonic() - asked, 2)
+          time.sleep(0.2)
+        self.assertIsNone(job.process.poll())
+        self.assertEqual([self.state(node) for node in ('n1', 'n2', 'n3')], ['up'] * 3)
+      hang(False)
+      with self.subTest('when it goes on, the job begins, and ends well'):
+        self.assertEqual(job.wait(), 0, job.text())
+        self.assertIn('PASSED', job.whole_text())
+    self.check_nothing_left()
+
   def test_full_layer(self):
     with self.job('fl', root='overlay', writable='64MiB', command=[
         '/bin/sh', '-c', 'dd if=/dev/zero of=/var/data bs=1M count=12 2>/dev/null; '

@@ -129,14 +129,14 @@ CRIU_DIES = '''#!/bin/sh
 exec REAL "$@"
 '''
 CRIU_EXITS = '#!/bin/sh\n[ "$1" != swrk ] || exit 1\nexec REAL "$@"\n'
-# It stands still once it restores, for two seconds; with a file `held`, once it holds what it has restored,
-# for longer than anybody waits.
+# It stands still once it restores, for two seconds, or as many as a file `still` says; with a file `held`, once it
+# holds what it has restored, for longer than anybody waits.
 CRIU_SLOW = '''#!/bin/sh
 # Not as a child of what becomes CRIU, which fails when one ends.
 [ "$1" != swrk ] || if [ -e WORK/held ]; then
   ( WORK/hit $$ frozen STOP 20 CONT 3>&- > /dev/null 2>&1 & )
 else
-  ( WORK/hit $$ restore.log STOP 2 CONT 3>&- > /dev/null 2>&1 & )
+  ( WORK/hit $$ restore.log STOP "$(cat WORK/still 2> /dev/null || echo 2)" CONT 3>&- > /dev/null 2>&1 & )
 fi
 exec REAL "$@"
 '''
@@ -286,10 +286,16 @@ class Cluster:
 
   def start_migration(self, container, to, fabric='10g', **more):
     mode = {'mode': MODE} if MODE else {}
-    status, answer = self.api('POST', f'/v1/containers/{container}/migrate',
-                              {'to': to, 'fabric': fabric, **mode, **more})
-    if status != 200:
-      raise AssertionError(f'migrate {container} to {to}: {answer}')
+    answer = None
+    def begun():
+      nonlocal answer
+      status, answer = self.api('POST', f'/v1/containers/{container}/migrate',
+                                {'to': to, 'fabric': fabric, **mode, **more})
+      # A node that has just been plugged in again may not have had a processor since.
+      if status != 200 and 'that answers; silent:' not in json.dumps(answer):
+        raise AssertionError(f'migrate {container} to {to}: {answer}')
+      return status == 200
+    wait_for(lambda: f'{container} on its way to {to}: {answer}', 20, begun)
     return answer['id']
 
   def migration(self, migration):
@@ -389,7 +395,7 @@ class Job:
   def start(self):
     with open(self.output, 'w', encoding='utf-8') as output:
       self.process = subprocess.Popen(
-        self.cluster.command('exec', 'head', 'lifeboat', 'run', self.file, seconds=200),
+        self.cluster.command('exec', 'head', 'lifeboat', 'run', self.file, seconds=1000),
         stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
     if self.ranks and 'xhpl' in json.dumps(json.load(open(self.file, encoding='utf-8'))['command']):
       wait_for(lambda: f'{self.ranks} ranks of job {self.name}: {self.cluster.ranks()} '
@@ -438,12 +444,9 @@ class Group(unittest.TestCase):
       with self.subTest('job goes on and ends PASSED'):
         self.assertIsNone(job.process.poll(), f'it ended before it was told to: {job.text()}')
         job.stop()
-        self.assertEqual(job.wait(60), 0, job.text())
+        self.assertEqual(job.wait(), 0, job.text())
         residuals = job.residuals()
-        self.assertEqual({verdict for _, verdict in residuals}, {'PASSED'}, residuals)
-        # The order in which HPL adds up may depend on when messages arrive: then small systems differ, too.
-        if job.n >= 4000:
-          self.assertEqual(len(set(residuals)), 1, residuals)
+        self.assertEqual([verdict for _, verdict in set(residuals)], ['PASSED'], residuals)
       self.check_nothing_left()
     finally:
       if job.process.poll() is None:
@@ -835,10 +838,11 @@ class Failures(Group):
         self.assertIn('10.3.0.12: no progress before the deadline', report['error'])
         self.runs_on('net-0', 'n1', job)
       with self.subTest('a fabric is cut during the restore'):
-        migration = self.lab.start_migration('net-1', 'slow', '1g', mode='stop-and-copy')
-        self.in_phase(migration, ('restore',))
-        self.lab.must('link', 'slow', 'down', '--fabric', '1g')
-        report = self.over(migration)
+        with self.long_restore():
+          migration = self.lab.start_migration('net-1', 'slow', '1g', mode='stop-and-copy')
+          self.in_phase(migration, ('restore',))
+          self.lab.must('link', 'slow', 'down', '--fabric', '1g')
+          report = self.over(migration)
         self.lab.must('link', 'slow', 'up', '--fabric', '1g')
         self.assertEqual((report['outcome'], report['phase']), ('aborted', 'restore'), report)
         self.runs_on('net-1', 'n2', job)
@@ -874,10 +878,11 @@ class Failures(Group):
   def test_pager(self):
     with self.job('pg') as job:
       with self.subTest('the pager is killed during the restore: CRIU is not waited for'):
-        migration = self.lab.start_migration('pg-0', 'slow', mode='pre-copy')
-        self.in_phase(migration, ('restore',))
-        self.lab.must('exec', 'slow', 'pkill', '-9', '-x', 'lifeboat-pager')
-        report = self.over(migration, 4)
+        with self.long_restore():
+          migration = self.lab.start_migration('pg-0', 'slow', mode='pre-copy')
+          self.in_phase(migration, ('restore',))
+          self.lab.must('exec', 'slow', 'pkill', '-9', '-x', 'lifeboat-pager')
+          report = self.over(migration, 4)
         self.assertEqual((report['outcome'], report['phase']), ('aborted', 'restore'), report)
         self.assertIn('the pager has ended', report['error'])
         self.runs_on('pg-0', 'n1', job)
@@ -895,6 +900,15 @@ class Failures(Group):
       self.assertEqual(self.over(migration, 4)['outcome'], 'committed')
       self.assertNotEqual(job.wait(20), 0, job.text())
     self.check_nothing_left()
+
+  @contextlib.contextmanager
+  def long_restore(self):
+    """At the node `slow`: longer than any machine takes for what is to happen meanwhile."""
+    still = self.lab.write('still', '7')
+    try:
+      yield
+    finally:
+      os.remove(still)
 
   def stopped_criu(self):
     done = subprocess.run(['pgrep', '-x', 'criu', '-r', 'T'], stdout=subprocess.PIPE, check=False)
@@ -985,15 +999,17 @@ class Jobs(Group):
   def test_two_jobs(self):
     with self.job('x') as job:
       with self.subTest('a second job beside the first; one with two ranks per container'):
-        other = Job(self.lab, 'y', n=2000, containers=2, ranks=2, tests=4, nodes=['n1', 'n2'])
+        other = Job(self.lab, 'y', n=2000, containers=2, ranks=2, until_stop=True, nodes=['n1', 'n2'])
         other.ranks += job.ranks  # what is counted is the ranks of both
         other.start()
         code, out, error = self.lab.lifeboat('migrate', 'y-0', '--to', 'n3')
         self.assertEqual(code, 0, out + error)
         self.assertEqual(self.lab.where('y-0'), ['n3'])
         self.moved('x-1', 'n3', '1g')
+        other.stop()
         self.assertEqual(other.wait(), 0, other.text())
-        self.assertIn('4 tests completed and passed residual checks', other.text())
+        residuals = other.residuals()
+        self.assertEqual([verdict for _, verdict in set(residuals)], ['PASSED'], residuals)
 
   def test_jobs_at_once(self):
     names = [f'o{i}-0' for i in range(4)]

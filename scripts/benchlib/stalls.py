@@ -35,7 +35,7 @@ class Stalls:
   def __enter__(self):
     self.directory = tempfile.TemporaryDirectory(prefix='lifeboat-stalls-')
     self.paths = {str(cpu): os.path.join(self.directory.name, str(cpu)) for cpu in os.sched_getaffinity(0)}
-    self.children = [subprocess.Popen([sys.executable, os.path.realpath(__file__), *words])
+    self.children = [subprocess.Popen([sys.executable, os.path.realpath(__file__), *words], stdin=subprocess.DEVNULL)
                      for words in self.paths.items()]
     return self
 

@@ -77,7 +77,7 @@ def schedule(count):
 
 class Manual(Demo):
   def __init__(self, build, bundle, size, screen, count):
-    super().__init__(build, bundle, size, screen)
+    super().__init__(build, bundle, size or hpl.SIZE, screen)  # long enough for so many migrations
     self.count = count
 
   def title(self):

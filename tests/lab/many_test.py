@@ -194,10 +194,12 @@ class Many(Group):
         both = [self.start(name, 'n2', '20m') for name in ('wi-0', 'wi-1')]
         for migration in both:
           self.in_phase(migration, ('pre-copy',))
-        time.sleep(3)
-        rates = [self.lab.migration(migration)['rate_bytes_per_s'] for migration in both]
-        self.assertGreater(min(rates), 700_000, rates)
-        self.assertLess(max(rates) / min(rates), 1.5, rates)
+        def rates():
+          return [self.lab.migration(migration)['rate_bytes_per_s'] for migration in both]
+        def alike():
+          found = rates()
+          return min(found) > 700_000 and max(found) / min(found) < 1.5
+        wait_for(lambda: f'the same: {rates()}', 12, alike, 0.5)
         for migration in both:
           self.cancelled(migration, ('pre-copy',), 5)
         self.runs_on('wi-0', 'n1', job)

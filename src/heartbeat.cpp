@@ -38,12 +38,12 @@ void Heartbeat::start() {
 
 awaitable<void> Heartbeat::listen(std::string node) {
   const Milliseconds lost = node_.config().health.heartbeat_lost;
-  std::optional<Link> link;
+  Line line;
   auto heard_at = stall_.now();  // a daemon that starts waits as long as any
   bool awaited = node_.health().silence(node) == nullptr;  // not heard of yet; nor lost by an earlier daemon
   for (;;) {
     const auto asked_at = SteadyClock::now();
-    auto answered = co_await ask(link, node, awaited);
+    auto answered = co_await ask(line, node, awaited);
     if (answered) awaited = false;
     if (answered || answered.error().code == Errc::kConflict) {  // connected, but too busy here or there
       heard_at = stall_.now();
@@ -59,28 +59,33 @@ awaitable<void> Heartbeat::listen(std::string node) {
   }
 }
 
-// Over each fabric in turn: one that is broken does not make a node down. All within the time after
-// which it counts as lost.
-awaitable<Result<Link>> Heartbeat::connect(std::string node) {
+// Over each fabric in turn, that of the link which has broken last.
+awaitable<Status> Heartbeat::connect(Line& line, std::string node) {
   const Config& config = node_.config();
   const auto& addresses = config.find_node(node)->addresses;
-  const Milliseconds limit = config.health.heartbeat_lost / static_cast<int>(addresses.size() + 1);
-  Error last(Errc::kUnavailable, "no fabric");
+  const Milliseconds limit = config.health.heartbeat_lost / 2 / static_cast<int>(addresses.size());
+  std::vector<std::string> fabrics;
   for (const auto& [fabric, address] : addresses) {
-    auto link = co_await Link::connect(node_.peer_address(node, address), node_.link_self(), limit);
-    if (link) co_return std::move(*link);
+    if (fabric != line.fabric) fabrics.push_back(fabric);
+  }
+  if (!line.fabric.empty()) fabrics.push_back(line.fabric);
+  Error last(Errc::kUnavailable, "no fabric");
+  for (const std::string& fabric : fabrics) {
+    auto link = co_await Link::connect(node_.peer_address(node, addresses.at(fabric)), node_.link_self(), limit);
+    if (link) {
+      line.link.emplace(std::move(*link));
+      line.fabric = fabric;
+      co_return Status{};
+    }
     last = link.error();
   }
   co_return tl::unexpected<Error>(last);
 }
 
 // `awaited`: should it answer, for the first time.
-awaitable<Status> Heartbeat::ask(std::optional<Link>& link, std::string node, bool awaited) {
-  if (!link) {
-    CO_TRY(Link made, co_await connect(node));
-    link.emplace(std::move(made));
-  }
-  const Milliseconds limit = node_.config().health.heartbeat_lost;
+awaitable<Status> Heartbeat::ask(Line& line, std::string node, bool awaited) {
+  if (!line.link) CO_CHECK_OK(co_await connect(line, node));
+  const Milliseconds limit = node_.config().health.heartbeat_lost / 2;
   const predictor::Reason* lost = node_.health().silence(node);
   const bool back = lost != nullptr && !awaited;
   json::object params;
@@ -90,13 +95,13 @@ awaitable<Status> Heartbeat::ask(std::optional<Link>& link, std::string node, bo
     params = {{"node", node}, {"reason", details.text}};
   }
   json::object request{{"method", back ? "node.back" : "node.state"}, {"params", std::move(params)}};
-  auto answer = co_await link->send(Kind::kRequest, std::move(request), limit);
+  auto answer = co_await line.link->send(Kind::kRequest, std::move(request), limit);
   if (answer) {
-    auto body = co_await link->expect(Kind::kResponse, limit);
+    auto body = co_await line.link->expect(Kind::kResponse, limit);
     if (!body) answer = tl::unexpected<Error>(body.error());
   }
   if (!answer) {
-    link.reset();
+    line.link.reset();
   } else if (lost != nullptr) {
     node_.health().apply(node, back ? StateSignal::kHeartbeatBack : StateSignal::kHeartbeatFirst, details);
   }

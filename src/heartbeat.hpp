@@ -1,8 +1,9 @@
 // heartbeat.hpp - who listens for the other nodes: every head node, or where there is none the first
 // node of the configuration, asks each of them once a second.
 //
-// One connection to each node, made again over the next fabric when it breaks. A node that has not
-// answered for health.heartbeat_lost is down in this node's table (Health); when it answers again it is
+// One connection to each node, made again over another fabric when it breaks: half of health.heartbeat_lost is for an
+// answer over the one there is, half for the others, so that one fabric that is cut does not make a node down. A node
+// that has not answered for health.heartbeat_lost is down in this node's table (Health); when it answers again it is
 // told, so that it goes on probation by its own journal, too; but not one that no daemon here has heard of before:
 // a cluster whose head boots first would begin with all its nodes on probation. Time in which this daemon itself stood still,
 // for want of a processor or stopped, is nobody's silence.
@@ -30,8 +31,12 @@ class Heartbeat {
 
  private:
   awaitable<void> listen(std::string node);
-  awaitable<Result<Link>> connect(std::string node);
-  awaitable<Status> ask(std::optional<Link>& link, std::string node, bool awaited);
+  struct Line {
+    std::optional<Link> link;
+    std::string fabric;  // of the link, or of the one that broke last
+  };
+  awaitable<Status> connect(Line& line, std::string node);
+  awaitable<Status> ask(Line& line, std::string node, bool awaited);
 
   Node& node_;
   OwnStall stall_;

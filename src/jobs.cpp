@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <set>
+#include <utility>
 
 #include "agent.hpp"
 #include "base/file.hpp"
@@ -129,9 +130,13 @@ awaitable<Result<json::object>> Jobs::run(json::object params) {
   job->started_at = timestamp_now();
   job->directory = node_.config().paths.state_dir + "/jobs/" + job->spec.name;
   job->running = true;  // from now on the name is taken
-  jobs_[job->spec.name] = job;
+  const std::shared_ptr<Job> before = std::exchange(jobs_[spec.name], job);
   if (const Status made = co_await make_place(job); !made) {
-    jobs_.erase(job->spec.name);
+    if (before) {
+      jobs_[spec.name] = before;
+    } else {
+      jobs_.erase(spec.name);
+    }
     co_return tl::unexpected<Error>(made.error());
   }
   Status started;

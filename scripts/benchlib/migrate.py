@@ -19,7 +19,7 @@ MEASURES = ('downtime_ms', 'total_ms', 'bytes', 'frozen_bytes', 'gap_ms', 'stall
             'cpu_share', 'machine_stall_ms')
 
 
-def once(cluster, system, load, fabric):
+def once(cluster, watched, system, load, fabric):
   """One migration of one system, with a program of its own: a row."""
   hosts = {node: Host(cluster.lab, node) for node in cluster.nodes}
   source, target = cluster.nodes[0], cluster.nodes[-1]
@@ -48,7 +48,7 @@ def once(cluster, system, load, fabric):
           'hot_percent': load['hot'], 'dirty_pages_per_s': load['dirty'], 'fabric': fabric,
           'huge_pages': bool(load.get('huge')), 'downtime_ms': seen['paused_ms'],
           'stall_ms': round(max(0.0, seen['peer_gap_ms'] - seen['paused_ms']), 3), **seen, **moved,
-          'wire_bytes': wire, 'machine_stall_ms': cluster.stalls.longest_ms(began, began + seconds),
+          'wire_bytes': wire, 'machine_stall_ms': watched.longest_ms(began, began + seconds),
           'cpu_seconds': round(cpu, 3),
           'cpu_share': round(cpu / (os.cpu_count() * moved['total_ms'] / 1000), 3)}
 
@@ -122,7 +122,7 @@ def show(summary):
   return figures.table(lines)
 
 
-def measure(args, cluster, fabrics, rows, failures):
+def measure(args, cluster, watched, fabrics, rows, failures):
   chosen = systems.make(cluster, args.systems, args.modes)
   for size, hot in itertools.product(args.sizes, args.hot):
     load = {'mb': size, 'hot': hot, 'dirty': args.dirty_rate, 'huge': args.huge, 'mpi': args.mpi}
@@ -135,7 +135,7 @@ def measure(args, cluster, fabrics, rows, failures):
         failures.append({'what': what, 'error': f'left out: {free} MB free'})
         continue
       try:
-        row = once(cluster, system, load, fabric)
+        row = once(cluster, watched, system, load, fabric)
       except Interrupted:
         raise
       except Failure as failure:
@@ -151,11 +151,11 @@ def main(args):
   if args.quick:
     args.sizes, args.hot, args.fabrics, args.repetitions = [64, 1024], [10], ['10g'], 3
   rows, failures = [], []
-  with systems.BenchCluster(args) as cluster:
+  with systems.BenchCluster(args) as cluster, stalls.Stalls() as watched:
     fabrics = cluster.choose_fabrics(args.fabrics)
     about = figures.environment(cluster)
     try:
-      measure(args, cluster, fabrics, rows, failures)
+      measure(args, cluster, watched, fabrics, rows, failures)
     finally:
       summary = summarize(rows, cluster.rates)
       figures.save(args.json, {'benchmark': 'migrate', 'environment': about,

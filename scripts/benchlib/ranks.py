@@ -9,7 +9,7 @@ from benchlib.host import warm_memory
 AIM_MS = 150
 
 
-def measure(args, cluster, fabrics, mode):
+def measure(args, cluster, watched, fabrics, mode):
   """Moves one container with all the ranks to and fro; a row per migration."""
   job = systems.Lifeboat(cluster, mode, {'containers': 1, 'ranks_per_container': args.ranks,
                                          'memory': f'{args.ranks * (args.size + 64) + 256}MiB',
@@ -40,16 +40,16 @@ def measure(args, cluster, fabrics, mode):
     job.remove()
   for row, (began, until) in zip(rows, spans):
     row.update(memory.silence(text, began, until, everybody, everybody))
-    row['machine_stall_ms'] = cluster.stalls.longest_ms(began, until)
+    row['machine_stall_ms'] = watched.longest_ms(began, until)
     row['downtime_ms'] = row['paused_ms']
   return rows
 
 
 def main(args):
-  with systems.BenchCluster(args) as cluster:
+  with systems.BenchCluster(args) as cluster, stalls.Stalls() as watched:
     about = figures.environment(cluster)
     fabrics = cluster.choose_fabrics(args.fabrics)
-    rows = [row for mode in args.modes for row in measure(args, cluster, fabrics, mode)]
+    rows = [row for mode in args.modes for row in measure(args, cluster, watched, fabrics, mode)]
   summary = []
   lines = [['RANKS', 'MB', 'MODE', 'FABRIC', 'DOWNTIME', 'SPREAD', 'REPORTED', 'GAP', 'TOTAL', 'SENT MB',
             f'BELOW {AIM_MS} ms']]

@@ -15,7 +15,6 @@ import yaml
 from benchlib import baseline, harness, memory, programs
 from benchlib.harness import MB, Failure
 from benchlib.host import Host
-from benchlib.stalls import Stalls
 from lablib.base import read
 
 OVERHEAD_MB = 320   # of a container, beside its memory: libraries, Hydra's proxy, page tables
@@ -157,16 +156,6 @@ class BenchCluster(harness.Cluster):
     self.rates = {f['name']: harness.rate_of(f['rate']) for f in described['fabrics']}
     self.subnets = {f['name']: ipaddress.IPv4Network(f['subnet']) for f in described['fabrics']}
     self.program = programs.build(self.environment, 'memory')
-    self.stalls = Stalls()
-
-  def __enter__(self):
-    cluster = super().__enter__()
-    self.stalls.__enter__()
-    return cluster
-
-  def __exit__(self, *problem):
-    self.stalls.__exit__(*problem)
-    return super().__exit__(*problem)
 
   def choose_fabrics(self, wanted):
     for fabric in wanted or ():

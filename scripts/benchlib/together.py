@@ -41,7 +41,7 @@ def one(job, way, target, fabric, repetition, megabytes):
   return row
 
 
-def measure(args, cluster, fabric):
+def measure(args, cluster, watched, fabric):
   count = args.containers
   job = systems.Lifeboat(cluster, args.mode, {'containers': count, 'nodes': cluster.nodes[:1]})
   load = {'mb': args.size, 'amounts': str(args.size), 'hot': args.hot, 'dirty': args.dirty_rate,
@@ -63,16 +63,16 @@ def measure(args, cluster, fabric):
     span = row.pop('span')
     seen = memory.silence(text, *span, range(count), range(count))
     row.update({'gap_ms': seen['gap_ms'], 'paused_ms': seen['paused_ms'],
-                'machine_stall_ms': cluster.stalls.longest_ms(*span)})
+                'machine_stall_ms': watched.longest_ms(*span)})
   return rows
 
 
 def main(args):
   limits = {'limits': {'migrations_per_node': max(4, args.containers)}}
-  with systems.BenchCluster(args, limits) as cluster:
+  with systems.BenchCluster(args, limits) as cluster, stalls.Stalls() as watched:
     about = figures.environment(cluster)
     fabric = cluster.choose_fabrics([args.fabric])[0]
-    rows = measure(args, cluster, fabric)
+    rows = measure(args, cluster, watched, fabric)
   found = {way: {name: figures.spread([row[name] for row in rows if row['way'] == way])
                  for name in ('total_ms', 'downtime_ms', 'gap_ms', 'bytes')} for way in WAYS}
   ratios = {name: round(found['at once'][name]['median'] / found['in turn'][name]['median'], 3)

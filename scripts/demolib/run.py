@@ -152,8 +152,8 @@ class Demo:
       raise Failure(f'a first HPL of N={hpl.TRIAL_SIZE} printed no result: {job.said() or "see its output"}')
     size = hpl.size_for(seconds)
     if size < hpl.SIZE:
-      self.screen.say(f'  note   N={hpl.TRIAL_SIZE} takes {seconds:.1f} s here, N={hpl.SIZE} would take '
-                      f'{hpl.seconds_for(hpl.SIZE, seconds):.0f} or more (--size {hpl.SIZE}): less is computed')
+      self.screen.say(f'  note   N={hpl.TRIAL_SIZE} takes {seconds:.1f} s here, N={hpl.SIZE} might take '
+                      f'{hpl.seconds_for(hpl.SIZE, seconds):.0f} (--size {hpl.SIZE}): less is computed')
     return size
 
   def reference(self):

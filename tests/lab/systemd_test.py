@@ -192,6 +192,12 @@ class Systemd(Group):
           self.runs_on('en-0', 'n1', job)
       with self.subTest('systemd has started it again by itself'):
         self.assertEqual(self.show('n1', 'lifeboatd', 'NRestarts'), {'NRestarts': '1'})
+      with self.subTest('however often: systemd does not give it up'):
+        for _ in range(7):  # by default it would after five within 10 s
+          daemon = self.lab.daemon('n1')
+          self.lab.crash('n1')
+          self.back('n1', daemon)
+        self.assertEqual(self.tasks('n1', 'en-0'), before)
       with self.subTest('the starter is killed: systemd starts another, containers stay'):
         starter = self.service('n1').starter()
         self.service('n1').systemctl('kill', '--kill-whom=main', '--signal=KILL', 'lifeboat-starter')
@@ -267,6 +273,16 @@ class Systemd(Group):
       wait_for(lambda: service.inside('journalctl', '-u', 'lifeboatd', '--no-pager'), 10,
                lambda: 'taken=network' in service.inside('journalctl', '-u', 'lifeboatd', '--no-pager'))
       self.assertEqual(self.lab.daemon('n1').pid, daemon.pid)
+    with self.subTest('a daemon that cannot read its own at the start is not started again until somebody does'):
+      with open(config, 'w', encoding='utf-8') as file:
+        file.write(good + 'nonsense: 1\n')
+      self.lab.crash('n1')
+      wait_for(lambda: service.systemctl('status', 'lifeboatd', check=False), 20,
+               lambda: self.show('n1', 'lifeboatd', 'ActiveState') == {'ActiveState': 'failed'})
+      with open(config, 'w', encoding='utf-8') as file:
+        file.write(good)
+      service.systemctl('start', 'lifeboatd')
+      self.back('n1', daemon)
 
 
 if __name__ == '__main__':

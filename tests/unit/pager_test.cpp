@@ -422,13 +422,17 @@ TEST_F(PagerTest, IfItDiesTheContainerEndsBeforeItReadsZeros) {
   start();
   send_pages();
   ASSERT_TRUE(set_final(kPages).has_value());
-  restore(kPid, [this] {
+  int reads[2];
+  ASSERT_EQ(::pipe(reads), 0);
+  const Fd told(reads[0]), tell(reads[1]);
+  restore(kPid, [&] {
     for (std::uint64_t page = 0;; page = (page + 1) % kPages) {
-      if (!right(page)) return 1;
+      if (!right(page) || ::write(tell.get(), "", 1) != 1) return 1;
       ::usleep(500);
     }
   });
-  ::usleep(100'000);
+  char byte = 0;
+  ASSERT_EQ(::read(told.get(), &byte, 1), 1);
   pager_->process().signal(SIGKILL);
   EXPECT_EQ(ended(), 128 + SIGKILL);
 }

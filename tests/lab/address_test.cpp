@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 
 #include <filesystem>
@@ -439,7 +440,7 @@ std::vector<int> numbers(const std::vector<lab::Frame>& frames) {
   return out;
 }
 
-// Of those that are kept; a neighbour's kernel may say a word, too.
+// Of those that are kept; what the kernels of bridges say of their IPv6 (MLD, DAD, solicitations) may be among them.
 std::vector<int> numbers(const HeldFrames& held) {
   std::vector<lab::Frame> frames;
   for (const HeldFrames::Frame& frame : held.frames()) frames.emplace_back(frame.bytes);
@@ -489,7 +490,7 @@ TEST_F(AddressTest, KeepsFramesAndDeliversThemElsewhere) {
   a = make("a2", 1);  // here under another name, as both are on one node
   Tap elsewhere(a.netns_fd(), "1g");
   EXPECT_EQ(a.deliver(sent, 0, 1s), sent.frames().size());
-  EXPECT_EQ(numbers(elsewhere.arrived()), std::vector<int>{}) << "not while unplugged";
+  EXPECT_EQ(elsewhere.arrived().size(), 0u) << "not while unplugged";
   need(a.plug());
   EXPECT_EQ(a.deliver(sent, 0, 1s), sent.frames().size());
   lab::pause(5);
@@ -511,9 +512,9 @@ TEST_F(AddressTest, AHoldIsBoundedAndEndsWithThePlug) {
   need(a.plug());  // an abort: what was kept is given to it here
   HeldFrames held;
   a.collect_held(held);
-  // The queue's 1000 and at most one more on its way into it; a neighbour's kernel may say a word, too.
+  // The queue's 1000 and at most one more on its way into it.
   EXPECT_GE(held.frames().size(), 1000u);
-  EXPECT_LE(held.frames().size(), 1001u);
+  EXPECT_LE(numbers(held).size(), 1001u);
   EXPECT_GE(held.frames().size() + a.held_dropped(), 3000u);
   EXPECT_LE(held.frames().size() + a.held_dropped(), 3010u);
   std::vector<int> arrived;
@@ -566,10 +567,12 @@ TEST_F(AddressTest, AHoldOutlivedByItsFilterDropsAndIsReplaced) {
   await_threads();
 }
 
-// What the hold is for: no retransmission timer (200 ms) is waited for, also by segments that a veth pair
-// would carry uncut and without a checksum.
+// What the hold is for: no retransmission timer is waited for (here of ten seconds, so that no stall of the machine
+// looks like one), also by segments that a veth pair would carry uncut and without a checksum.
 TEST_F(AddressTest, TcpGoesOnAtOnceAfterAHold) {
   ContainerNet a = make_plugged("a", 1), b = make_plugged("b", 2);
+  const std::string netns = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(a.netns_fd());
+  ASSERT_EQ(std::system(("nsenter --net=" + netns + " ip route change 10.9.2.0/24 dev 10g rto_min 10s").c_str()), 0);
   Connection c = lab::connect_to(a.netns_fd(), b.netns_fd(), "10.9.2.2");
   need(b.prepare_hold());
   need(b.unplug());
@@ -586,7 +589,7 @@ TEST_F(AddressTest, TcpGoesOnAtOnceAfterAHold) {
   b.deliver(held, 0, 1s);
   EXPECT_EQ(::recv(c.server.get(), got.data(), got.size(), MSG_WAITALL),
             static_cast<ssize_t>(got.size()));
-  EXPECT_LT(Clock::now() - plugged, 100ms);
+  EXPECT_LT(Clock::now() - plugged, 5s);
   EXPECT_EQ(got, sent);
   b.end_hold();
   await_threads();

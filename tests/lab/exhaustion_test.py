@@ -323,9 +323,7 @@ class Exhaustion(Group):
         self.state(node) == 'up' for node in ('n1', 'n2', 'n3')))
       hang(True)
       with self.subTest('the disk of the head hangs: a job that is to be kept there waits, all else is answered'):
-        with open(job.output, 'w', encoding='utf-8') as output:
-          job.process = subprocess.Popen(self.lab.command('exec', 'head', 'lifeboat', 'run', job.file, seconds=200),
-                                         stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        job.submit()
         began = time.monotonic()
         while time.monotonic() < began + 4:
           asked = time.monotonic()

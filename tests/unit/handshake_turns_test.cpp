@@ -33,7 +33,7 @@ class HandshakeTurnsTest : public testing::Test {
 };
 
 TEST_F(HandshakeTurnsTest, WhoIsOneTooManyWaitsAndTheFirstComesFirst) {
-  fill(Milliseconds(50));
+  fill(Milliseconds(1000));
   spawn(1, Milliseconds(10'000), Milliseconds(0));
   spawn(2, Milliseconds(10'000), Milliseconds(0));
   context_.poll();

@@ -12,7 +12,7 @@ from benchlib import harness
 from benchlib.harness import ROOT, Failure, say
 from benchlib.soak import RECORD
 from benchlib.torture import KEPT, Torture
-from lablib.base import read
+from lablib.base import LabError, read
 
 SOURCE = os.path.join(ROOT, 'tests/faults/fail_calls.c')
 SIDES = ('source', 'target')
@@ -295,7 +295,7 @@ def main(args):
       left = cluster.leftovers(before, lambda line: RECORD.fullmatch(line) or KEPT.match(line), 15)
       if left:
         raise Failure('left behind:\n' + '\n'.join(left))
-    except Failure as error:
+    except (Failure, LabError) as error:
       failure = str(error)
       say(f'FAILED: {failure}')
       for node in [cluster.head, *cluster.nodes]:

@@ -10,6 +10,7 @@ import time
 
 from benchlib import evidence, harness
 from benchlib.harness import MB, ROOT, Failure, Job, say
+from lablib.base import LabError
 from lablib.hpl import hpl_input, hpl_residuals
 
 LOGS = os.path.join(ROOT, 'build', 'soak-logs')
@@ -290,7 +291,7 @@ def main(args):
     try:
       result = run(args, cluster, soak)
       soak.watch_logs()
-    except Failure as error:
+    except (Failure, LabError) as error:
       failure = str(error)
       say(f'FAILED: {failure}')
       logs = os.path.join(LOGS, args.name)

@@ -15,7 +15,7 @@ from benchlib import evidence, harness
 from benchlib.harness import ROOT, Failure, Hang, Job, say
 from benchlib.soak import LOGS, RECORD, check_daemons, spread
 from lablib import cgroup
-from lablib.base import Proc, read
+from lablib.base import LabError, Proc, read
 
 MODES = ('stop-and-copy', 'pre-copy', 'post-copy', 'hybrid')
 PAUSE_S = 0.4          # the longest between two migrations
@@ -423,7 +423,7 @@ def main(args):
         raise Failure('left behind:\n' + '\n'.join(left))
       if args.what == 'torture':
         check_daemons(daemons, cluster.daemons())
-    except Failure as error:
+    except (Failure, LabError) as error:
       failure = str(error)
       tell_failure(args, cluster, torture, failure)
     finally:

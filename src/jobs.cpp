@@ -204,6 +204,12 @@ awaitable<Result<std::vector<ContainerSpec>>> Jobs::plan_containers(
   co_return specs;
 }
 
+// Before mpiexec runs there is nothing that kill() could end.
+static Status not_killed(const Job& job) {
+  if (!job.error.empty()) return fail(Errc::kCancelled, job.error);
+  return {};
+}
+
 awaitable<Status> Jobs::start(std::shared_ptr<Job> job) {
   std::vector<std::string> nodes;
   CO_TRY(std::vector<ContainerSpec> specs, co_await plan_containers(*job, nodes));
@@ -220,8 +226,10 @@ awaitable<Status> Jobs::start(std::shared_ptr<Job> job) {
   for (const char* const library : kFinalizeLibraries) {
     if (plan.preload.empty() && fs::exists(root + library)) plan.preload = library;
   }
+  CO_CHECK_OK(not_killed(*job));
   CO_TRY(Launch launch, co_await launch_mpiexec(job->spec, plan));
   job->mpiexec = std::move(launch.mpiexec);
+  CO_CHECK_OK(not_killed(*job));
   for (std::size_t i = 0; i < specs.size(); ++i) {
     specs[i].command = launch.proxies[i];
     job->containers.push_back(specs[i].id);

@@ -317,7 +317,7 @@ class Exhaustion(Group):
           self.runs_on('hd-0', self.lab.where('hd-0')[0], job)
 
   def test_hanging_head(self):
-    job = operator_test.Job(self.lab, 'hh', tests=1)
+    job, killed = (operator_test.Job(self.lab, name, tests=1) for name in ('hh', 'hk'))
     with self.hanging_state('head') as hang:
       wait_for('all nodes', 20, lambda: all(
         self.state(node) == 'up' for node in ('n1', 'n2', 'n3')))
@@ -332,7 +332,14 @@ class Exhaustion(Group):
           time.sleep(0.2)
         self.assertIsNone(job.process.poll())
         self.assertEqual([self.state(node) for node in ('n1', 'n2', 'n3')], ['up'] * 3)
+      killed.submit()
+      wait_for(lambda: 'the second job', 20, lambda: self.lab.api('GET', '/v1/jobs/hk')[0] == 200)
+      self.assertEqual(self.lab.lifeboat('kill', 'hk')[0], 0)
       hang(False)
+      with self.subTest('a job that is killed while it waits does not begin'):
+        self.assertNotEqual(killed.wait(), 0)
+        self.assertIn('ended by lifeboat kill', killed.text())
+        self.assertNotIn('HPL', killed.whole_text())
       with self.subTest('when it goes on, the job begins, and ends well'):
         self.assertEqual(job.wait(), 0, job.text())
         self.assertIn('PASSED', job.whole_text())

@@ -256,12 +256,13 @@ class Torture:
         raise Failure(f'two running copies of {container}: {copies}')
       if self.job.ended():
         return None
-      entries = [c for c in self.cluster.ask('ps')['containers'] if c['id'] == container]
+      told = self.cluster.ask('ps')
+      entries = [c for c in told.get('containers', ()) if c['id'] == container]
       if (len(entries) == 1 and entries[0]['state'] == 'running' and len(copies) == 1
           and copies[0][0] == entries[0]['node'] and not copies[0][2]):
         return entries[0]['node']
       if time.monotonic() > end:
-        raise Failure(f'not one running copy of {container}: ps says {entries}, cgroups {copies}')
+        raise Failure(f'not one running copy of {container}: ps says {entries or told}, cgroups {copies}')
       time.sleep(0.05)
 
   def new_log_lines(self):

@@ -12,10 +12,14 @@ namespace {
 using page_stream::PageHash;
 using page_stream::PagePlace;
 
-PageHash content(std::uint64_t number) {
-  std::mt19937_64 random(number);
-  return {random(), random()};
+// The last step of splitmix64.
+std::uint64_t mixed(std::uint64_t number) {
+  number = (number ^ (number >> 30)) * 0xbf58476d1ce4e5b9;
+  number = (number ^ (number >> 27)) * 0x94d049bb133111eb;
+  return number ^ (number >> 31);
 }
+
+PageHash content(std::uint64_t number) { return {mixed(2 * number), mixed(2 * number + 1)}; }
 
 PagePlace place(std::uint64_t page, std::uint32_t pid = 1) { return {pid, page * kPageBytes}; }
 

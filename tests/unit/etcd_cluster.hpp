@@ -51,7 +51,11 @@ class EtcdCluster {
     for (int i = 0; i < kMembers; ++i)
       all += (i > 0 ? "," : "") + ("e" + std::to_string(i) + "=" + peer(i));
     SpawnOptions options;
-    options.argv = {"etcd",
+    // However the test ends, they do.
+    options.argv = {"setpriv",
+                    "--pdeathsig",
+                    "KILL",
+                    "etcd",
                     "--name",
                     name,
                     "--data-dir",

@@ -29,7 +29,8 @@ class Starter : public testing::Test {
     directory_ = name;
     socket_ = directory_ + "/socket";
     SpawnOptions options;
-    options.argv = {fs::read_symlink("/proc/self/exe").parent_path() / "lifeboat-starter", "--socket", socket_};
+    options.argv = {"setpriv", "--pdeathsig", "KILL",
+                    fs::read_symlink("/proc/self/exe").parent_path() / "lifeboat-starter", "--socket", socket_};
     auto process = spawn(options);
     ASSERT_TRUE(process.has_value()) << process.error().message;
     process_ = std::move(*process);

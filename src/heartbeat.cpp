@@ -14,6 +14,7 @@ using protocol::Kind;
 namespace {
 
 constexpr Milliseconds kBeat{1000};
+constexpr const char* kNotHeardOf = "not heard of yet, for ";  // the reason, also for the next daemon
 
 }  // namespace
 
@@ -40,7 +41,8 @@ awaitable<void> Heartbeat::listen(std::string node) {
   const Milliseconds lost = node_.config().health.heartbeat_lost;
   Line line;
   auto heard_at = stall_.now();  // a daemon that starts waits as long as any
-  bool awaited = node_.health().silence(node) == nullptr;  // not heard of yet; nor lost by an earlier daemon
+  const predictor::Reason* before = node_.health().silence(node);  // as an earlier daemon left it
+  bool awaited = before == nullptr || before->text.starts_with(kNotHeardOf);
   for (;;) {
     const auto asked_at = SteadyClock::now();
     auto answered = co_await ask(line, node, awaited);
@@ -49,7 +51,7 @@ awaitable<void> Heartbeat::listen(std::string node) {
       heard_at = stall_.now();
     } else if (stall_.now() - heard_at >= lost && node_.health().silence(node) == nullptr) {
       SignalDetails details;
-      details.text = (awaited ? "not heard of yet, for " : "silent for ") + std::to_string(lost.count() / 1000) +
+      details.text = (awaited ? kNotHeardOf : "silent for ") + std::to_string(lost.count() / 1000) +
                      " s: " + answered.error().message;
       node_.health().apply(node, StateSignal::kHeartbeatLost, details);
     }

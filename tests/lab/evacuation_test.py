@@ -265,6 +265,7 @@ class Evacuations(Group):
         self.lab.must('daemon', 'n3', 'stop')
         self.lab.must('daemon', 'head', 'start')
         self.assertIn('not heard of yet, for 2 s', self.in_state('n3', 'down', 'heartbeat', 8)['reason'])
+        self.lab.must('daemon', 'head', 'restart')  # as who sets a cluster up may do
         self.lab.must('daemon', 'n3', 'start')
         self.in_state('n3', 'up', '', 4)
       self.restore('n1')

@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <map>
@@ -15,6 +17,7 @@
 #include "base/fd.hpp"
 #include "base/file.hpp"
 #include "base/journald.hpp"
+#include "base/log.hpp"
 
 namespace lifeboat {
 namespace {
@@ -25,6 +28,31 @@ TEST(JournaldEntry, FieldsAndValuesOfSeveralLines) {
   EXPECT_EQ(journald_entry({{"A", "x\ny"}}), std::string("A\n\x03\0\0\0\0\0\0\0x\ny\n", 14));
   EXPECT_EQ(journald_field("migration"), "LIFEBOAT_MIGRATION");
   EXPECT_EQ(journald_field("paths.run_dir"), "LIFEBOAT_PATHS_RUN_DIR");
+}
+
+// In a process of its own: standard error, and what is known of it, are for all of one.
+[[noreturn]] void log_to_a_journald_that_hangs() {
+  ::alarm(60);
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0 || ::dup2(ends[0], STDERR_FILENO) < 0) ::_exit(1);
+  struct stat info {};
+  if (::fstat(STDERR_FILENO, &info) != 0) ::_exit(2);
+  ::setenv("JOURNAL_STREAM", (std::to_string(info.st_dev) + ":" + std::to_string(info.st_ino)).c_str(), 1);
+  for (int i = 0; i < 20'000; ++i) log::info("said while it hangs");
+  std::string text(1 << 20, '\0');
+  const auto read = [&] {
+    const ssize_t n = ::recv(ends[1], text.data(), text.size(), MSG_DONTWAIT);
+    return std::string_view(text).substr(0, static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
+  };
+  while (!read().empty()) {}
+  log::info("it goes on");
+  const std::regex expected("warn [1-9]\\d* lines before this one are lost.*\n.*info it goes on\n$");
+  ::_exit(std::regex_search(std::string(read()), expected) ? 6 : 4);
+}
+
+TEST(Journald, OneThatHangsHoldsUpNobody) {
+  if (std::filesystem::exists("/run/systemd/journal/socket")) GTEST_SKIP() << "there is a real one, which would listen";
+  EXPECT_EXIT(log_to_a_journald_that_hangs(), testing::ExitedWithCode(6), "");
 }
 
 TEST(Journald, SendsADatagramAndSaysWhenNobodyTookIt) {

@@ -5,6 +5,7 @@
 
 Times are short here: a node is down after 2 s of silence, and on probation for 6 s when it is back.
 """
+import datetime
 import json
 import os
 import sys
@@ -238,15 +239,16 @@ class Evacuations(Group):
       self.degrade('n1')
       self.emptied('n1')
       with self.subTest('a node without power is down, by the word of the head'):
+        killed = time.time()
         self.lab.must('kill', 'n1')
-        start = time.monotonic()
-        node = self.in_state('n1', 'down', 'heartbeat', 8)
+        node = self.in_state('n1', 'down', 'heartbeat', 30)
         self.assertIn('silent for 2 s', node['reason'])
+        since = datetime.datetime.fromisoformat(node['since'].replace('Z', '+00:00')).timestamp()
+        self.assertLess(since - killed, 8)
         code, out, error = self.lab.run('exec', 'n3', 'lifeboat', 'nodes')
         self.assertEqual(code, 0, error)
         line = next(line for line in out.splitlines() if line.startswith('n1 '))
         self.assertIn('down', line)
-        self.assertLess(time.monotonic() - start, 8)
         self.assertNotIn('n1', self.places(job, 2).values())
       with self.subTest('back, it is what it was, and on probation'):
         self.lab.must('boot', 'n1')
@@ -267,7 +269,9 @@ class Evacuations(Group):
         self.assertIn('not heard of yet, for 2 s', self.in_state('n3', 'down', 'heartbeat', 8)['reason'])
         self.lab.must('daemon', 'head', 'restart')  # as who sets a cluster up may do
         self.lab.must('daemon', 'n3', 'start')
-        self.in_state('n3', 'up', '', 4)
+        self.in_state('n3', 'up', '', 20)
+        last = [line for line in self.lab.log('head').splitlines() if 'node=n3' in line][-1]
+        self.assertIn('node is up node=n3 state=up change=heartbeat-first', last)
       self.restore('n1')
 
 

@@ -204,7 +204,8 @@ class Registry(Group):
       wait_for(lambda: f'its end: {self.lab.copies("gone-0")}', LEASE + 15,
                lambda: not self.lab.copies('gone-0'))
       # By its daemon, or by itself: its launcher hears that mpiexec is gone, and may hear it first.
-      self.assertRegex(self.lab.log('n1'), 'is not this node\'s any more|container ended container=gone-0')
+      wait_for(lambda: f'a word of it: {self.lab.log("n1")}', 15, lambda: re.search(
+        'is not this node\'s any more|container ended container=gone-0', self.lab.log('n1')))
     self.lab.job = None
     self.check_nothing_left()
 

@@ -8,6 +8,7 @@ The registry is on a node of its own, `keeper`: `lifeboat run` needs the head's 
 import json
 import os
 import random
+import re
 import signal
 import sys
 import time

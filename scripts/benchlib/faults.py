@@ -1,6 +1,5 @@
 """`scripts/soak faults`: see there. One fault in each of many steps, in which HPL's ranks are migrated."""
 import collections
-import contextlib
 import http.client
 import json
 import os

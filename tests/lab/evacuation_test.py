@@ -6,7 +6,6 @@
 Times are short here: a node is down after 2 s of silence, and on probation for 6 s when it is back.
 """
 import datetime
-import json
 import os
 import sys
 import time

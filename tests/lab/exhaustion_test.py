@@ -13,7 +13,6 @@ import resource
 import struct
 import subprocess
 import sys
-import threading
 import time
 
 sys.dont_write_bytecode = True

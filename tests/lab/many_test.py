@@ -16,7 +16,7 @@ from datetime import datetime
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 import operator_test
-from operator_test import Group, Job, wait_for
+from operator_test import Group, wait_for
 
 operator_test.COMPUTE = ('n1', 'n2', 'n3', 'one', 'two', 'three', 'slow')
 # A wire that any machine fills, whatever else it does.

@@ -14,7 +14,6 @@ job goes on to PASSED, and nothing is left behind. One line per case; the last l
 """
 import contextlib
 import glob
-import http.client
 import json
 import os
 import random

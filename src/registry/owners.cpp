@@ -125,9 +125,13 @@ awaitable<Status> Owners::end(std::string container, std::string node) {
 }
 
 awaitable<Status> Owners::end_anywhere(std::string container) {
-  CO_TRY(const std::optional<OwnerRecord> now, co_await find(container));
-  if (!now || now->ownership.ended) co_return Status{};
-  co_return co_await put_end(*now);
+  constexpr int kTries = 5;  // its node may be ending it, too, or a migration changing its owner
+  for (int i = 1;; ++i) {
+    CO_TRY(const std::optional<OwnerRecord> now, co_await find(container));
+    if (!now || now->ownership.ended) co_return Status{};
+    Status ended = co_await put_end(*now);
+    if (ended || ended.error().code != Errc::kConflict || i == kTries) co_return ended;
+  }
 }
 
 awaitable<Status> Owners::put_end(OwnerRecord now) {

@@ -64,6 +64,33 @@ TEST(RegistryAnswers, ARecordIsThatOfItsKey) {
   EXPECT_TRUE(wait(owners.find("hpl-1")));
 }
 
+// A container that is given up just when its owner changes: its new owner ends it as well.
+TEST(RegistryAnswers, WhoGivesAContainerUpOvertakesOthersThatChangeItsRecord) {
+  class Changing : public Nonsense {
+   public:
+    int changes = 1;
+    std::vector<SwapRequest> asked;
+    awaitable<Result<Swap>> try_swap(SwapRequest request) override {
+      asked.push_back(request);
+      if (changes == 0) co_return Swap{true, entry->version + 1, {}};
+      --changes;
+      ++entry->version;
+      co_return Swap{};
+    }
+  };
+  Ownership record;
+  record.container = "hpl-1";
+  record.owner = "n1";
+  Changing registry;
+  Owners owners(registry, Milliseconds(1000));
+  registry.entry = Entry{ownership_key("hpl-1"), to_text(record), 1};
+  EXPECT_TRUE(wait(owners.end_anywhere("hpl-1")));
+  ASSERT_EQ(registry.asked.size(), 2u);
+  EXPECT_EQ(registry.asked[1].version, 2u);
+  registry.changes = 1000;
+  EXPECT_EQ(wait(owners.end_anywhere("hpl-1")).error().code, Errc::kConflict);
+}
+
 TEST(RegistryAnswers, AnAnswerIsAboutWhatWasAsked) {
   EXPECT_TRUE(check_answer("a", std::nullopt));
   EXPECT_TRUE(check_answer("a", Entry{"a", "", 1}));

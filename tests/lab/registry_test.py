@@ -210,6 +210,22 @@ class Registry(Group):
     self.lab.job = None
     self.check_nothing_left()
 
+  def test_away_at_the_end(self):
+    for again in ('first', 'second'):
+      with self.subTest(f'the registry is away while a job ends: the {again} of its name runs'):
+        job = self.lab.job = Job(self.lab, 'away', containers=1, ranks=1, nodes=('n1',),
+                                 command=['/bin/sh', '-c', TICKS]).start()
+        wait_for('the container', 15, lambda: self.lab.where('away-0') == ['n1'])
+        self.lab.crash('keeper')
+        self.assertEqual(self.lab.lifeboat('kill', 'away')[0], 0)
+        self.assertNotEqual(job.wait(90), 0)
+        self.lab.must('daemon', 'keeper', 'start')
+        record = lambda: self.lab.api('GET', '/v1/jobs/away')[1]
+        wait_for(lambda: f'the end of {record()}', 20, lambda: record()['state'] == 'ended')
+        time.sleep(LEASE)
+    self.lab.job = None
+    self.check_nothing_left()
+
   def test_resolve(self):
     with self.job('res') as job:
       with self.subTest('what is decided is not to be decided'):

@@ -234,10 +234,10 @@ class Exhaustion(Group):
       with self.subTest('with room again it moves'):
         self.moved('fr-0', 'n1')
       with self.subTest('no room any more in run_dir of the source, once it has begun: told, too'):
-        migration = self.lab.start_migration('fr-0', 'n3', bytes_per_s=10 ** 7)
+        migration = self.lab.start_migration('fr-0', 'n3', bytes_per_s=3 * 10 ** 7)
         wait_for('its rounds', 10, lambda: self.lab.migration(migration).get('phase') == 'pre-copy', 0.01)
         with self.full_run('n1'):
-          self.assertIn('No space left on device', self.over(migration, 30)['error'])
+          self.assertIn('No space left on device', self.over(migration, 120)['error'])
         self.runs_on('fr-0', 'n1', job)
 
   def test_full_state(self):

@@ -141,6 +141,7 @@ class Exhaustion(Group):
       self.enter(node, 'mkdir', f'{STATE_DIR}/layers')
       self.enter(node, 'mount', '-n', '--bind', layers, f'{STATE_DIR}/layers')
       self.lab.must('daemon', node, 'start')
+      wait_for('all nodes', 20, lambda: all(self.state(name) == 'up' for name in operator_test.COMPUTE))
       yield hang
     finally:
       with contextlib.suppress(AssertionError):
@@ -318,8 +319,6 @@ class Exhaustion(Group):
   def test_hanging_head(self):
     job, killed = (operator_test.Job(self.lab, name, tests=1) for name in ('hh', 'hk'))
     with self.hanging_state('head') as hang:
-      wait_for('all nodes', 20, lambda: all(
-        self.state(node) == 'up' for node in ('n1', 'n2', 'n3')))
       hang(True)
       with self.subTest('the disk of the head hangs: a job that is to be kept there waits, all else is answered'):
         job.submit()

@@ -190,9 +190,10 @@ awaitable<Result<json::object>> Agent::node_get(std::string name) {
   co_return out;
 }
 
-// This node's own state, once it is on disk: what a person has said must outlive a power cut.
+// This node's own state, once it is on disk: what a person has said must outlive a power cut. A disk that hangs is not
+// waited for until who has asked gives up.
 awaitable<json::object> Agent::kept_state() {
-  co_await node_.health().settled(kDiskLimit);
+  co_await node_.health().settled(std::min(kDiskLimit, node_.config().timeouts.request / 2));
   co_return to_json(node_.health().own());
 }
 

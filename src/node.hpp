@@ -202,6 +202,7 @@ class Node {
   MigrationJournal journal_;
   std::map<std::string, Deciding> deciding_;
   std::set<std::string> starting_;
+  bool compared_ = true;  // false: the registry went away while this node's containers were compared with it
   std::set<std::string> left_to_target_;  // containers; see give_up()
   std::uint64_t last_migration_number_ = 0;
   DiskThread disk_;  // for outcomes in state_dir

@@ -136,7 +136,8 @@ awaitable<Status> Node::compare_with_registry() {
 }
 
 awaitable<void> Node::reconcile() {
-  auto compared = co_await compare_with_registry();
+  const auto compared = co_await compare_with_registry();
+  compared_ = compared.has_value();
   if (!compared) {
     log::warn("this node's containers could not be compared with the registry",
               {{"reason", compared.error().message}});
@@ -156,6 +157,7 @@ awaitable<void> Node::look_after_containers() {
   constexpr std::chrono::seconds kPause{30};
   for (;;) {
     co_await sleep_for(kPause);
+    if (!compared_) co_await reconcile();
     sweep_images();
     bool registry_answers = true;
     for (const auto& [id, container] : Containers(containers_)) {

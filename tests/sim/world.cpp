@@ -279,6 +279,8 @@ awaitable<void> World::keep_to_registry(std::size_t n, DaemonPtr daemon) {
   for (;;) {
     co_await events_.sleep(30 * kSecond);
     if (daemon->ended) co_return;
+    if (!daemon->compared) co_await reconcile(n, daemon);
+    if (daemon->ended) co_return;
     for (const std::string& container : running(n)) {
       auto record = co_await daemon->owners->find(container);
       if (daemon->ended) co_return;
@@ -291,6 +293,7 @@ awaitable<void> World::keep_to_registry(std::size_t n, DaemonPtr daemon) {
 
 // As Node::compare_with_registry().
 awaitable<void> World::reconcile(std::size_t n, DaemonPtr daemon) {
+  daemon->compared = false;
   Node& node = nodes_[n];
   const std::vector<std::string> here = running(n);
   auto records = co_await daemon->owners->of_node(node.name);
@@ -324,6 +327,7 @@ awaitable<void> World::reconcile(std::size_t n, DaemonPtr daemon) {
     (void)co_await daemon->owners->end(container, node.name);
     if (daemon->ended) co_return;
   }
+  daemon->compared = true;
 }
 
 // As Node::leave_to_target().

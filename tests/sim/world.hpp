@@ -77,6 +77,7 @@ class World {
     std::unique_ptr<Owners> owners;
     std::map<std::string, std::shared_ptr<decision::Target>> deciding;  // by migration
     std::map<std::string, std::shared_ptr<decision::Source>> waiting;
+  bool compared = true;
     std::set<std::string> starting, left_to_target;  // containers
     std::map<std::uint64_t, std::shared_ptr<Link>> links;  // by number: in an order of the seed's
     bool ended = false;

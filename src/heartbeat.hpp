@@ -4,9 +4,9 @@
 // One connection to each node, made again over another fabric when it breaks: half of health.heartbeat_lost is for an
 // answer over the one there is, half for the others, so that one fabric that is cut does not make a node down. A node
 // that has not answered for health.heartbeat_lost is down in this node's table (Health); when it answers again it is
-// told, so that it goes on probation by its own journal, too; but not one that no daemon here has heard of before:
-// a cluster whose head boots first would begin with all its nodes on probation. Time in which this daemon itself stood still,
-// for want of a processor or stopped, is nobody's silence.
+// told, so that it goes on probation by its own journal, too; but not one that was never heard of, here or, by the reason
+// in this node's journal, by the daemon before: a cluster whose head boots first would begin with all its nodes on
+// probation. Time in which this daemon itself stood still, for want of a processor or stopped, is nobody's silence.
 #pragma once
 
 #include <optional>

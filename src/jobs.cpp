@@ -78,6 +78,12 @@ void collect_addresses(const json::object& info,
   }
 }
 
+// Before mpiexec runs there is nothing that kill() could end.
+Status not_killed(const Job& job) {
+  if (!job.error.empty()) return fail(Errc::kCancelled, job.error);
+  return {};
+}
+
 }  // namespace
 
 // Empty, whatever an earlier job of this name has left.
@@ -202,12 +208,6 @@ awaitable<Result<std::vector<ContainerSpec>>> Jobs::plan_containers(
     }
   }
   co_return specs;
-}
-
-// Before mpiexec runs there is nothing that kill() could end.
-static Status not_killed(const Job& job) {
-  if (!job.error.empty()) return fail(Errc::kCancelled, job.error);
-  return {};
 }
 
 awaitable<Status> Jobs::start(std::shared_ptr<Job> job) {

@@ -158,7 +158,7 @@ class Node {
   void set_starting(const std::string& id, bool starting);
   // Compares what lives here with the registry. What belongs to another node is ended, never let go on;
   // what has no record is claimed; a record of this node's without a container is ended.
-  awaitable<void> reconcile();
+  awaitable<bool> reconcile();
   // Now and then, until the program ends: the same for what runs here (somebody who does not hear of this node
   // may have given a container up while the registry heard of both), what is not on its network, and images
   // that could not be removed.
@@ -202,7 +202,6 @@ class Node {
   MigrationJournal journal_;
   std::map<std::string, Deciding> deciding_;
   std::set<std::string> starting_;
-  bool compared_ = true;  // false: the registry went away while this node's containers were compared with it
   std::set<std::string> left_to_target_;  // containers; see give_up()
   std::uint64_t last_migration_number_ = 0;
   DiskThread disk_;  // for outcomes in state_dir

@@ -130,18 +130,18 @@ awaitable<Status> Node::compare_with_registry() {
       return ended.id == owned.container;
     });
     if (!ended_here) tell_lost(owned);
-    (void)co_await owners_->end(owned.container, name_);
+    CO_CHECK_OK(co_await owners_->end(owned.container, name_));
   }
   co_return Status{};
 }
 
-awaitable<void> Node::reconcile() {
-  const auto compared = co_await compare_with_registry();
-  compared_ = compared.has_value();
+awaitable<bool> Node::reconcile() {
+  const Status compared = co_await compare_with_registry();
   if (!compared) {
     log::warn("this node's containers could not be compared with the registry",
               {{"reason", compared.error().message}});
   }
+  co_return compared.has_value();
 }
 
 // What could not be plugged in when it came to run.
@@ -157,7 +157,6 @@ awaitable<void> Node::look_after_containers() {
   constexpr std::chrono::seconds kPause{30};
   for (;;) {
     co_await sleep_for(kPause);
-    if (!compared_) co_await reconcile();
     sweep_images();
     bool registry_answers = true;
     for (const auto& [id, container] : Containers(containers_)) {

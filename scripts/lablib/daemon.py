@@ -16,8 +16,8 @@ from lablib.node import RUN_DIR
 CONFIG = f'{RUN_DIR}/lifeboat.yaml'
 SOCKET = f'{RUN_DIR}/api.sock'
 STARTER_SOCKET = f'{RUN_DIR}/starter.sock'
-READY_WITHIN = 30   # seconds from start to the first good answer
-STOP_WITHIN = 30    # seconds from SIGTERM to the end
+READY_WITHIN = 10   # seconds from start to the first good answer
+STOP_WITHIN = 10    # seconds from SIGTERM to the end
 UCRED = struct.Struct('iii')   # pid, uid, gid
 LOG_TAIL = 20       # lines of the log shown when it fails
 
@@ -160,10 +160,6 @@ class Daemon:
     finally:
       os._exit(1)
 
-  def has_ended(self):
-    """Whether it does not run, and will not by itself."""
-    return self.proc() is None
-
   def wait_ready(self, end=None):
     end = end or time.monotonic() + READY_WITHIN
     while True:
@@ -171,7 +167,7 @@ class Daemon:
       problem = self.answers() if proc else None
       if proc and problem is None:
         return
-      if proc is None and self.has_ended():
+      if proc is None:
         self.fail('it ended before it was ready')
       if time.monotonic() > end:
         self.fail(f'not ready after {READY_WITHIN} s ({problem})')

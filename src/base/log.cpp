@@ -77,8 +77,8 @@ void to_journal(Level level, const Event* event, const std::string& said, std::i
   }
   for (const auto& [key, value] : fields) more.emplace_back(journald_field(key), value);
   const std::uint64_t before = lost.exchange(0);
-  const std::string told = std::to_string(before) + " lines before this one are lost: journald did not take them";
-  if (before > 0 && !journal_takes(Level::kWarn, told)) {
+  if (before > 0 && !journal_takes(Level::kWarn, std::to_string(before) + " lines before this one are lost: journald "
+                                                                          "did not take them")) {
     lost += before + 1;
   } else if (!journal_takes(level, said, std::move(more))) {
     ++lost;

@@ -25,18 +25,19 @@ awaitable<void> Presence::keep() {
   const Milliseconds pause = term_ / 4;
   std::optional<SteadyClock::time_point> failing_since;
   bool told = false;
+  bool answered = false;  // and on_answer_ is done
   for (;;) {
     Status kept;
-    bool granted = false;
     if (lease_ != kNoLease) kept = co_await owners_.registry().keep_alive(lease_);
     if (lease_ == kNoLease || (!kept && kept.error().code == Errc::kNotFound)) {
       lease_ = kNoLease;
       kept = co_await grant();
-      granted = kept.has_value();
+      answered = false;
     }
     const auto now = SteadyClock::now();
     if (!kept) {
       if (!failing_since) failing_since = now;
+      answered = false;
       // A cluster whose daemons all start at once need not be told so.
       if (!told && now - *failing_since >= term_) {
         told = true;
@@ -46,7 +47,7 @@ awaitable<void> Presence::keep() {
       }
     } else {
       if (told) log::info(events::kRegistryReachable, "the registry answers again");
-      if (granted || failing_since) co_await on_answer_();
+      if (!answered) answered = co_await on_answer_();
       failing_since.reset();
       told = false;
     }

@@ -14,8 +14,9 @@ namespace lifeboat {
 
 class Presence {
  public:
-  // `on_answer` runs when the registry answers for the first time, or again, or the lease was lost.
-  Presence(Owners& owners, std::string node, Milliseconds term, std::function<awaitable<void>()> on_answer)
+  // `on_answer` runs when the registry answers for the first time, or again, or the lease was lost; and until it says
+  // that it is done, as the registry may go away meanwhile for less than is noticed here.
+  Presence(Owners& owners, std::string node, Milliseconds term, std::function<awaitable<bool>()> on_answer)
       : owners_(owners), node_(std::move(node)), term_(term), on_answer_(std::move(on_answer)) {}
 
   // Until the program ends.
@@ -27,7 +28,7 @@ class Presence {
   Owners& owners_;
   std::string node_;
   Milliseconds term_;
-  std::function<awaitable<void>()> on_answer_;
+  std::function<awaitable<bool>()> on_answer_;
   LeaseId lease_ = kNoLease;
 };
 

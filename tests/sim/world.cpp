@@ -226,8 +226,8 @@ awaitable<void> World::keep_lease(std::size_t n, DaemonPtr daemon) {
       told = true;
     }
     if (daemon->ended) co_return;
-    if (kept && told) events_.spawn(reconcile(n, daemon));
-    told = !kept;
+    told = !kept || (told && !co_await reconcile(n, daemon));
+    if (daemon->ended) co_return;
     co_await events_.sleep(kLeaseTerm.count() * kMs / 4);
   }
 }
@@ -279,8 +279,6 @@ awaitable<void> World::keep_to_registry(std::size_t n, DaemonPtr daemon) {
   for (;;) {
     co_await events_.sleep(30 * kSecond);
     if (daemon->ended) co_return;
-    if (!daemon->compared) co_await reconcile(n, daemon);
-    if (daemon->ended) co_return;
     for (const std::string& container : running(n)) {
       auto record = co_await daemon->owners->find(container);
       if (daemon->ended) co_return;
@@ -292,12 +290,11 @@ awaitable<void> World::keep_to_registry(std::size_t n, DaemonPtr daemon) {
 }
 
 // As Node::compare_with_registry().
-awaitable<void> World::reconcile(std::size_t n, DaemonPtr daemon) {
-  daemon->compared = false;
+awaitable<bool> World::reconcile(std::size_t n, DaemonPtr daemon) {
   Node& node = nodes_[n];
   const std::vector<std::string> here = running(n);
   auto records = co_await daemon->owners->of_node(node.name);
-  if (!records || daemon->ended) co_return;
+  if (!records || daemon->ended) co_return false;
   std::map<std::string, const OwnerRecord*> by_id;
   for (const OwnerRecord& record : *records) by_id[record.ownership.container] = &record;
   for (const std::string& container : here) {
@@ -307,27 +304,27 @@ awaitable<void> World::reconcile(std::size_t n, DaemonPtr daemon) {
       record = *at->second;
     } else {
       auto other = co_await daemon->owners->find(container);
-      if (!other || daemon->ended) co_return;
+      if (!other || daemon->ended) co_return false;
       record = std::move(*other);
     }
     co_await reconcile_here(n, daemon, container, std::move(record));
-    if (daemon->ended) co_return;
+    if (daemon->ended) co_return false;
   }
   for (const OwnerRecord& record : *records) {
     if (record.ownership.owner != node.name || record.ownership.ended) continue;
     const std::string& container = record.ownership.container;
     if (node.copies.contains(container) || daemon->starting.contains(container)) continue;
     auto again = co_await daemon->owners->find(container);
-    if (!again || daemon->ended) co_return;
+    if (!again || daemon->ended) co_return false;
     if (!*again || (*again)->version != record.version || node.copies.contains(container)) continue;
     if (record.ownership.migration && record.ownership.migration->state == MigrationState::kOpen) {
       events_.spawn(leave_to_target(n, daemon, record.ownership));
       continue;
     }
-    (void)co_await daemon->owners->end(container, node.name);
-    if (daemon->ended) co_return;
+    const Status ended = co_await daemon->owners->end(container, node.name);
+    if (!ended || daemon->ended) co_return false;
   }
-  daemon->compared = true;
+  co_return true;
 }
 
 // As Node::leave_to_target().

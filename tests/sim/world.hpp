@@ -77,7 +77,6 @@ class World {
     std::unique_ptr<Owners> owners;
     std::map<std::string, std::shared_ptr<decision::Target>> deciding;  // by migration
     std::map<std::string, std::shared_ptr<decision::Source>> waiting;
-  bool compared = true;
     std::set<std::string> starting, left_to_target;  // containers
     std::map<std::uint64_t, std::shared_ptr<Link>> links;  // by number: in an order of the seed's
     bool ended = false;
@@ -123,7 +122,7 @@ class World {
   awaitable<void> reconcile_here(std::size_t node, DaemonPtr daemon, std::string container,
                                  std::optional<OwnerRecord> record);
   awaitable<void> keep_to_registry(std::size_t node, DaemonPtr daemon);
-  awaitable<void> reconcile(std::size_t node, DaemonPtr daemon);
+  awaitable<bool> reconcile(std::size_t node, DaemonPtr daemon);
   awaitable<void> faults();
   awaitable<void> load();
   void evacuate(std::size_t node);

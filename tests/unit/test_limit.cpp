@@ -1,14 +1,12 @@
 // No test of these takes minutes. One that does hangs: it says where, and ends the program, so that whoever reads the
 // log of a machine that is gone knows which it was.
 #include <execinfo.h>
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <cstdio>
-#include <string>
+#include <tuple>
 
 namespace {
 

@@ -31,6 +31,11 @@ std::size_t entries(const char* directory) {
   return static_cast<std::size_t>(std::distance(begin(all), end(all)));
 }
 
+// One that was joined, or that of a device that held frames, goes a little later.
+void await_threads() {
+  for (int i = 0; i < 1000 && entries("/proc/self/task") > 1; ++i) lab::pause(10);
+}
+
 class AddressTest : public testing::Test {
  protected:
   // The machine's own network is never touched: the process leaves it for good.
@@ -47,6 +52,7 @@ class AddressTest : public testing::Test {
   }
   void TearDown() override {
     if (node_ns_ == nullptr) return;
+    await_threads();
     EXPECT_EQ(need(host_ends_present()), std::vector<std::string>{}) << "left behind";
     EXPECT_EQ(entries("/proc/self/task"), 1u) << "a thread was left behind";
   }
@@ -407,13 +413,14 @@ TEST_F(AddressTest, FailsAtEveryStepWithoutTrace) {
   EXPECT_GE(failures, 4);
 }
 
-TEST_F(AddressTest, TcpSurvivesThreeSecondsUnplugged) {
+// Retransmissions double their distance unless it is bounded: after 6.2 s the next one would come at 12.6 s.
+TEST_F(AddressTest, TcpSurvivesSevenSecondsUnplugged) {
   ContainerNet a = make_plugged("a", 1), b = make_plugged("b", 2);
   Connection c = lab::connect_to(a.netns_fd(), b.netns_fd(), "10.9.2.2");
   need(b.unplug());
   EXPECT_EQ(::send(c.client.get(), "late", 4, 0), 4);
   EXPECT_EQ(::send(c.server.get(), "back", 4, 0), 4);
-  lab::pause(3000);
+  lab::pause(7000);
   std::array<char, 8> text{};
   EXPECT_EQ(::recv(c.server.get(), text.data(), text.size(), MSG_DONTWAIT), -1);
   EXPECT_EQ(::recv(c.client.get(), text.data(), text.size(), MSG_DONTWAIT), -1);
@@ -423,13 +430,8 @@ TEST_F(AddressTest, TcpSurvivesThreeSecondsUnplugged) {
   EXPECT_EQ(::recv(c.server.get(), text.data(), text.size(), 0), 4);
   EXPECT_EQ(::recv(c.client.get(), text.data(), text.size(), 0), 4);
   if (a.has_rto_max()) {
-    EXPECT_LT(Clock::now() - plugged, 1500ms) << "rto_max bounds the stall";
+    EXPECT_LT(Clock::now() - plugged, 4s) << "rto_max bounds the stall";
   }
-}
-
-// The device that held frames goes on a thread of its own.
-void await_threads() {
-  for (int i = 0; i < 200 && entries("/proc/self/task") > 1; ++i) lab::pause(10);
 }
 
 std::vector<int> numbers(const std::vector<lab::Frame>& frames) {
@@ -496,7 +498,6 @@ TEST_F(AddressTest, KeepsFramesAndDeliversThemElsewhere) {
   lab::pause(5);
   EXPECT_EQ(numbers(elsewhere.arrived()), up_to(101));
   EXPECT_EQ(numbers(at_b.arrived()), std::vector<int>{}) << "the fabric hears nothing of it";
-  await_threads();
 }
 
 TEST_F(AddressTest, AHoldIsBoundedAndEndsWithThePlug) {
@@ -532,7 +533,6 @@ TEST_F(AddressTest, AHoldIsBoundedAndEndsWithThePlug) {
   a.end_hold();
   need(a.unplug());
   EXPECT_EQ(need(a.state()), PlugState::kUnplugged) << "and without a hold as ever";
-  await_threads();
 }
 
 // A daemon that dies takes its devices along; the filter it leaves drops, until the next one plugs in.
@@ -564,7 +564,6 @@ TEST_F(AddressTest, AHoldOutlivedByItsFilterDropsAndIsReplaced) {
   need(again.plug());
   EXPECT_TRUE(echo(b.netns_fd(), netns.get(), "10.9.1.1"));
   again.end_hold();
-  await_threads();
 }
 
 // What the hold is for: no retransmission timer is waited for, also by segments that a veth pair would carry uncut and
@@ -593,25 +592,25 @@ TEST_F(AddressTest, TcpGoesOnAtOnceAfterAHold) {
   EXPECT_LT(Clock::now() - plugged, 5s);
   EXPECT_EQ(got, sent);
   b.end_hold();
-  await_threads();
 }
 
-// By default Linux gives up after three unanswered ARP requests: "No route to host".
+// By default Linux gives up after three unanswered ARP requests: "No route to host". The SYN would come again
+// after 7 s and then after 15 s.
 TEST_F(AddressTest, ConnectOutlivesAFreeze) {
   ContainerNet a = make_plugged("a", 1), b = make("b", 2);
   Fd listener = lab::listen_in(b.netns_fd(), "10.9.1.2");
   Fd client = lab::socket_in(a.netns_fd(), AF_INET, SOCK_STREAM);
-  lab::set_timeout(client, 20s);
+  lab::set_timeout(client, 30s);
   const sockaddr_in name = lab::ipv4("10.9.1.2", 5005);
   auto connected = std::async(std::launch::async, [&] {
     return ::connect(client.get(), lab::generic(name), sizeof(name)) == 0 ? 0 : errno;
   });
-  lab::pause(5000);
+  lab::pause(8000);
   need(b.plug());
   need(b.announce());
   const auto plugged = Clock::now();
   EXPECT_EQ(connected.get(), 0) << std::strerror(errno);
-  EXPECT_LT(Clock::now() - plugged, 1500ms);
+  EXPECT_LT(Clock::now() - plugged, 5s);
 }
 
 }  // namespace

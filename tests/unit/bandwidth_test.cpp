@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -130,7 +131,11 @@ TEST(BandwidthOfAMigration, IsThatOfAllItsConnections) {
   ASSERT_EQ(left[0] + left[1], 0U);
   const auto budget = std::make_shared<PageBudget>(64 * kMiB);
   Connection connections[] = {{0, budget}, {1, budget}};
-  BandwidthShare share(2, [&](std::size_t i, std::uint64_t rate) { connections[i].sender->limit(rate); });
+  std::atomic<std::uint64_t> most{0};
+  BandwidthShare share(2, [&](std::size_t i, std::uint64_t rate) {
+    connections[i].sender->limit(rate);
+    most = std::max(most.load(), rate);
+  });
   share.limit(kRate);
   std::atomic<std::uint64_t> pages{0};
   const auto start = std::chrono::steady_clock::now();
@@ -148,9 +153,8 @@ TEST(BandwidthOfAMigration, IsThatOfAllItsConnections) {
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   EXPECT_EQ(pages, 9 * kMiB / kPageBytes);
-  const double ideal = 9.0 * kMiB / kRate;
-  EXPECT_GE(took.count(), 0.8 * ideal);
-  EXPECT_LT(took.count(), 1.6 * ideal);  // with half the rate for each it would be 1.8
+  EXPECT_GE(took.count(), 0.8 * 9 * kMiB / kRate);
+  EXPECT_EQ(most, kRate);  // the last one had all of it; how fast that is on a busy machine is no measure
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Which pages were written: against processes that write and change their mappings meanwhile.
 #include "criu_glue/dirty_tracker.hpp"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <linux/filter.h>
@@ -25,6 +26,27 @@
 namespace lifeboat {
 namespace {
 
+// What one process has done and another one waits for.
+class Step {
+ public:
+  Step() { EXPECT_EQ(::pipe2(ends_, O_CLOEXEC), 0); }
+  ~Step() {
+    for (const int end : ends_) ::close(end);
+  }
+  Step(const Step&) = delete;
+  Step& operator=(const Step&) = delete;
+  void done() const { (void)!::write(ends_[1], "x", 1); }
+  void await() const {
+    char byte = 0;
+    pollfd ready{ends_[0], POLLIN, 0};
+    EXPECT_EQ(::poll(&ready, 1, 30'000), 1) << "it hangs";
+    EXPECT_EQ(::read(ends_[0], &byte, 1), 1);
+  }
+
+ private:
+  int ends_[2];
+};
+
 // A child that runs `body` until it is ended.
 class Child {
  public:
@@ -34,7 +56,6 @@ class Child {
       body();
       ::_exit(0);
     }
-    ::usleep(50'000);
   }
   ~Child() {
     ::kill(pid_, SIGKILL);
@@ -102,15 +123,16 @@ TEST(DirtyTracker, AttachingDisturbsNoSystemCall) {
     });
     for (;;) {
       char byte = 0;
-      if (::read(pipe[0], &byte, 1) != 1) good = 'n';
       (void)!::write(out[1], &good, 1);
+      if (::read(pipe[0], &byte, 1) != 1) good = 'n';
     }
   });
+  char answer = 0;
+  ASSERT_EQ(::read(out[0], &answer, 1), 1);  // it is where it is to be
   for (int i = 0; i < 100; ++i) {
     const auto tracker = DirtyTracker::attach(child.pid());
     ASSERT_TRUE(tracker.has_value()) << tracker.error().message;
     ASSERT_EQ(::write(pipe[1], "x", 1), 1);
-    char answer = 0;
     pollfd ready{out[0], POLLIN, 0};
     ASSERT_EQ(::poll(&ready, 1, 5000), 1) << "the child hangs";
     ASSERT_EQ(::read(out[0], &answer, 1), 1);
@@ -148,28 +170,29 @@ void expect_alive(int answer) {
 TEST(DirtyTracker, AForeignMappingInTheMidstLosesNoPage) {
   for (const Tracking kind : {Tracking::kUserfaultfd, Tracking::kSoftDirty}) {
     if (!can_track_writes(kind)) continue;
-    int steps[2];
-    ASSERT_EQ(::pipe(steps), 0);
+    const Step filled, go, written;
     auto* const memory = const_cast<char*>(some_memory());
     const Child child([&] {
-      char byte = 0;
       std::memset(memory, 1, kSomePages * kPageBytes);
-      (void)!::read(steps[0], &byte, 1);
+      filled.done();
+      go.await();
       ::mmap(memory + 64 * kPageBytes, 8 * kPageBytes, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
       memory[10 * kPageBytes] = 2;
       memory[66 * kPageBytes] = 2;
       memory[100 * kPageBytes] = 2;
+      written.done();
       ::pause();
     });
+    filled.await();
     auto tracker = DirtyTracker::attach(child.pid(), kind);
     ASSERT_TRUE(tracker.has_value()) << tracker.error().message;
     child.stop();
     ASSERT_TRUE((*tracker)->refresh().has_value());
     ASSERT_TRUE((*tracker)->collect().has_value());
     child.go_on();
-    ASSERT_EQ(::write(steps[1], "x", 1), 1);
-    ::usleep(100'000);
+    go.done();
+    written.await();
     std::map<std::uint64_t, int> told;
     const auto note = [&](const Result<std::vector<PageRun>>& runs) {
       ASSERT_TRUE(runs.has_value()) << runs.error().message;
@@ -191,19 +214,17 @@ TEST(DirtyTracker, AForeignMappingInTheMidstLosesNoPage) {
 }
 
 TEST(DirtyTracker, AnotherProgramIsNoticed) {
-  int go[2];
-  ASSERT_EQ(::pipe(go), 0);
+  const Step go;
   const Child child([&] {
-    char byte = 0;
-    (void)!::read(go[0], &byte, 1);
+    go.await();
     ::execl("/bin/sleep", "sleep", "60", nullptr);
     ::execl("/proc/self/exe", "tests", "--gtest_list_tests", nullptr);
   });
   auto tracker = DirtyTracker::untracked(child.pid());
   ASSERT_TRUE(tracker.has_value());
   EXPECT_TRUE((*tracker)->current());
-  ASSERT_EQ(::write(go[1], "x", 1), 1);
-  ::usleep(200'000);
+  go.done();
+  for (int i = 0; i < 1000 && (*tracker)->current(); ++i) ::usleep(10'000);
   EXPECT_FALSE((*tracker)->current());
 }
 
@@ -213,10 +234,13 @@ TEST(DirtyTracker, AProcessUnderAnotherTracerIsLeftAlone) {
   ASSERT_EQ(::pipe(answer), 0);
   auto* const memory = some_memory();
   const Child child([&] { write_and_count(memory, answer[1]); });
+  const Step traced;
   const Child tracer([&] {
     ::ptrace(PTRACE_SEIZE, child.pid(), 0, 0);
+    traced.done();
     ::pause();
   });
+  traced.await();
   const auto tracker = DirtyTracker::attach(child.pid(), Tracking::kUserfaultfd);
   ASSERT_FALSE(tracker.has_value());
   EXPECT_NE(tracker.error().message.find("is tracing it"), std::string::npos) << tracker.error().message;
@@ -241,6 +265,7 @@ TEST(DirtyTracker, ASeccompFilterKillsNothing) {
     if (::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) ::_exit(1);
     write_and_count(memory, answer[1]);
   });
+  expect_alive(answer[0]);
   const auto tracker = DirtyTracker::attach(child.pid(), Tracking::kUserfaultfd);
   if (!tracker) {
     EXPECT_NE(tracker.error().message.find("seccomp"), std::string::npos) << tracker.error().message;
@@ -265,6 +290,8 @@ TEST(DirtyTracker, AProgramOfItsOwnAttaches) {
 
 TEST(DirtyTracker, AZombieIsRefusedWithAReason) {
   const Child child([] { ::_exit(0); });
+  siginfo_t ended;
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(child.pid()), &ended, WEXITED | WNOWAIT), 0);
   for (const Tracking kind : {Tracking::kUserfaultfd, Tracking::kSoftDirty}) {
     if (!can_track_writes(kind)) continue;
     const auto tracker = DirtyTracker::attach(child.pid(), kind);
@@ -317,6 +344,7 @@ TEST(DirtyTracker, AProcessStoppedByASignalStaysStopped) {
   ASSERT_EQ(::pipe(answer), 0);
   auto* const memory = some_memory();
   const Child child([&] { write_and_count(memory, answer[1]); });
+  expect_alive(answer[0]);
   child.stop();
   const auto tracker = DirtyTracker::attach(child.pid());
   ASSERT_TRUE(tracker.has_value()) << tracker.error().message;

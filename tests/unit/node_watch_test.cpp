@@ -18,7 +18,7 @@ class NodeWatchTest : public testing::Test {
     char name[] = "/tmp/lifeboat-watch-XXXXXX";
     directory_ = ::mkdtemp(name);
     write("root/proc/sys/kernel/random/boot_id", "first\n");
-    dimm("0");
+    dimm();
     const std::string text = R"(
 cluster: test
 node: n1
@@ -43,13 +43,16 @@ sources:
     std::filesystem::create_directories(whole.parent_path());
     std::ofstream(whole) << text;
   }
-  void dimm(const std::string& corrected) const {
+  void dimm() const {
     const std::string mc = "root/sys/devices/system/edac/mc/mc0/";
     write(mc + "ce_noinfo_count", "0\n");
     write(mc + "ue_noinfo_count", "0\n");
     write(mc + "dimm0/dimm_label", "DIMM_A1\n");
     write(mc + "dimm0/dimm_ue_count", "0\n");
-    write(mc + "dimm0/dimm_ce_count", corrected + "\n");
+    corrected(0);
+  }
+  void corrected(int errors) const {
+    write("root/sys/devices/system/edac/mc/mc0/dimm0/dimm_ce_count", std::to_string(errors) + "\n");
   }
   [[nodiscard]] std::string saved() const {
     return read_file(directory_ + "/state/predictor.json", 1 << 20).value_or("");
@@ -64,10 +67,13 @@ TEST_F(NodeWatchTest, ErrorsOfItsMemoryDegradeTheNode) {
   Health health(config_.health, "n1");
   NodeWatch watch(context.get_executor(), config_, "n1", health);
   watch.start();
-  context.run_for(Milliseconds(500));  // the counter's first value is where it counts from
+  context.run_for(Milliseconds(500));
   EXPECT_EQ(health.own().condition(), predictor::NodeCondition::kUp);
-  dimm("12");
-  for (int i = 0; i < 50 && health.own().reason() == nullptr; ++i) context.run_for(Milliseconds(100));
+  // It counts from the counter's first value, whenever the first look is.
+  for (int errors = 12; errors <= 600 && health.own().reason() == nullptr; errors += 12) {
+    corrected(errors);
+    context.run_for(Milliseconds(500));
+  }
   const predictor::Reason* reason = health.own().reason();
   ASSERT_NE(reason, nullptr);
   EXPECT_EQ(reason->cause, predictor::Cause::kPredictor);
@@ -87,7 +93,7 @@ TEST_F(NodeWatchTest, ANodeThatStopsWithoutAShutdownHasFailed) {
     Health health(config_.health, "n1");
     NodeWatch watch(context.get_executor(), config_, "n1", health);
     watch.start();
-    for (int i = 0; i < 50 && saved().empty(); ++i) context.run_for(Milliseconds(50));
+    for (int i = 0; i < 600 && saved().empty(); ++i) context.run_for(Milliseconds(50));
     context.run_for(Milliseconds(50));
     const std::string before = saved();
     context.stop();

@@ -397,15 +397,21 @@ TEST_F(PagerTest, PostCopyIsPausedWithoutItsSourceAndGoesOn) {
   connect(true, ends);
   send_some_pages(ends);
   auto server = serve(std::move(ends));
-  restore(kPid, [this] {
+  int pair[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+  const Fd ours(pair[0]), theirs(pair[1]);
+  char byte = 0;
+  restore(kPid, [&] {
     for (std::uint64_t page = 0; page < kPages; ++page) {
+      // It has asked for some of the pages, and goes on when there is nobody to ask for the others.
+      if (page == 600 && (::write(theirs.get(), "", 1) != 1 || ::read(theirs.get(), &byte, 1) != 1)) return 2;
       if (!right(page)) return 1;
-      ::usleep(50);
     }
     return 0;
   });
-  ::usleep(30'000);
+  ASSERT_EQ(::read(ours.get(), &byte, 1), 1);
   server.reset();
+  ASSERT_EQ(::write(ours.get(), "", 1), 1);
   ASSERT_TRUE(run(pager_->push()).has_value());
   for (int i = 0; i < 5000 && phase() != "paused"; ++i) ::usleep(1000);
   EXPECT_EQ(phase(), "paused");

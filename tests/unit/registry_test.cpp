@@ -117,6 +117,12 @@ class RegistryTest : public ::testing::TestWithParam<Kind> {
     }
   }
 
+  // Lets time pass until a key is gone.
+  bool goes(const std::string& key) {
+    for (int i = 0; i < 20 && get(key); ++i) pass(Milliseconds(1000));
+    return !get(key);
+  }
+
   template <class R>
   R wait(awaitable<R> task) {
     std::optional<R> result;
@@ -251,17 +257,17 @@ TEST_P(RegistryTest, KeepsAnyTextAsItIs) {
             Errc::kInvalid);
 }
 
+// The terms are long beside a stall of the machine.
 TEST_P(RegistryTest, ALeaseThatNobodyKeepsAliveTakesItsKeysAlong) {
-  const LeaseId lease = wait(registry_->grant(Milliseconds(2000))).value();
+  const LeaseId lease = wait(registry_->grant(Milliseconds(6000))).value();
   ASSERT_TRUE(swap("node/n1", kAbsent, "here", lease)->written);
   ASSERT_TRUE(swap("other", kAbsent, "stays")->written);
   for (int i = 0; i < 4; ++i) {
-    pass(Milliseconds(1000));
+    pass(Milliseconds(2000));
     ASSERT_TRUE(wait(registry_->keep_alive(lease)));
   }
   EXPECT_TRUE(get("node/n1"));
-  pass(Milliseconds(6000));
-  EXPECT_FALSE(get("node/n1"));
+  EXPECT_TRUE(goes("node/n1"));
   EXPECT_TRUE(get("other"));
   EXPECT_EQ(wait(registry_->keep_alive(lease)).error().code, Errc::kNotFound);
   EXPECT_EQ(swap("node/n1", kAbsent, "here", lease).error().code, Errc::kNotFound);
@@ -270,12 +276,11 @@ TEST_P(RegistryTest, ALeaseThatNobodyKeepsAliveTakesItsKeysAlong) {
 TEST_P(RegistryTest, AShortLeaseEndsInTimeBesideLongOnes) {
   const LeaseId kept = wait(registry_->grant(Milliseconds(60'000))).value();
   ASSERT_TRUE(swap("node/n1", kAbsent, "here", kept)->written);  // when the first of them ends is known now
-  const LeaseId lease = wait(registry_->grant(Milliseconds(2000))).value();
+  const LeaseId lease = wait(registry_->grant(Milliseconds(6000))).value();
   ASSERT_TRUE(swap("node/n2", kAbsent, "here", lease)->written);
-  pass(Milliseconds(1000));
+  pass(Milliseconds(2000));
   EXPECT_TRUE(get("node/n2"));
-  pass(Milliseconds(5000));
-  EXPECT_FALSE(get("node/n2"));
+  EXPECT_TRUE(goes("node/n2"));
   EXPECT_TRUE(get("node/n1"));
 }
 

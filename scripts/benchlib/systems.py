@@ -176,6 +176,7 @@ def with_writer(cluster, mode, settings, before_s, act):
   system = Lifeboat(cluster, mode)
   try:
     system.start(settings)
+    memory.wait_alive(system.text, time.time())  # its first word may be late
     memory.wait_alive(system.text, time.time() + before_s)
     began = time.time()
     result = act(system)

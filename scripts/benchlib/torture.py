@@ -1,6 +1,7 @@
 """`scripts/soak torture` and `scripts/soak kill`: see there."""
 import collections
 import concurrent.futures
+import contextlib
 import glob
 import json
 import os
@@ -21,7 +22,7 @@ MODES = ('stop-and-copy', 'pre-copy', 'post-copy', 'hybrid')
 PAUSE_S = 0.4          # the longest between two migrations
 SILENCE_S = 60         # a job that says nothing for so long hangs
 SETTLE_S = 30          # until one copy of the container runs, whatever was killed
-TWO_S = 2              # as long two may look as if they ran: one is just ending, or was only half restored
+TWO_LOOKS = 100        # 50 ms apart: as long two may look as if they ran, of which one ends or was only half restored
 PF_EXITING = 4
 TWO_AT_ONCE = 0.1      # of all migrations: both containers
 SAID = re.compile(r'torture rank (\d+) pid \d+: (\d+) s, .* (\d+) wrong')
@@ -31,6 +32,7 @@ KEPT = re.compile(r'nodes\.\w+\.(files: \+ (/var/lib/lifeboat/jobs(/.*)?|/run/li
 # Whose death may cost the container: but only after the commit, and with a word about it.
 MAY_COST = ('pager',)
 REASON = 'the pager of a container has ended'
+REASON_S = 20          # until the daemon has found out, and journald written it down
 VICTIMS = ('source-daemon', 'target-daemon', 'source-criu', 'target-criu', 'pager', 'guard')
 
 
@@ -244,22 +246,26 @@ class Torture:
                         sum(not dying(pid) for pid in tasks)))
     return found
 
+  def not_two(self, container):
+    """Its copies, of which one at most runs."""
+    for _ in range(TWO_LOOKS):
+      copies = self.copies(container)
+      if len(running(copies)) < 2:
+        return copies
+      time.sleep(0.05)
+    raise Failure(f'two running copies of {container}: {copies}')
+
   def settled(self, container):
     """Waits for one running copy; the node, or None when the job has ended."""
     end = time.monotonic() + SETTLE_S
-    one_at = time.monotonic()
     while True:
-      copies = self.copies(container)
-      if len(running(copies)) < 2:
-        one_at = time.monotonic()
-      elif time.monotonic() > one_at + TWO_S:
-        raise Failure(f'two running copies of {container}: {copies}')
+      copies = self.not_two(container)
       if self.job.ended():
         return None
       told = self.cluster.ask('ps')
       entries = [c for c in told.get('containers', ()) if c['id'] == container]
       if (len(entries) == 1 and entries[0]['state'] == 'running' and len(copies) == 1
-          and copies[0][0] == entries[0]['node'] and not copies[0][2]):
+          and copies[0][0] == entries[0]['node'] and not copies[0][2] and copies[0][3] == copies[0][1]):
         return entries[0]['node']
       if time.monotonic() > end:
         raise Failure(f'not one running copy of {container}: ps says {entries or told}, cgroups {copies}')
@@ -302,6 +308,12 @@ class Torture:
     try:
       self.check_progress()
     except Failure:
+      if victim in MAY_COST:
+        with contextlib.suppress(Hang):   # the other rank may have told of it first
+          self.job.wait(10)
+        if self.job.ended():
+          self.check_end(victim)
+          return True
       if not self.connection_lost_to(victim):
         raise
       self.connections_lost += 1
@@ -340,8 +352,10 @@ class Torture:
 
   def check_end(self, victim):
     """The job has ended: only where it may, and with a word."""
-    lines = self.new_log_lines()
-    reasons = [line for line in lines if REASON in line or 'the container is ended' in line]
+    reasons, end = [], time.monotonic() + REASON_S
+    while not reasons and time.monotonic() < end:
+      time.sleep(0.2)
+      reasons = [line for line in self.new_log_lines() if REASON in line or 'the container is ended' in line]
     self.check_wrong(peer_ended=victim in MAY_COST and bool(reasons))
     if victim not in MAY_COST or not reasons:
       raise Failure(f'the job has ended with status {self.job.exit_code()}' +

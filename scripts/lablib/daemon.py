@@ -16,7 +16,7 @@ from lablib.node import RUN_DIR
 CONFIG = f'{RUN_DIR}/lifeboat.yaml'
 SOCKET = f'{RUN_DIR}/api.sock'
 STARTER_SOCKET = f'{RUN_DIR}/starter.sock'
-READY_WITHIN = 10   # seconds from start to the first good answer
+READY_WITHIN = 60   # seconds from start to the first good answer
 STOP_WITHIN = 10    # seconds from SIGTERM to the end
 UCRED = struct.Struct('iii')   # pid, uid, gid
 LOG_TAIL = 20       # lines of the log shown when it fails

@@ -52,7 +52,7 @@ def listener(address):
 
 
 def connect(address):
-  for _ in range(200):
+  for _ in range(1000):
     try:
       sock = socket.create_connection((address, PORT), 10)
       sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

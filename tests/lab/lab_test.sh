@@ -154,7 +154,7 @@ peer.settimeout(1.5)
 try: print("heard", peer.recv(1))
 except TimeoutError: print("silence")' >"$work/peer" &
 peer=$!
-said() { for _ in {1..100}; do grep -qs "$1" "$work/peer" && return; sleep 0.05; done; fail "$1"; }
+said() { for _ in {1..1000}; do grep -qs "$1" "$work/peer" && return; sleep 0.05; done; fail "$1"; }
 said listens
 lab "$two" exec n1 /usr/bin/python3 -c '
 import socket, time
@@ -196,7 +196,7 @@ for signal in TERM INT KILL; do
   step "up interrupted by SIG$signal"
   FAKE=hangs setsid "$here/scripts/lab" --name "$one" "${up[@]}" 2>"$work/err" &
   pid=$!
-  for _ in {1..100}; do
+  for _ in {1..1000}; do
     [[ -s $LIFEBOAT_LAB_DIR/$one/n3/lifeboatd.log ]] && break
     sleep 0.05
   done

@@ -11,7 +11,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
@@ -20,7 +19,7 @@ from lablib import systemd
 from operator_test import Group, wait_for
 
 EXPOSURE_MAX = 5.0
-WATCHDOG = 3   # seconds, in these tests
+WATCHDOG = 10   # seconds, in these tests
 MODES = ('pre-copy', 'stop-and-copy', 'post-copy', 'hybrid', 'criu-images')
 
 operator_test.COMPUTE = ('n1', 'n2', 'n3')
@@ -92,10 +91,13 @@ class Systemd(Group):
     return dict(line.split('=', 1) for line in text.splitlines())
 
   def back(self, node, before):
-    """Waits until another daemon than `before` is ready there."""
+    """Waits until another daemon than `before` is ready there, and the head has heard of it."""
+    def another():
+      daemon = self.lab.daemon(node)
+      return daemon is not None and daemon.pid != before.pid and self.service(node).answers() is None
     wait_for(lambda: f'another daemon on {node}: {self.service(node).systemctl("status", "lifeboatd", check=False)}',
-             20, lambda: self.lab.daemon(node) not in (None, before) and self.service(node).answers() is None)
-    self.assertNotEqual(self.lab.daemon(node).pid, before.pid)
+             60, another)
+    self.lab.known_as_up(node)
 
   def test_units(self):
     with self.subTest('systemd-analyze verify says nothing'):
@@ -210,18 +212,17 @@ class Systemd(Group):
     import signal
     self.lab.dirty = True   # another lab for the next group
     for node in ('n1', 'n3'):
+      before = self.lab.daemon(node)
       self.service(node).inside(
         'sh', '-c', 'mkdir -p /run/systemd/system/lifeboatd.service.d && printf '
         f'"[Service]\\nWatchdogSec={WATCHDOG}\\n" > /run/systemd/system/lifeboatd.service.d/test.conf '
         '&& systemctl daemon-reload && systemctl restart lifeboatd')
-      wait_for(lambda: f'the daemon of {node}', 10, lambda: self.service(node).answers() is None)
+      self.back(node, before)
     with self.job('wd', n=4000) as job:
       with self.subTest('a daemon that hangs is ended and started again; the container runs on'):
         before, tasks = self.lab.daemon('n1'), self.tasks('n1', 'wd-0')
-        start = time.monotonic()
         before.kill(signal.SIGSTOP)
         self.back('n1', before)
-        self.assertLess(time.monotonic() - start, WATCHDOG + 10)
         self.assertEqual(self.tasks('n1', 'wd-0'), tasks)
         self.assertIn('watchdog', self.service('n1').inside('journalctl', '-u', 'lifeboatd', '--no-pager').lower())
         self.runs_on('wd-0', 'n1', job)
@@ -239,14 +240,13 @@ class Systemd(Group):
       node.systemctl('start', 'lifeboat-evacuate')
       with self.subTest('a node that is told to power off is emptied first'):
         node.systemctl('poweroff')
-        self.assertTrue(node.init.wait(60), 'it has not powered off')
+        self.assertTrue(node.init.wait(180), 'it has not powered off')
         self.runs_on('sd-0', 'n3', job)
       with self.subTest('booted again it takes containers'):
         self.lab.must('kill', 'n1')  # the lab does not know yet
         self.lab.must('boot', 'n1')
         self.service('n1').systemctl('start', 'lifeboat-evacuate')
-        wait_for(lambda: self.lab.api('GET', '/v1/nodes/n1')[1], 20,
-                 lambda: self.lab.api('GET', '/v1/nodes/n1')[1]['state'] == 'up')
+        self.lab.known_as_up('n1')
         self.moved('sd-0', 'n1')
         self.runs_on('sd-0', 'n1', job)
 

@@ -32,7 +32,7 @@ constexpr Milliseconds kPastLasts{5'000};
 Agent::Agent(asio::any_io_executor executor, Config config, std::string name)
     : node_(std::move(executor), std::move(config), std::move(name)),
       jobs_(*this, node_),
-      heartbeat_(node_),
+      heartbeat_(node_, stall_),
       evacuation_(*this, node_),
       watch_(node_.executor(), node_.config(), node_.name(), node_.health()),
       slurm_(node_),
@@ -45,6 +45,7 @@ Agent::Agent(asio::any_io_executor executor, Config config, std::string name)
 
 awaitable<Status> Agent::start() {
   const Config& config = node_.config();
+  run_detached(node_.executor(), "watching for stalls", stall_.watch());
   CO_CHECK_OK(load_credentials());
   CO_CHECK_OK(make_directories(config.paths.run_dir + "/containers"));
   if (!is_on_tmpfs(config.paths.run_dir)) {
@@ -90,7 +91,7 @@ awaitable<Status> Agent::start() {
 
 awaitable<Status> Agent::open_registry_and_journal() {
   const Config& config = node_.config();
-  auto registry = open_registry(node_.executor(), config, node_.link_self());
+  auto registry = open_registry(node_.executor(), config, node_.link_self(), [this] { return stall_.now(); });
   if (!registry) co_return tl::unexpected<Error>(registry.error());
   if (keeps_registry(config, node_.name())) served_ = static_cast<EmbeddedRegistry*>(registry->get());
   node_.set_registry(std::move(*registry));

@@ -18,6 +18,7 @@
 #include "jobs.hpp"
 #include "node.hpp"
 #include "node_watch.hpp"
+#include "own_stall.hpp"
 #include "peer_gate.hpp"
 #include "peer_rights.hpp"
 #include "registry/presence.hpp"
@@ -131,6 +132,7 @@ class Agent {
   awaitable<Status> check_change(const Asking& peer, const json::object& swap);
   awaitable<Status> answer_request(Link& link, Asking peer, json::object request);
 
+  OwnStall stall_;  // before node_, whose registry asks it to the end
   Node node_;
   Jobs jobs_;
   Heartbeat heartbeat_;

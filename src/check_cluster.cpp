@@ -143,7 +143,7 @@ awaitable<Result<json::object>> ask(Link& link, std::string method, json::object
 void look_at_peer(const std::string& subject, const json::object& info, double ms, double skew, Findings& out) {
   const std::string version = string_or(info, "version");
   const std::string text = "version " + version + ", " + tenths(ms) + " ms";
-  if (std::abs(skew) > kSkewMax) {
+  if (std::abs(skew) > kSkewMax + ms / 2) {  // it was read at some moment of those that the answer took
     out.warning(subject, "its clock is " + tenths(std::abs(skew) / 1000) + " s " + (skew > 0 ? "ahead" : "behind"),
                 "certificates are good between two times; histories of both cannot be compared",
                 "install chrony or systemd-timesyncd on both");

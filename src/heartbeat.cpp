@@ -30,7 +30,6 @@ std::vector<std::string> heartbeat_listeners(const Config& config) {
 void Heartbeat::start() {
   const std::vector<std::string> listeners = heartbeat_listeners(node_.config());
   if (std::find(listeners.begin(), listeners.end(), node_.name()) == listeners.end()) return;
-  run_detached(node_.executor(), "watching for stalls", stall_.watch());
   for (const NodeConfig& other : node_.config().nodes) {
     if (other.name == node_.name()) continue;
     run_detached(node_.executor(), "listening for a node's heartbeat", listen(other.name));

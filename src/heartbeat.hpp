@@ -25,7 +25,8 @@ namespace lifeboat {
 
 class Heartbeat {
  public:
-  explicit Heartbeat(Node& node) : node_(node) {}
+  // `stall`: of this daemon; watched by who made it.
+  Heartbeat(Node& node, const OwnStall& stall) : node_(node), stall_(stall) {}
   // Listens for all others, until the program ends. Nothing if this node is none that does.
   void start();
 
@@ -39,7 +40,7 @@ class Heartbeat {
   awaitable<Status> ask(Line& line, std::string node, bool awaited);
 
   Node& node_;
-  OwnStall stall_;
+  const OwnStall& stall_;
 };
 
 }  // namespace lifeboat

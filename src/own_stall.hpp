@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <mutex>
 #include <string>
 
 #include "base/asio.hpp"
@@ -16,22 +17,25 @@ class OwnStall {
  public:
   using TimePoint = SteadyClock::time_point;
 
-  // A clock that stands still while this daemon does, but for at most two kTick of it. Needs watch() to run.
+  // A clock that stands still while this daemon does, but for at most two kTick of it. Needs watch() to run. Any
+  // thread may ask.
   [[nodiscard]] TimePoint now() const { return now_at(SteadyClock::now()); }
   [[nodiscard]] TimePoint now_at(TimePoint time) const {
-    return time - stalled_ - std::max(time - ticked_ - 2 * kTick, SteadyClock::duration::zero());
+    const std::lock_guard lock(mutex_);
+    return time - stalled_ - beyond_ticks(time);
   }
-  // This daemon has run at `time`.
-  void tick(TimePoint time) {
-    stalled_ += std::max(time - ticked_ - 2 * kTick, SteadyClock::duration::zero());
+  // This daemon has run at `time`. How long it stood still before.
+  SteadyClock::duration tick(TimePoint time) {
+    const std::lock_guard lock(mutex_);
+    const auto stall = beyond_ticks(time);
+    stalled_ += stall;
     ticked_ = time;
+    return stall;
   }
   // Ticks, until the program ends; says so when it stood still for a second or more.
   awaitable<void> watch() {
     for (;;) {
-      const auto before = stalled_;
-      tick(SteadyClock::now());
-      if (const auto stall = stalled_ - before; stall > std::chrono::seconds(1)) {
+      if (const auto stall = tick(SteadyClock::now()); stall > std::chrono::seconds(1)) {
         log::warn("this daemon stood still: stopped, without a processor, or held up",
                   {{"ms", std::to_string(std::chrono::duration_cast<Milliseconds>(stall).count())}});
       }
@@ -42,6 +46,11 @@ class OwnStall {
   static constexpr Milliseconds kTick{250};
 
  private:
+  [[nodiscard]] SteadyClock::duration beyond_ticks(TimePoint time) const {
+    return std::max(time - ticked_ - 2 * kTick, SteadyClock::duration::zero());
+  }
+
+  mutable std::mutex mutex_;
   TimePoint ticked_ = SteadyClock::now();
   SteadyClock::duration stalled_{0};
 };

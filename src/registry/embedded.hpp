@@ -3,8 +3,8 @@
 // Each change is on disk (WAL, synchronous=FULL) before it is answered, so kill -9 and a power cut
 // lose none. SQLite works on a thread of its own: a slow disk holds up no event loop.
 //
-// Leases run by this machine's monotonic clock. When the registry was closed nobody could keep its
-// leases alive, so after opening each has a full term.
+// Leases run by this machine's monotonic clock, less what its daemon stood still (OwnStall): nobody could keep them
+// alive meanwhile. When the registry was closed nobody could, either, so after opening each has a full term.
 #pragma once
 
 #include <functional>

@@ -30,11 +30,12 @@ bool keeps_registry(const Config& config, const std::string& node) {
 }
 
 Result<std::unique_ptr<Registry>> open_registry(const asio::any_io_executor& executor, const Config& config,
-                                                const LinkSelf& self) {
+                                                const LinkSelf& self,
+                                                std::function<SteadyClock::time_point()> clock) {
   if (config.registry.kind == RegistryKind::kEtcd) return open_etcd(executor, config.registry);
   if (keeps_registry(config, self.node)) {
     TRY(std::unique_ptr<EmbeddedRegistry> embedded,
-        EmbeddedRegistry::open(config.paths.state_dir + "/registry.db"));
+        EmbeddedRegistry::open(config.paths.state_dir + "/registry.db", std::move(clock)));
     return embedded;
   }
   RemoteRegistry::Settings settings;

@@ -29,8 +29,11 @@ awaitable<void> Presence::keep() {
   for (;;) {
     Status kept;
     if (lease_ != kNoLease) kept = co_await owners_.registry().keep_alive(lease_);
-    if (lease_ == kNoLease || (!kept && kept.error().code == Errc::kNotFound)) {
+    if (!kept && kept.error().code == Errc::kNotFound) {
+      log::warn("the registry has counted this node as gone", {{"reason", kept.error().message}});
       lease_ = kNoLease;
+    }
+    if (lease_ == kNoLease) {
       kept = co_await grant();
       answered = false;
     }

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 sys.dont_write_bytecode = True
@@ -33,7 +34,7 @@ nodes:
   - {name: three, memory: 400MiB, slots: 1}
   - {name: slow, memory: 8GiB, slots: 8, lifeboat: {paths: {criu: WORK/criu-slow}}}
 lifeboat:
-  timeouts: {connect: 2s, request: 5s, dump: 20s, idle: 5s, restore: 8s, commit: 3s, queue: 20s}
+  timeouts: {connect: 5s, request: 5s, dump: 20s, idle: 5s, restore: 8s, commit: 3s, queue: 20s}
   limits: {migrations_per_node: 2, arrivals_per_node: 2}
   health: {probation: 0s}
 '''
@@ -66,16 +67,25 @@ class Many(Group):
     self.assertIn(report['phase'], phases)
     return report
 
+  def exchanged(self, moves, mode='pre-copy'):
+    """{container: (from, to)}, at once: a full node of which nothing leaves is asked again for a second only."""
+    def start(container, node, to):
+      body = {'to': to, 'fabric': '10g', 'mode': mode}
+      status, answer = self.lab.api('POST', f'/v1/containers/{container}/migrate', body, node)
+      self.assertEqual(status, 200, answer)
+      return answer['id']
+    with ThreadPoolExecutor() as commands:
+      started = [commands.submit(start, container, *ends) for container, ends in moves.items()]
+    self.all_moved([one.result() for one in started])
+
   def test_exchange(self):
     with self.job('ex', containers=3, nodes=['one', 'two', 'three']) as job:
       with self.subTest('two full nodes exchange their containers'):
-        self.all_moved([self.start('ex-0', 'two'), self.start('ex-1', 'one')])
+        self.exchanged({'ex-0': ('one', 'two'), 'ex-1': ('two', 'one')})
         self.runs_on('ex-0', 'two', job)
         self.runs_on('ex-1', 'one', job)
       with self.subTest('three full nodes, in a ring, by stop-and-copy'):
-        self.all_moved([self.start('ex-0', 'three', mode='stop-and-copy'),
-                        self.start('ex-2', 'one', mode='stop-and-copy'),
-                        self.start('ex-1', 'two', mode='stop-and-copy')])
+        self.exchanged({'ex-0': ('two', 'three'), 'ex-2': ('three', 'one'), 'ex-1': ('one', 'two')}, 'stop-and-copy')
         for container, node in (('ex-0', 'three'), ('ex-2', 'one'), ('ex-1', 'two')):
           self.runs_on(container, node, job)
       with self.subTest('a full node of which nothing leaves is full'):
@@ -99,7 +109,7 @@ class Many(Group):
       with self.subTest('eight in one command: two at a time, in order, the others visible'):
         said = []
         command = threading.Thread(target=lambda: said.append(self.lab.lifeboat(
-          'migrate', *names, '--to', 'n2', '--mode', 'pre-copy', '--json', seconds=100)))
+          'migrate', *names, '--to', 'n2', '--mode', 'pre-copy', '--json', seconds=300)))
         command.start()
         def queued():
           _, out, _ = self.lab.lifeboat('top', '--json')
@@ -125,7 +135,7 @@ class Many(Group):
         self.assertEqual(self.lab.where('m-7'), ['n2'])
       with self.subTest('a node is emptied; the planner finds the targets'):
         code, out, error = self.lab.lifeboat('migrate', '--all-from', 'n2', '--mode', 'pre-copy',
-                                             seconds=100)
+                                             seconds=300)
         self.assertEqual(code, 0, out + error)
         self.assertIn('8 of 8 moved', out)
         places = [node for name in names for node in self.lab.where(name)]
@@ -145,8 +155,8 @@ class Many(Group):
           wait_for(f'{migration} at {position}', 5,
                    lambda: self.lab.migration(migration)['queue_position'] == position)
         self.refused('container ca-2 is leaving', 'migrate', 'ca-2', '--to', 'n3')
-        self.cancelled(third, ('queued',), 2)
-        wait_for('the next one first', 2, lambda: self.lab.migration(fourth)['queue_position'] == 1)
+        self.cancelled(third, ('queued',))
+        wait_for('the next one first', 10, lambda: self.lab.migration(fourth)['queue_position'] == 1)
       with self.subTest('in pre-copy; the progress is told'):
         def measured():
           found = self.lab.migration(second)
@@ -156,16 +166,18 @@ class Many(Group):
         self.assertGreater(report['rate_bytes_per_s'], 120_000, report)
         self.assertLess(report['rate_bytes_per_s'], 1_200_000, report)
         self.assertGreater(report['eta_s'], 1, report)
-        self.cancelled(first, ('pre-copy',), 3)
+        self.cancelled(first, ('pre-copy',))
         self.all_moved([fourth])  # its turn came
-        self.cancelled(second, ('pre-copy',), 3)
+        self.cancelled(second, ('pre-copy',))
       with self.subTest('while the target does not answer (connect)'):
         daemon = self.lab.daemon('n2')
         daemon.kill(signal.SIGSTOP)
         try:
-          migration = self.start('ca-0', 'n2')
-          self.in_phase(migration, ('connect',))
-          self.cancelled(migration, ('connect', 'pre-copy'), 8)
+          # At the source, which has the container: the others would ask n2, too.
+          status, answer = self.lab.api('POST', '/v1/containers/ca-0/migrate', {'to': 'n2', 'mode': 'pre-copy'}, 'n1')
+          self.assertEqual(status, 200, answer)
+          self.in_phase(answer['id'], ('connect',))
+          self.cancelled(answer['id'], ('connect', 'pre-copy'), 15)
         finally:
           daemon.kill(signal.SIGCONT)
       with self.subTest('in dump and transfer; and while it waits for its turn to freeze'):
@@ -174,13 +186,17 @@ class Many(Group):
         second = self.start('ca-1', 'n2', '20m', mode='stop-and-copy')
         self.in_phase(second, ('prepare',))
         time.sleep(0.3)
-        self.cancelled(second, ('prepare',), 3)
-        self.cancelled(first, ('dump', 'transfer'), 5)
+        self.cancelled(second, ('prepare',))
+        self.cancelled(first, ('dump', 'transfer'))
         self.runs_on('ca-0', 'n1', job)
       with self.subTest('in restore'):
-        migration = self.start('ca-0', 'slow', mode='stop-and-copy')
-        self.in_phase(migration, ('restore',))
-        self.cancelled(migration, ('restore',), 5)
+        still = self.lab.write('still', '7')
+        try:
+          migration = self.start('ca-0', 'slow', mode='stop-and-copy')
+          self.in_phase(migration, ('restore',))
+          self.cancelled(migration, ('restore',))
+        finally:
+          os.remove(still)
         self.runs_on('ca-0', 'n1', job)
       with self.subTest('several in one command, of which one is refused'):
         code, out, error = self.lab.lifeboat('migrate', 'ca-0', 'ca-9', 'ca-1', '--to', 'n2')
@@ -203,10 +219,10 @@ class Many(Group):
         time.sleep(5)
         seconds, after = time.monotonic() - began, sent()
         rates = [(b - a) / seconds for a, b in zip(before, after)]
-        self.assertGreater(min(rates), 700_000, rates)
+        self.assertGreater(min(rates), 200_000, rates)
         self.assertLess(max(rates) / min(rates), 1.5, rates)
         for migration in both:
-          self.cancelled(migration, ('pre-copy',), 5)
+          self.cancelled(migration, ('pre-copy',))
         self.runs_on('wi-0', 'n1', job)
 
 

@@ -217,13 +217,15 @@ class Page(Group):
     """A migration over the slow fabric, seen live and then in the history."""
     migration = self.lab.start_migration(container, to, '100m')
     # HPL writes faster than this fabric carries, so the rounds may be over between two looks of the page.
-    wait_for(lambda: f'it and its phase: {self.text(driver, "#move-list")}', 10, lambda: re.search(
-      rf'{container}.*(pre-copy, round \d|freeze|dump|transfer)', self.text(driver, '#move-list'), re.S))
+    phase = re.compile(rf'{container}.*(pre-copy, round \d|freeze|dump|transfer)', re.S)
+    words = ('sent', 'left', 'eta', 'dirty rate', 'wire rate', 'expected downtime', 'over 100m')
+    def live():
+      moves, nodes = driver.execute_script(
+        'return ["move-list", "node-list"].map((id) => document.getElementById(id).innerText)')
+      return (phase.search(moves) and all(word in moves.lower() for word in words) and
+              f'{container} \u2192 {to}' in nodes)
+    wait_for(lambda: f'it, its phase and figures: {self.text(driver, "#move-list, #node-list")}', 10, live)
     self.shot(driver, 'migration')
-    live = self.text(driver, '#move-list').lower()
-    for word in ('sent', 'left', 'eta', 'dirty rate', 'wire rate', 'expected downtime', 'over 100m'):
-      self.assertIn(word, live)
-    self.assertIn(f'{container} \u2192 {to}', self.text(driver, '#node-list'))
     report = self.over(migration, 60)
     self.assertEqual(report['outcome'], 'committed', report)
     self.shows(driver, '#history-table tbody tr:first-child', container)
@@ -376,16 +378,15 @@ class Page(Group):
       with self.subTest('a wrong token takes its time, more of them more; the right one waits for nobody'):
         begin = time.monotonic()
         wrong = [threading.Thread(target=self.ask, args=(relay, 'GET', '/v1/view'),
-                                  kwargs={'Authorization': f'Bearer {TOKEN}{i}'}) for i in range(8)]
+                                  kwargs={'Authorization': f'Bearer {TOKEN}{i}'}) for i in range(14)]
         for one in wrong:
           one.start()
         time.sleep(0.2)
-        asked = time.monotonic()
         self.assertEqual(self.ask(relay, 'GET', '/v1/view', **bearer)[0], 200)
-        self.assertLess(time.monotonic() - asked, 2)
+        self.assertTrue(any(one.is_alive() for one in wrong))
         for one in wrong:
           one.join()
-        self.assertGreater(time.monotonic() - begin, 3)
+        self.assertGreater(time.monotonic() - begin, 6)
         self.assertIn('a wrong token for the page from=127.0.0.1', self.lab.log('head'))
         self.assertNotIn(TOKEN, self.lab.log('head'))
       with self.subTest('too much, too many'):

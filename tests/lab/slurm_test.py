@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from datetime import datetime
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
@@ -35,7 +36,7 @@ nodes:
 lifeboat:
   timeouts: {connect: 2s, request: 5s, dump: 20s, idle: 3s, restore: 8s, commit: 3s}
   health: {heartbeat_lost: 3s, hold: 0s, probation: 0s}
-  slurm: {enabled: true, timeout: 3s, refresh: 1s}
+  slurm: {enabled: true, timeout: 6s, refresh: 1s}
 '''
 
 
@@ -64,7 +65,7 @@ class Slurm(Group):
     reason = re.search(r'Reason=(.*?)( \[\w+@\S+\])?$', text, re.M)
     return re.search(r'State=(\S+)', text)[1], reason[1] if reason else ''
 
-  def says(self, node, state, reason, seconds=10):
+  def says(self, node, state, reason, seconds=30):
     wait_for(lambda: f'{node} {state} {reason}: {self.shown(node)}', seconds,
              lambda: (lambda s, r: state in s.split('+') and re.fullmatch(reason, r))(*self.shown(node)))
 
@@ -123,7 +124,7 @@ class Slurm(Group):
     with self.subTest('another\'s reason stays, whatever becomes of the node'):
       self.slurm('scontrol', 'update', 'nodename=n3', 'state=drain', 'reason=lifeboat: bad disk')
       self.degrade('n3')
-      wait_for(lambda: self.lab.log('n3')[-500:], 5, lambda: 'for another reason, which stays' in self.lab.log('n3'))
+      wait_for(lambda: self.lab.log('n3')[-500:], 30, lambda: 'for another reason, which stays' in self.lab.log('n3'))
       self.says('n3', 'DRAIN', 'lifeboat: bad disk', 0)
       self.restore('n3')
       time.sleep(1)
@@ -163,16 +164,14 @@ class Slurm(Group):
 
   # ---- a Slurm that hangs
 
-  def evacuation_s(self, job, node):
-    """Seconds from an operator's word until everything has left."""
-    start = time.monotonic()
+  def start_s(self, node):
+    """Seconds from an operator's word until the first container of the node began to leave; all have left."""
     self.degrade(node)
-    wait_for(f'{node} being left', 30, lambda: not self.lab.api('GET', f'/v1/nodes/{node}')[1].get('containers', [1]),
-             pause=0.02)
-    seconds = time.monotonic() - start
-    for i in range(2):
-      self.lab.settled(f'{job.name}-{i}', job.ranks)
-    return seconds
+    wait_for(f'{node} being left', 60, lambda: not self.lab.api('GET', f'/v1/nodes/{node}')[1].get('containers', [1]))
+    state = self.lab.api('GET', f'/v1/nodes/{node}')[1]
+    word, start = (datetime.fromisoformat(text.replace('Z', '+00:00'))
+                   for text in (state['since'], state['evacuation']['migrations'][0]['started_at']))
+    return (start - word).total_seconds()
 
   def closed(self):
     return self.lab.api('GET', '/v1/nodes/head')[1]['slurm']['closed']
@@ -181,32 +180,32 @@ class Slurm(Group):
     with self.job('hg', n=3000, nodes=['n1', 'n3']) as job:
       with self.subTest('nothing is moved to nodes that somebody has drained in Slurm'):
         self.slurm('scontrol', 'update', 'nodename=n2,n4', 'state=drain', 'reason=bad disk')
-        wait_for(lambda: f'the head hearing of it: {self.closed()}', 10, lambda: self.closed() == ['n2', 'n4'])
+        wait_for(lambda: f'the head hearing of it: {self.closed()}', 30, lambda: self.closed() == ['n2', 'n4'])
         code, out, error = self.lab.lifeboat('evacuate', 'n3', '--dry-run', '--json')
         self.assertEqual(code, 0, out + error)
         self.assertEqual([step['to'] for step in json.loads(out)['steps']], ['n1'])
         self.slurm('scontrol', 'update', 'nodename=n2,n4', 'state=resume')
-        wait_for(lambda: f'the head hearing of it: {self.closed()}', 10, lambda: not self.closed())
-      with self.subTest('containers leave as fast while its controller hangs'):
-        usual = self.evacuation_s(job, 'n3')
-        self.restore('n3')
-        self.says('n3', 'IDLE', '')
+        wait_for(lambda: f'the head hearing of it: {self.closed()}', 30, lambda: not self.closed())
+      with self.subTest('containers do not wait for it to leave while its controller hangs'):
         self.to_controller('STOP')
+        before = len(self.lab.log('n3'))
+        said = lambda text: self.lab.log('n3')[before:].count(text)
         try:
-          busy = self.lab.where('hg-1')[0]
-          hung = self.evacuation_s(job, busy)
-          print(f'   evacuation: {usual:.2f} s, with the controller stopped {hung:.2f} s')
-          self.assertLess(hung, usual + 2.5)
-          wait_for(lambda: self.lab.log(busy)[-300:], 10, lambda: 'Slurm does not answer' in self.lab.log(busy))
-          time.sleep(5)   # tries again, and says no more of it
-          self.assertEqual(self.lab.log(busy).count('Slurm does not answer'), 1)
+          seconds = self.start_s('n3')
+          print(f'   evacuation with the controller stopped: begun after {seconds:.2f} s')
+          self.assertLess(seconds, 6, 'slurm.timeout')
+          for i in range(2):
+            self.lab.settled(f'hg-{i}', job.ranks)
+          wait_for(lambda: self.lab.log('n3')[-300:], 30, lambda: said('Slurm does not answer'))
+          time.sleep(10)   # tries again, and says no more of it
+          self.assertEqual(said('Slurm does not answer'), 1)
         finally:
           self.to_controller('CONT')
       with self.subTest('once it answers it is told, and that is said'):
-        self.says(busy, 'DRAIN', self.ours(busy, 'a fan is loud'), 20)
-        self.assertEqual(self.lab.log(busy).count('Slurm answers again'), 1)
-        self.restore(busy)
-        self.says(busy, 'IDLE', '')
+        self.says('n3', 'DRAIN', self.ours('n3', 'a fan is loud'), 60)
+        self.assertEqual(said('Slurm answers again'), 1)
+        self.restore('n3')
+        self.says('n3', 'IDLE', '')
 
   # ---- jobs
 
@@ -219,7 +218,7 @@ class Slurm(Group):
   def running(self, job):
     def text():
       return job.text() if os.path.exists(job.output) else 'no output'
-    wait_for(lambda: f'{job.ranks} ranks of {job.name}: {self.lab.ranks()} {text()} {self.slurm("squeue")}', 20,
+    wait_for(lambda: f'{job.ranks} ranks of {job.name}: {self.lab.ranks()} {text()} {self.slurm("squeue")}', 60,
              lambda: sum(self.lab.ranks().values()) >= job.ranks)
     return {f'{job.name}-{i}': self.lab.settled(f'{job.name}-{i}', job.ranks) for i in range(2)}
 
@@ -234,7 +233,7 @@ class Slurm(Group):
     with self.subTest('a node is expected to fail: Slurm says FAIL, its rank moves within the Slurm job'):
       self.dimm.corrected(ERRORS)
       self.says('n2', 'FAIL', self.ours('n2', '.*corrected memory errors.*'))
-      wait_for(lambda: f'n2 being left: {self.lab.containers()}', 20, lambda: self.lab.where('ba-1') == ['n3'])
+      wait_for(lambda: f'n2 being left: {self.lab.containers()}', 60, lambda: self.lab.where('ba-1') == ['n3'])
       self.assertEqual(self.lab.settled('ba-1', job.ranks), 'n3')
       self.assertEqual(self.job_state(number), 'RUNNING')
     with self.subTest('the node dies: the job goes on'):
@@ -242,13 +241,13 @@ class Slurm(Group):
       self.says('n2', 'FAIL', self.ours('n2', '.*corrected memory errors.*'))
       # As Slurm does itself after SlurmdTimeout: it takes the node from the job.
       self.slurm('scontrol', 'update', 'nodename=n2', 'state=down', 'reason=power cut')
-      wait_for(lambda: self.slurm('scontrol', 'show', 'job', number), 10,
+      wait_for(lambda: self.slurm('scontrol', 'show', 'job', number), 60,
                lambda: re.search(r'^ *NodeList=n\[1,3\]$', self.slurm('scontrol', 'show', 'job', number), re.M), 0.3)
       self.assertEqual(self.lab.settled('ba-1', job.ranks), 'n3')
       self.assertEqual(self.job_state(number), 'RUNNING')
     with self.subTest('and ends right'):
       job.stop()
-      wait_for(lambda: self.slurm('scontrol', 'show', 'job', number) + job.text(), 30,
+      wait_for(lambda: self.slurm('scontrol', 'show', 'job', number) + job.text(), 120,
                lambda: self.job_state(number) == 'COMPLETED', 0.3)
       self.assertIn('ExitCode=0:0', self.slurm('scontrol', 'show', 'job', number))
       self.assertEqual({verdict for _, verdict in hpl_residuals(job.whole_text())}, {'PASSED'}, job.text())
@@ -264,11 +263,11 @@ class Slurm(Group):
       first = places['jb-0']
       self.degrade(first)
       other = places['jb-1']
-      wait_for(lambda: self.lab.containers(), 20, lambda: self.lab.where('jb-0') == [other])
+      wait_for(lambda: self.lab.containers(), 60, lambda: self.lab.where('jb-0') == [other])
       self.degrade(other)
       def evacuation():
         return str(self.lab.api('GET', f'/v1/nodes/{other}')[1]['evacuation'])
-      wait_for(evacuation, 10, lambda: "outside its job's allocation" in evacuation())
+      wait_for(evacuation, 60, lambda: "outside its job's allocation" in evacuation())
       self.assertEqual({self.lab.where(f'jb-{i}')[0] for i in range(2)}, {other})
       self.restore(other)
       self.restore(first)
@@ -286,13 +285,13 @@ class Slurm(Group):
       self.assertIn(f'node {stranger}, named by the job, is none of Slurm job {number}', out)
     with self.subTest('scancel ends it'):
       self.slurm('scancel', number)
-      wait_for(lambda: self.lab.containers(), 15, lambda: not self.lab.containers())
+      wait_for(lambda: self.lab.containers(), 60, lambda: not self.lab.containers())
     with self.subTest('a Slurm job that ended without a word takes its containers along'):
       number = self.batch(job, '--no-kill', nodes=2)
       self.running(job)
       self.slurm('pkill', '-KILL', '-f', '^lifeboat run', node=self.slurm(
         'squeue', '-h', '-j', number, '-o', '%B').strip())
-      wait_for(lambda: self.lab.containers(), 15, lambda: not self.lab.containers())
+      wait_for(lambda: self.lab.containers(), 60, lambda: not self.lab.containers())
       status, answer = self.lab.api('GET', '/v1/jobs/jb')
       self.assertEqual((status, answer['error']), (200, f'its Slurm job {number} has ended'))
     with self.subTest('a step over several nodes without -k is warned'):

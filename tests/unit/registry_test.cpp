@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "etcd_cluster.hpp"
+#include "own_stall.hpp"
 #include "registry/decide.hpp"
 #include "registry/embedded.hpp"
 #include "registry/etcd.hpp"
@@ -98,7 +99,8 @@ class RegistryTest : public ::testing::TestWithParam<Kind> {
     embedded_ = nullptr;
     registry_.reset();
     auto opened =
-        EmbeddedRegistry::open(directory_ + "/registry.db", [this] { return SteadyClock::now() + skew_; });
+        EmbeddedRegistry::open(directory_ + "/registry.db",
+                               [this] { return stall_ ? stall_->now_at(now()) : now(); });
     ASSERT_TRUE(opened) << opened.error().message;
     embedded_ = opened->get();
     if (GetParam() == Kind::kRemote) {
@@ -108,6 +110,7 @@ class RegistryTest : public ::testing::TestWithParam<Kind> {
     }
   }
 
+  [[nodiscard]] SteadyClock::time_point now() const { return SteadyClock::now() + skew_; }
   // Lets time pass: by the embedded registry's clock, or really.
   void pass(Milliseconds time) {
     if (embedded_ != nullptr) {
@@ -151,6 +154,7 @@ class RegistryTest : public ::testing::TestWithParam<Kind> {
   asio::io_context context_{1};
   std::string directory_;
   Milliseconds skew_{0};
+  std::optional<OwnStall> stall_;
   std::unique_ptr<EmbeddedRegistry> kept_;
   EmbeddedRegistry* embedded_ = nullptr;
   std::unique_ptr<Server> server_;
@@ -271,6 +275,23 @@ TEST_P(RegistryTest, ALeaseThatNobodyKeepsAliveTakesItsKeysAlong) {
   EXPECT_TRUE(get("other"));
   EXPECT_EQ(wait(registry_->keep_alive(lease)).error().code, Errc::kNotFound);
   EXPECT_EQ(swap("node/n1", kAbsent, "here", lease).error().code, Errc::kNotFound);
+}
+
+// Whose daemon stood still has not heard who kept a lease alive.
+TEST_P(RegistryTest, TimeInWhichItsDaemonStoodStillEndsNoLease) {
+  if (embedded_ == nullptr) GTEST_SKIP() << "for the embedded one";
+  const LeaseId lease = wait(registry_->grant(Milliseconds(6000))).value();
+  ASSERT_TRUE(swap("node/n1", kAbsent, "here", lease)->written);
+  const auto from = now();
+  stall_.emplace().tick(from);
+  pass(Milliseconds(60'000));
+  EXPECT_TRUE(get("node/n1"));
+  stall_->tick(from + Milliseconds(60'000));
+  EXPECT_TRUE(get("node/n1"));
+  ASSERT_TRUE(wait(registry_->keep_alive(lease)));
+  for (int i = 1; i <= 32; ++i) stall_->tick(from + Milliseconds(60'000 + i * 250));
+  pass(Milliseconds(8000));
+  EXPECT_FALSE(get("node/n1"));
 }
 
 TEST_P(RegistryTest, AShortLeaseEndsInTimeBesideLongOnes) {

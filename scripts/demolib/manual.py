@@ -77,8 +77,9 @@ def schedule(count):
 
 class Manual(Demo):
   def __init__(self, build, bundle, size, screen, count):
-    super().__init__(build, bundle, size or hpl.SIZE, screen)  # long enough for so many migrations
+    super().__init__(build, bundle, size, screen)
     self.count = count
+    self.enough = 20 * count
 
   def title(self):
     return (f'Lifeboat: HPL in {hpl.RANKS} containers on 3 nodes, '

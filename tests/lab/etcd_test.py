@@ -117,7 +117,7 @@ class Etcd(Group):
           migration = self.lab.start_migration('etcd-1', self.elsewhere(source))
           time.sleep(random.uniform(0, 0.6))
           self.kill(member)
-          report = self.over(migration, 40)
+          report = self.over(migration)
           node = self.lab.settled('etcd-1', job.ranks)
           self.assertEqual(node, report['target'] if report['outcome'] == 'committed' else source, report)
         with self.subTest(f'without the one on {member} containers move, and daemons start again'):
@@ -132,7 +132,7 @@ class Etcd(Group):
         source = self.lab.settled('etcd-1', job.ranks)
         self.kill('n1')
         self.kill('n2')
-        report = self.over(self.lab.start_migration('etcd-1', self.elsewhere(source)), 40)
+        report = self.over(self.lab.start_migration('etcd-1', self.elsewhere(source)))
         self.assertEqual(report['outcome'], 'aborted', report)
         self.assertIn('no migration can begin without the registry', report['error'])
         self.runs_on('etcd-1', source, job)

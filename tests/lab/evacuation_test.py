@@ -205,7 +205,7 @@ class Evacuations(Group):
         migration = self.lab.start_migration('rc-0', 'n3', mode='pre-copy', bytes_per_s=2_000_000)
         self.in_phase(migration, ('pre-copy',))
         self.degrade('n3')
-        report = self.over(migration, 10)
+        report = self.over(migration)
         self.assertEqual(report['outcome'], 'aborted', report)
         self.assertIn('node n3 is degraded since', report['error'])
         self.runs_on('rc-0', 'n1', job)

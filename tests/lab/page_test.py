@@ -226,7 +226,7 @@ class Page(Group):
               f'{container} \u2192 {to}' in nodes)
     wait_for(lambda: f'it, its phase and figures: {self.text(driver, "#move-list, #node-list")}', 10, live)
     self.shot(driver, 'migration')
-    report = self.over(migration, 60)
+    report = self.over(migration)
     self.assertEqual(report['outcome'], 'committed', report)
     self.shows(driver, '#history-table tbody tr:first-child', container)
     wait_for('nothing under way', 10, lambda: not self.text(driver, '#move-list'))

@@ -19,10 +19,13 @@ class OwnStall {
 
   // A clock that stands still while this daemon does, but for at most two kTick of it. Needs watch() to run. Any
   // thread may ask.
-  [[nodiscard]] TimePoint now() const { return now_at(SteadyClock::now()); }
+  [[nodiscard]] TimePoint now() const {
+    const std::lock_guard lock(mutex_);  // first: a time read before a stall that is counted since would be too early
+    return at(SteadyClock::now());
+  }
   [[nodiscard]] TimePoint now_at(TimePoint time) const {
     const std::lock_guard lock(mutex_);
-    return time - stalled_ - beyond_ticks(time);
+    return at(time);
   }
   // This daemon has run at `time`. How long it stood still before.
   SteadyClock::duration tick(TimePoint time) {
@@ -46,6 +49,7 @@ class OwnStall {
   static constexpr Milliseconds kTick{250};
 
  private:
+  [[nodiscard]] TimePoint at(TimePoint time) const { return time - stalled_ - beyond_ticks(time); }
   [[nodiscard]] SteadyClock::duration beyond_ticks(TimePoint time) const {
     return std::max(time - ticked_ - 2 * kTick, SteadyClock::duration::zero());
   }

@@ -120,6 +120,7 @@ awaitable<Result<json::object>> Agent::migration_decide(json::object params) {
   if (!written && written.error().code == Errc::kConflict) co_return tl::unexpected<Error>(written.error());
   if (source) source->operator_says(side == "source");
   if (target) target->operator_says(side == "target");
+  (void)node_.outcome_of(id, false);  // has it recorded, so that it holds after a restart
   co_return json::object{
       {"id", id}, {"side", side}, {"registry", written ? "written" : written.error().message}};
 }

@@ -306,8 +306,8 @@ Outcome Node::outcome_of(const std::string& migration, bool renounce) {
     if (renounce) (void)machine.renounce();
     if (machine.state() == decision::Target::State::kCommitted) return Outcome::kCommitted;
     if (machine.state() != decision::Target::State::kAborted) return Outcome::kRunning;
-    (void)record_outcome(migration, Outcome::kAborted);
-    return Outcome::kAborted;
+    // What was said holds after a restart, too. What cannot be written down is not said before it is removed.
+    return record_outcome(migration, Outcome::kAborted) ? Outcome::kAborted : Outcome::kRunning;
   }
   for (const auto& [id, container] : containers_) {
     if (container->migration() == migration && container->state() == ContainerState::kArriving) {

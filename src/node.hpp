@@ -116,10 +116,12 @@ class Node {
   // offer on, then how it ended. In run_dir, which a restarted daemon finds again and a restarted machine
   // does not; commits in state_dir, too, soon after. kSystem: run_dir has no room.
   Status record_outcome(const std::string& migration, Outcome outcome);
+  // What was recorded, if anything.
+  [[nodiscard]] std::optional<Outcome> recorded_outcome(const std::string& migration) const;
   // After a restart of the daemon: of what it has no container, nothing was committed.
   void settle_outcomes();
   // kRunning: not known yet, or not any more. `renounce`: one that is going on is given up, if that is still
-  // possible (registry/decision.hpp).
+  // possible (registry/decision.hpp). kAborted is recorded before it is said.
   [[nodiscard]] Outcome outcome_of(const std::string& migration, bool renounce);
 
   // Who owns what. Set once, before anything else is done with it.
@@ -168,7 +170,6 @@ class Node {
   awaitable<void> adopt_all();
 
  private:
-  [[nodiscard]] std::optional<Outcome> recorded_outcome(const std::string& migration) const;
   awaitable<void> watch_exit(std::weak_ptr<Container> weak, std::string id);
   void adopt_one(const std::string& directory);
   awaitable<Status> compare_with_registry();

@@ -78,7 +78,7 @@ awaitable<void> resolve_arrival(Node& node, std::shared_ptr<Container> container
   using Do = decision::Target::Do;
   Decision decision = decision_of(*container, container->migration_peer(), node.name());
   auto machine = std::make_shared<decision::Target>();
-  machine->resumed();
+  machine->resumed(node.recorded_outcome(decision.migration) == Outcome::kAborted);
   {
     const Node::DecisionHold hold = node.hold_decision(decision.migration, {nullptr, machine});
     while (machine->next() == Do::kLook || machine->next() == Do::kWriteCommit) {

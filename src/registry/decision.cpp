@@ -61,7 +61,8 @@ void Target::staged(std::uint64_t version) {
   version_ = version;
 }
 
-void Target::resumed() {
+void Target::resumed(bool renounced) {
+  if (renounced) return decide(State::kAborted);
   if (state_ == State::kReceiving) state_ = State::kHolding;
   source_lost_ = true;
   tried_ = true;  // by the earlier daemon, for all that is known

@@ -11,8 +11,9 @@
 //   the target says committed, or that it renounces     that is it, too: only it could have committed
 //   an operator says so                                 it is taken for knowledge
 //
-// A target renounces only what it has never tried to commit. Nothing else, and no time that passes,
-// lets the source go on or the target run. Before the right is given the source goes on by itself.
+// A target renounces only what it has never tried to commit, and writes that down before it says so: started
+// again, it keeps to it. Nothing else, and no time that passes, lets the source go on or the target run. Before
+// the right is given the source goes on by itself.
 #pragma once
 
 #include <cstdint>
@@ -96,8 +97,9 @@ class Target {
 
   // It holds what it was sent; `version` of the record by which the right was given.
   void staged(std::uint64_t version);
-  // A daemon that has started again holds it: it has no connection, and reads first.
-  void resumed();
+  // A daemon that has started again holds it: it has no connection, and reads first. `renounced`: the earlier one
+  // has written down that it did, and may have told the source.
+  void resumed(bool renounced);
   void commit_asked() { commit_asked_ = true; }
   // The connection to the source is lost, or it says nothing for too long.
   void source_lost() { source_lost_ = true; }

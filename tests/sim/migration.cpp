@@ -348,7 +348,7 @@ awaitable<void> World::resolve_arrival(std::size_t node, DaemonPtr daemon, std::
   Copy copy = here.copies.at(container);
   auto machine = std::make_shared<decision::Target>();
   daemon->deciding[copy.migration] = machine;
-  machine->resumed();
+  machine->resumed(here.outcomes[copy.migration] == decision::Word::kRenounced);
   Decision decision;
   decision.migration = copy.migration;
   decision.container = container;

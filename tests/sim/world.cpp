@@ -192,6 +192,7 @@ awaitable<decision::Word> World::ask(std::size_t from, std::string to, std::stri
     word = state == decision::Target::State::kCommitted ? decision::Word::kCommitted
            : state == decision::Target::State::kAborted ? decision::Word::kRenounced
                                                         : decision::Word::kUndecided;
+    if (word == decision::Word::kRenounced) node.outcomes[migration] = word;
   } else if (!held && known != node.outcomes.end()) {
     word = known->second;
   }

@@ -104,8 +104,11 @@ TEST(Target, RenouncesOnlyWhatItNeverTried) {
   EXPECT_EQ(unknown.next(), Target::Do::kLook);
 
   Target resumed;
-  resumed.resumed();
+  resumed.resumed(false);
   EXPECT_FALSE(resumed.renounce()) << "the earlier daemon may have tried";
+  Target kept;
+  kept.resumed(true);
+  EXPECT_EQ(kept.next(), Target::Do::kRemove) << "the source may be running it already";
 }
 
 // ---- Both machines against a registry, over every order of what can happen up to a depth.
@@ -126,8 +129,6 @@ struct World {
   bool commit_sent = false;
   bool link = true;
   bool source_alive = true;
-  bool target_alive = true;
-  bool target_durable_abort = false;
 
   [[nodiscard]] bool runs_at_source() const { return source.next() == Source::Do::kRunHere; }
   [[nodiscard]] bool runs_at_target() const { return target.next() == Target::Do::kRun; }
@@ -255,10 +256,12 @@ Steps successors(const World& w) {
     add(steps, "target reads, lease wrongly gone", w,
         [](World& n) { n.target.registry_says(n.record, n.version, false); });
   }
-  if (w.target.state() == Target::State::kHolding && w.commit == World::Swap::kNone) {
+  const bool held = w.target.state() == Target::State::kHolding || w.target.state() == Target::State::kAborted;
+  if (held && w.commit == World::Swap::kNone) {
     add(steps, "target's daemon starts again", w, [](World& n) {
+      const bool renounced = n.target.state() == Target::State::kAborted;
       n.target = Target();
-      n.target.resumed();
+      n.target.resumed(renounced);
       n.link = false;
       n.source.wants_back();
     });

@@ -114,7 +114,8 @@ awaitable<void> resolve_found(Node& node, std::shared_ptr<Container> container) 
 
 // What an earlier daemon had begun.
 void Agent::resume_migrations() {
-  for (const auto& [id, container] : node_.containers()) {
+  const Node::Containers found = node_.containers();  // what is decided at once is removed at once
+  for (const auto& [id, container] : found) {
     switch (container->state()) {
       case ContainerState::kInDoubt:
         run_detached(node_.executor(), "resolving what was found", resolve_found(node_, container));

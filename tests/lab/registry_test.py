@@ -165,7 +165,7 @@ class Registry(Group):
       time.sleep(1)
       for _ in range(30):
         migration = self.begin('lone-0', 'n2', 'n1')
-        if self.stopped_when_staged(migration, 'n1', 'n2'):
+        if self.stopped_when_staged('lone-0', migration, 'n1', 'n2'):
           break
         self.over(migration)
         if self.lab.where('lone-0') != ['n1']:
@@ -204,11 +204,11 @@ class Registry(Group):
     self.lab.job = None
     self.check_nothing_left()
 
-  def stopped_when_staged(self, migration, source, target):
+  def stopped_when_staged(self, container, migration, source, target):
     """Stops the source's daemon while the target, which has the right by then, restores, and waits until it has
     staged. False: not caught, or after the source has sent Commit."""
     pid = self.lab.daemon(source).pid
-    once('', log_exists('restore.log', 'target'))[1](self.lab, migration, 'lone-0', source, target)
+    once('', log_exists('restore.log', 'target'))[1](self.lab, migration, container, source, target)
     os.kill(pid, signal.SIGSTOP)
     end = time.monotonic() + 10
     while 'staged' not in self.journaled(migration, target) and time.monotonic() < end:
@@ -216,6 +216,57 @@ class Registry(Group):
     if 'staged' in self.journaled(migration, target) and 'commit' not in self.journaled(migration, source):
       return True
     os.kill(pid, signal.SIGCONT)
+    return False
+
+  def test_renounced(self):
+    """What a target has renounced, and its source runs, it does not take after a restart."""
+    with self.subTest('a target that has renounced is killed before it has removed its copy'):
+      self.lab.job = Job(self.lab, 'back', containers=1, ranks=1, nodes=('n1',),
+                         command=['/bin/sh', '-c', TICKS]).start()
+      wait_for('the container', 60, lambda: self.lab.where('back-0') == ['n1'])
+      time.sleep(1)
+      for _ in range(30):
+        migration = self.begin('back-0', 'n2', 'n1')
+        if self.stopped_when_staged('back-0', migration, 'n1', 'n2') and self.renounced_and_killed():
+          break
+        self.over(migration)
+        if self.lab.where('back-0') != ['n1']:
+          self.moved('back-0', 'n1')
+      else:
+        self.fail('not caught in thirty migrations')
+      source = self.lab.daemon('n1').pid
+      os.kill(source, signal.SIGSTOP)  # so that its lease ends, and it withdraws nothing
+      self.lab.must('daemon', 'n2', 'start')
+      os.kill(self.lab.daemon('keeper').pid, signal.SIGCONT)
+      wait_for(lambda: f'the other copy to be gone: {self.lab.copies("back-0")}', 30,
+               lambda: [node for node, _, _ in self.lab.copies('back-0')] == ['n1'])
+      time.sleep(2 * LEASE)
+      self.assertEqual([(node, frozen) for node, _, frozen in self.lab.copies('back-0')], [('n1', False)])
+      os.kill(source, signal.SIGCONT)
+    with self.subTest('and the container can be moved there afterwards'):
+      wait_for('n1 to tell its end', 30, lambda: self.report(migration, 'n1').get('outcome') == 'aborted')
+      wait_for('a migration', 60, lambda: self.lab.lifeboat('migrate', 'back-0', '--to', 'n2')[0] == 0, pause=0.5)
+      self.assertEqual(self.lab.where('back-0'), ['n2'])
+    self.assertEqual(self.lab.lifeboat('kill', 'back')[0], 0)
+    self.lab.job.wait(60)
+    self.lab.job = None
+    self.check_nothing_left()
+
+  def renounced_and_killed(self):
+    """With a registry that does not answer: starts the stopped daemon of the source, n1, again, which asks the
+    target, n2, and kills the target's daemon once the source has its container back. Whether the target's copy is
+    there still; if not, all run again."""
+    keeper = self.lab.daemon('keeper').pid
+    os.kill(keeper, signal.SIGSTOP)
+    self.lab.crash('n1')
+    self.lab.must('daemon', 'n1', 'start')
+    wait_for('the source to run it again', 60, lambda: ('n1', False) in [
+      (node, frozen) for node, _, frozen in self.lab.copies('back-0')])
+    self.lab.crash('n2')
+    if 'n2' in [node for node, _, _ in self.lab.copies('back-0')]:
+      return True
+    os.kill(keeper, signal.SIGCONT)
+    self.lab.must('daemon', 'n2', 'start')
     return False
 
   def test_fence(self):

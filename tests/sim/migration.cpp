@@ -43,7 +43,9 @@ void World::drop(std::size_t node, const std::string& container, bool died) {
   const auto at = nodes_[node].copies.find(container);
   if (at == nodes_[node].copies.end()) return;
   if (died) {
-    if (at->second.state == Copy::State::kRunning) died_.insert(container);
+    // Frozen: nobody has the right to it yet.
+    const bool only = at->second.state == Copy::State::kRunning || at->second.state == Copy::State::kFrozen;
+    if (only) died_.insert(container);
     if (at->second.state == Copy::State::kHeld) died_held_[container] = at->second.migration;
   }
   tell(container, nodes_[node].name + (died ? ": gone with the node" : ": removed"));

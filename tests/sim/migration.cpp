@@ -29,7 +29,7 @@ void World::tell(const std::string& container, const std::string& what) const {
 }
 
 void World::set(std::size_t node, const std::string& container, Copy copy) {
-  if (copy.state == Copy::State::kRunning && (died_.contains(container) || died_committing(container))) {
+  if (copy.state == Copy::State::kRunning && (died_.contains(container) || died_with_owner(container))) {
     wrong_ = container + " runs on " + nodes_[node].name + " though its running copy died with another node";
   }
   tell(container, nodes_[node].name + ": " + name_of(copy.state) + " epoch " + std::to_string(copy.epoch) + " " +
@@ -47,6 +47,7 @@ void World::drop(std::size_t node, const std::string& container, bool died) {
     const bool only = at->second.state == Copy::State::kRunning || at->second.state == Copy::State::kFrozen;
     if (only) died_.insert(container);
     if (at->second.state == Copy::State::kHeld) died_held_[container] = at->second.migration;
+    if (at->second.state == Copy::State::kInDoubt) died_in_doubt_[container] = {nodes_[node].name, at->second.epoch};
   }
   tell(container, nodes_[node].name + (died ? ": gone with the node" : ": removed"));
   const bool could_run = !at->second.part;
@@ -57,17 +58,21 @@ void World::drop(std::size_t node, const std::string& container, bool died) {
   where_.erase(container);
   if (died || !could_run) {
     ++counts_.lost;
-  } else if (!died_.contains(container) && !given_up_.contains(container) && !died_committing(container)) {
+  } else if (!died_.contains(container) && !given_up_.contains(container) && !died_with_owner(container)) {
     wrong_ = nodes_[node].name + " has removed the last copy of " + container;
   }
 }
 
-// Whether its target became the owner and was gone: before it heard of it, or before its request arrived.
-bool World::died_committing(const std::string& container) {
-  const auto held = died_held_.find(container);
+// Whether its owner by the registry died with it: a source in doubt that nobody takes it from, or a target that
+// became the owner and was gone: before it heard of it, or before its request arrived.
+bool World::died_with_owner(const std::string& container) {
   const auto entry = server_.get(ownership_key(container));
   const auto record = entry ? ownership_from(entry->value) : Result<Ownership>(fail(Errc::kNotFound, ""));
-  return held != died_held_.end() && record && record->migration && record->migration->id == held->second &&
+  if (!record) return false;
+  const auto in_doubt = died_in_doubt_.find(container);
+  if (in_doubt != died_in_doubt_.end() && in_doubt->second == std::pair(record->owner, record->epoch)) return true;
+  const auto held = died_held_.find(container);
+  return held != died_held_.end() && record->migration && record->migration->id == held->second &&
          record->migration->state == MigrationState::kCommitted;
 }
 

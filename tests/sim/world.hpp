@@ -132,7 +132,7 @@ class World {
   // ---- migration.cpp: containers
   void set(std::size_t node, const std::string& container, Copy copy);
   void drop(std::size_t node, const std::string& container, bool died);
-  [[nodiscard]] bool died_committing(const std::string& container);
+  [[nodiscard]] bool died_with_owner(const std::string& container);
   awaitable<void> start_container(std::size_t node, DaemonPtr daemon, std::string container);
   void begin_migration(const std::string& container, std::size_t to);
   awaitable<void> migrate(std::size_t from, DaemonPtr daemon, std::string container, std::size_t to,
@@ -157,8 +157,9 @@ class World {
   std::map<std::string, std::size_t> numbers_;  // of nodes by name
   std::vector<DaemonPtr> daemons_;              // all there ever were: coroutines may be in them
   std::map<std::string, std::set<std::size_t>> where_;  // nodes with a copy, by container
-  std::set<std::string> died_;   // a running copy went with its node
+  std::set<std::string> died_;   // the only copy that could run went with its node
   std::map<std::string, std::string> died_held_;  // a held one did, of this migration
+  std::map<std::string, std::pair<std::string, std::uint64_t>> died_in_doubt_;  // one in doubt did: node, epoch
   std::set<std::string> given_up_;  // by the job's head, or nearly: they may end without a node's death
   std::uint64_t last_id_ = 0, last_link_ = 0;
   std::string wrong_;

@@ -150,6 +150,10 @@ class Mess {
       wanderer_ = ::mremap(wanderer_, wanderer_bytes_, wanderer_bytes_ + kStep, MREMAP_MAYMOVE);
       wanderer_bytes_ += kStep;
     }
+    if (wanderer_ == MAP_FAILED) {  // it lay in a hole of another arena, which was filled
+      wanderer_ = nullptr;
+      return;
+    }
     fill(static_cast<char*>(wanderer_) + wanderer_bytes_ - 2 * kStep, 2 * kStep);
   }
 

@@ -85,7 +85,7 @@ class PagerClient {
   PagerClient(Process process, asio::posix::stream_descriptor socket)
       : process_(std::move(process)),
         socket_(std::move(socket)),
-        asking_(std::make_unique<AsyncMutex>(socket_.get_executor())) {}
+        asking_(std::make_unique<AsyncMutex>()) {}
   awaitable<Result<json::object>> ask(json::object request, int fd, Milliseconds limit);
 
   Process process_;

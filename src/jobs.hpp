@@ -42,7 +42,7 @@ struct Job {
 
 class Jobs {
  public:
-  Jobs(Agent& agent, Node& node) : agent_(agent), node_(node), starting_(node.executor()) {}
+  Jobs(Agent& agent, Node& node) : agent_(agent), node_(node) {}
 
   // Starts a job; returns once its containers run. On failure nothing is left running.
   awaitable<Result<json::object>> run(json::object params);

@@ -42,40 +42,40 @@ awaitable<Result<T>> errors_of(awaitable<Result<T>> work, const char* what) {
   co_return tl::unexpected<Error>(error_of(thrown, what));
 }
 
-// One at a time, in no particular order; for coroutines of one event loop.
+// One at a time, in no particular order; for coroutines of one event loop. It may outlive that: what the others wait
+// for belongs to the coroutine that has it.
 class AsyncMutex {
  public:
   // Gives the mutex back when it goes.
   class Lock {
    public:
-    explicit Lock(AsyncMutex* mutex) : mutex_(mutex) {}
-    Lock(Lock&& other) noexcept : mutex_(std::exchange(other.mutex_, nullptr)) {}
+    Lock(AsyncMutex* mutex, std::shared_ptr<asio::steady_timer> held) : mutex_(mutex), held_(std::move(held)) {}
+    Lock(Lock&& other) noexcept = default;
     Lock& operator=(Lock&&) = delete;
     ~Lock() {
-      if (mutex_ != nullptr) mutex_->unlock();
+      if (!held_) return;
+      mutex_->held_.reset();
+      held_->cancel();
     }
 
    private:
     AsyncMutex* mutex_;
+    std::shared_ptr<asio::steady_timer> held_;
   };
 
-  explicit AsyncMutex(asio::any_io_executor executor) : timer_(std::move(executor)) {
-    timer_.expires_at(asio::steady_timer::time_point::max());
-  }
+  AsyncMutex() = default;
+  AsyncMutex(const AsyncMutex&) = delete;
+  AsyncMutex& operator=(const AsyncMutex&) = delete;
   awaitable<Lock> lock() {
-    while (locked_) co_await expiry(timer_);
-    locked_ = true;
-    co_return Lock(this);
+    while (const auto others = held_.lock()) co_await expiry(*others);
+    auto held = std::make_shared<asio::steady_timer>(co_await asio::this_coro::executor,
+                                                     asio::steady_timer::time_point::max());
+    held_ = held;
+    co_return Lock(this, std::move(held));
   }
 
  private:
-  void unlock() {
-    locked_ = false;
-    timer_.cancel();
-  }
-
-  asio::steady_timer timer_;
-  bool locked_ = false;
+  std::weak_ptr<asio::steady_timer> held_;
 };
 
 }  // namespace lifeboat

@@ -88,7 +88,7 @@ bool hash_matches(const protocol::DataHeader& header, const unsigned char* bytes
 }
 
 struct Link::Connection {
-  explicit Connection(Stream::Socket socket) : writing(socket.get_executor()), stream(std::move(socket)) {}
+  explicit Connection(Stream::Socket socket) : stream(std::move(socket)) {}
 
   AsyncMutex writing;  // frames of several coroutines do not mix
   Stream stream;

@@ -92,7 +92,7 @@ Result<EtcdEndpoint> etcd_endpoint_from(const std::string& url) {
 }
 
 EtcdHttp::EtcdHttp(const asio::any_io_executor& executor, Settings settings)
-    : executor_(executor), settings_(std::move(settings)), asking_(executor) {}
+    : executor_(executor), settings_(std::move(settings)) {}
 
 Result<std::shared_ptr<EtcdHttp>> EtcdHttp::create(const asio::any_io_executor& executor,
                                                    Settings settings) {

@@ -23,7 +23,7 @@ class RemoteRegistry : public Registry {
     Milliseconds timeout{2000};  // of one request, with connecting
   };
   RemoteRegistry(const asio::any_io_executor& executor, Settings settings)
-      : connection_(executor, std::make_shared<Connection>(executor, std::move(settings))) {}
+      : connection_(executor, std::make_shared<Connection>(std::move(settings))) {}
 
   awaitable<Result<std::optional<Entry>>> get(std::string key) override;
   awaitable<Result<Swap>> try_swap(SwapRequest request) override;
@@ -35,8 +35,7 @@ class RemoteRegistry : public Registry {
  private:
   class Connection {
    public:
-    Connection(const asio::any_io_executor& executor, Settings settings)
-        : settings_(std::move(settings)), asking_(executor) {}
+    explicit Connection(Settings settings) : settings_(std::move(settings)) {}
     // kUnavailable: nothing was sent; kTimeout: sent, but no answer.
     awaitable<Result<json::object>> ask(std::string method, json::object params);
 

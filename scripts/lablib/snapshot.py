@@ -112,11 +112,9 @@ class Owners:
 
   def __init__(self):
     self.known = {}
-    self.nets = set()
     for lab, node, _, proc in base.find_inits():
       try:
         self.known[os.stat(f'/proc/{proc.pid}/ns/pid').st_ino] = f'{lab}:{node}'
-        self.nets.add(os.readlink(f'/proc/{proc.pid}/ns/net'))
       except OSError:
         pass  # it has just ended
     self.processes = collections.defaultdict(list)
@@ -146,9 +144,10 @@ class Owners:
 def of_host(owners):
   """What is there beside the labs (a process entering a node from outside is not counted)."""
   nets = {n for pid in owners.pids(None) for n in net_namespaces(pid)}
+  labs = {n for owner, pids in owners.processes.items() if owner for pid in pids for n in net_namespaces(pid)}
   links = json.loads(subprocess.run(['ip', '-j', 'link', 'show', 'type', 'veth'], text=True,
                                     capture_output=True, check=False).stdout or '[]')
-  return {'net_namespaces': len(nets - owners.nets), 'mounts': len(base.mounts()),
+  return {'net_namespaces': len(nets - labs), 'mounts': len(base.mounts()),
           'veths': sorted(link['ifname'] for link in links)}
 
 

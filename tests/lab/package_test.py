@@ -222,8 +222,8 @@ class Package(operator.Group):
     """The installed programs run a lab; the next version comes while its containers run."""
     programs = os.path.join(self.root.work, 'bin')
     os.mkdir(programs)
-    os.symlink(self.root / 'usr/sbin/lifeboatd', f'{programs}/lifeboatd')
-    os.symlink(self.root / 'usr/bin/lifeboat', f'{programs}/lifeboat')
+    for program in ('usr/sbin/lifeboatd', 'usr/libexec/lifeboat/lifeboat-starter', 'usr/bin/lifeboat'):
+      os.symlink(self.root / program, os.path.join(programs, os.path.basename(program)))
     operator.BUILD = programs
     self.lab.up()
     config = self.root / 'etc/lifeboat/lifeboat.yaml'

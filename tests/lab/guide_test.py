@@ -25,7 +25,7 @@ import time
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 import package_test
-from package_test import CLEAN, PACKAGES, ROOT, must, run
+from package_test import PACKAGES, ROOT, must, run
 
 from lablib import base
 from lablib.cluster import Lab
@@ -34,6 +34,10 @@ from lablib.hpl import hpl_input
 GUIDE = os.path.join(ROOT, 'OPERATING.md')
 OUT = os.path.join(ROOT, 'build/guide')
 ARCHIVES = package_test.ARCHIVES
+MACHINE = os.path.join(ROOT, 'build/machine-root')
+# What a site's machines have before they are installed by the guide.
+INSTALLED = ('systemd-sysv', 'dbus', 'udev', 'iproute2', 'iputils-ping', 'procps', 'openssh-server', 'ca-certificates',
+             'less', 'netbase')
 CACHE = os.environ.get('LIFEBOAT_CACHE') or os.path.join(
   os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'lifeboat')
 NODES = ('head', 'n1', 'n2', 'n3')
@@ -109,11 +113,11 @@ class Site:
     self.transcript.flush()
 
   def up(self):
-    package_test.make_clean_root()
+    package_test.make_clean_root(MACHINE, *INSTALLED)
     path = os.path.join(OUT, 'lab.yaml')
     with open(path, 'w', encoding='utf-8') as file:
       file.write(LAB_YAML)
-    must(f'{ROOT}/scripts/lab', '--name', 'guide', 'up', '--replace', '--file', path, '--root', CLEAN)
+    must(f'{ROOT}/scripts/lab', '--name', 'guide', 'up', '--replace', '--file', path, '--root', MACHINE)
     self.lab.load()
     self.fill_srv()
     must('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', os.path.join(self.root('admin'), 'root/.ssh/id_ed25519'))

@@ -62,12 +62,14 @@ def mirror():
   return found[0] if found else 'http://deb.debian.org/debian'
 
 
-def make_clean_root():
-  if os.path.exists(CLEAN):
+def make_clean_root(path=CLEAN, *more):
+  """A small Debian with these packages, unless it is there."""
+  if os.path.exists(path):
     return
-  shutil.rmtree(CLEAN + '.new', ignore_errors=True)
-  must('debootstrap', '--variant=minbase', '--include=man-db,bash-completion', 'bookworm', CLEAN + '.new', mirror())
-  os.rename(CLEAN + '.new', CLEAN)
+  shutil.rmtree(path + '.new', ignore_errors=True)
+  include = ','.join(('man-db', 'bash-completion', *more))
+  must('debootstrap', '--variant=minbase', f'--include={include}', 'bookworm', path + '.new', mirror())
+  os.rename(path + '.new', path)
 
 
 class DebianRoot:

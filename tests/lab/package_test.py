@@ -59,7 +59,8 @@ def mirror():
   """Debian's mirror, as this machine knows it."""
   out = must('apt-get', 'indextargets', '--format', '$(REPO_URI) $(ORIGIN) $(CODENAME) $(COMPONENT)')
   found = [line.split()[0] for line in out.splitlines() if line.endswith('Debian bookworm main')]
-  return found[0] if found else 'http://deb.debian.org/debian'
+  assert found, f'apt knows no source of Debian bookworm:\n{out}'
+  return found[0]
 
 
 def make_clean_root(path=CLEAN, *more):

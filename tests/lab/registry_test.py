@@ -163,15 +163,7 @@ class Registry(Group):
                                command=['/bin/sh', '-c', TICKS]).start()
       wait_for('the container', 60, lambda: self.lab.where('lone-0') == ['n1'])
       time.sleep(1)
-      for _ in range(30):
-        migration = self.begin('lone-0', 'n2', 'n1')
-        if self.stopped_when_staged('lone-0', migration, 'n1', 'n2'):
-          break
-        self.over(migration)
-        if self.lab.where('lone-0') != ['n1']:
-          self.moved('lone-0', 'n1')
-      else:
-        self.fail('not caught between Staged and Commit in thirty migrations')
+      migration = self.caught('lone-0', lambda: True)
       self.lab.must('kill', 'n1')
       wait_for(lambda: f'the container to run on n2: {self.lab.copies("lone-0")}', 60,
                lambda: [(node, frozen) for node, _, frozen in self.lab.copies('lone-0')] == [('n2', False)])
@@ -204,6 +196,18 @@ class Registry(Group):
     self.lab.job = None
     self.check_nothing_left()
 
+  def caught(self, container, and_then):
+    """Moves it from n1 to n2 until n1's daemon was stopped between Staged and Commit, and `and_then` is true; that
+    migration."""
+    for _ in range(30):
+      migration = self.begin(container, 'n2', 'n1')
+      if self.stopped_when_staged(container, migration, 'n1', 'n2') and and_then():
+        return migration
+      self.over(migration)
+      if self.lab.where(container) != ['n1']:
+        self.moved(container, 'n1')
+    return self.fail('not caught in thirty migrations')
+
   def stopped_when_staged(self, container, migration, source, target):
     """Stops the source's daemon while the target, which has the right by then, restores, and waits until it has
     staged. False: not caught, or after the source has sent Commit."""
@@ -225,15 +229,7 @@ class Registry(Group):
                          command=['/bin/sh', '-c', TICKS]).start()
       wait_for('the container', 60, lambda: self.lab.where('back-0') == ['n1'])
       time.sleep(1)
-      for _ in range(30):
-        migration = self.begin('back-0', 'n2', 'n1')
-        if self.stopped_when_staged('back-0', migration, 'n1', 'n2') and self.renounced_and_killed():
-          break
-        self.over(migration)
-        if self.lab.where('back-0') != ['n1']:
-          self.moved('back-0', 'n1')
-      else:
-        self.fail('not caught in thirty migrations')
+      migration = self.caught('back-0', self.renounced_and_killed)
       source = self.lab.daemon('n1').pid
       os.kill(source, signal.SIGSTOP)  # so that its lease ends, and it withdraws nothing
       self.lab.must('daemon', 'n2', 'start')

@@ -82,11 +82,14 @@ awaitable<void> run(Agent& agent, std::string config_path, std::string socket, i
   }
   log::info("stopping; containers and jobs run on", {{"signal", std::to_string(number)}});
   notify_service_manager("STOPPING=1");
-  // What waits for the word of the registry must not be undone. If that takes long, this ends as by
-  // SIGKILL: the next daemon finds everything as it is.
+  // What is held here for a source must not be undone: it may be the only copy. If its decision takes long,
+  // this ends as by SIGKILL: the next daemon finds everything as it is.
   constexpr int kTries = 500;  // of 10 ms
   for (int i = 0; agent.node().undecided(); ++i) {
-    if (i == kTries) std::_Exit(1);
+    if (i == kTries) {
+      log::warn("a container is held here whose migration is not decided; the next lifeboatd goes on with it");
+      std::_Exit(0);
+    }
     co_await sleep_for(Milliseconds(10));
   }
   context.stop();

@@ -153,7 +153,7 @@ class Node {
   };
   [[nodiscard]] DecisionHold hold_decision(const std::string& migration, Deciding machines);
   [[nodiscard]] const Deciding* deciding(const std::string& migration) const;
-  // Whether a commit may have been written whose end is not known.
+  // Whether a copy is held here that may be the only one.
   [[nodiscard]] bool undecided() const;
 
   // A container that is being started: claimed, and not yet among containers().

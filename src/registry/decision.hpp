@@ -92,8 +92,8 @@ class Target {
   [[nodiscard]] Do next() const;
   [[nodiscard]] State state() const { return state_; }
   [[nodiscard]] std::uint64_t version() const { return version_; }
-  // A commit may have been written: until it is known, what is held must outlive everything.
-  [[nodiscard]] bool undecided() const { return state_ == State::kHolding && (writing_ || tried_); }
+  // What is held may be the only copy left, by a commit or because the source is dead: it must outlive everything.
+  [[nodiscard]] bool undecided() const { return state_ == State::kHolding; }
 
   // It holds what it was sent; `version` of the record by which the right was given.
   void staged(std::uint64_t version);

@@ -41,9 +41,11 @@ class Registry(Group):
   def setUp(self):
     """Groups cut nodes off and kill them: the next one begins when the head counts all as up again."""
     super().setUp()
-    states = lambda: {node['name']: node.get('state') for node in self.lab.api('GET', '/v1/nodes')[1]['nodes']}
-    wait_for(lambda: f'all nodes to be up: {states()}', 60,
-             lambda: all(states()[node] == 'up' for node in operator_test.COMPUTE))
+    wait_for(lambda: f'all nodes to be up: {self.states()}', 60,
+             lambda: all(self.states()[node] == 'up' for node in operator_test.COMPUTE))
+
+  def states(self):
+    return {node['name']: node.get('state') for node in self.lab.api('GET', '/v1/nodes')[1]['nodes']}
 
   def report(self, migration, node):
     return self.lab.api('GET', f'/v1/migrations/{migration}', node=node)[1]
@@ -182,6 +184,18 @@ class Registry(Group):
       self.assertEqual([node for node, _, _ in self.lab.copies('lone-0')], ['n2'])
       wait_for('the node that is back to know how its migration has ended', 10,
                lambda: self.report(migration, 'n1').get('outcome') == 'committed')
+      self.moved('lone-0', 'n1')
+    with self.subTest('the same, and the target\'s daemon is restarted before it has committed'):
+      self.caught('lone-0', lambda: True)
+      self.lab.must('kill', 'n1')
+      self.lab.must('daemon', 'n2', 'stop')
+      self.assertEqual([node for node, _, _ in self.lab.copies('lone-0')], ['n2'])
+      self.lab.must('daemon', 'n2', 'start')
+      wait_for(lambda: f'the container to run on n2: {self.lab.copies("lone-0")}', 60,
+               lambda: [(node, frozen) for node, _, frozen in self.lab.copies('lone-0')] == [('n2', False)])
+      wait_for('n2 to have it', 10, lambda: self.lab.where('lone-0') == ['n2'])
+      self.lab.must('boot', 'n1')
+      wait_for('n1 to be up', 30, lambda: self.states()['n1'] == 'up')
       self.moved('lone-0', 'n1')
     with self.subTest('a node dies with a container: the job\'s owner is told which, and where'):
       self.lab.must('kill', 'n1')

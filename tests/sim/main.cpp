@@ -16,7 +16,8 @@ void add(Counts& sum, const Counts& one) {
       &Counts::begun,       &Counts::committed, &Counts::aborted,          &Counts::plans,
       &Counts::steps,       &Counts::crashes,   &Counts::power_cuts,       &Counts::partitions,
       &Counts::saved_alone, &Counts::doubts,    &Counts::registry_outages, &Counts::lost,
-      &Counts::fenced,      &Counts::given_up,      &Counts::events,    &Counts::registry_requests, &Counts::registry_swaps};
+      &Counts::fenced,      &Counts::given_up,  &Counts::events,           &Counts::registry_requests,
+      &Counts::registry_swaps, &Counts::stops};
   for (const auto member : members) sum.*member += one.*member;
   sum.doubt_longest = std::max(sum.doubt_longest, one.doubt_longest);
   sum.plan_ms_longest = std::max(sum.plan_ms_longest, one.plan_ms_longest);
@@ -78,8 +79,9 @@ int main(int argc, char** argv) {
   std::printf("%llu migrations begun (%llu committed, %llu aborted) in %llu clusters of %zu nodes; %llu plans with "
               "%llu steps\n", n(sum.begun), n(sum.committed), n(sum.aborted), n(std::min<std::uint64_t>(next, runs)),
               settings.nodes, n(sum.plans), n(sum.steps));
-  std::printf("faults: %llu daemons killed, %llu nodes without power, %llu partitions, %llu outages of the registry\n",
-              n(sum.crashes), n(sum.power_cuts), n(sum.partitions), n(sum.registry_outages));
+  std::printf("faults: %llu daemons killed, %llu stopped in order, %llu nodes without power, %llu partitions, %llu outages of "
+              "the registry\n",
+              n(sum.crashes), n(sum.stops), n(sum.power_cuts), n(sum.partitions), n(sum.registry_outages));
   std::printf("in doubt: %llu, the longest %.1f s; committed by the target alone, the source dead: %llu; containers "
               "lost with a node: %llu, given up: %llu; copies fenced: %llu\n",
               n(sum.doubts), static_cast<double>(sum.doubt_longest) / static_cast<double>(kSecond),

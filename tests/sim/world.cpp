@@ -93,6 +93,35 @@ void World::end_daemon(std::size_t n) {
   daemon->links.clear();
 }
 
+// By SIGTERM, as main() does it.
+awaitable<void> World::stop_daemon(std::size_t n, DaemonPtr daemon) {
+  const auto undecided = [](const auto& item) { return item.second->undecided(); };
+  const Micros limit = events_.now() + 5 * kSecond;
+  while (std::any_of(daemon->deciding.begin(), daemon->deciding.end(), undecided)) {
+    if (events_.now() >= limit) break;
+    co_await events_.sleep(10 * kMs);
+    if (daemon->ended) co_return;
+  }
+  Node& node = nodes_[n];
+  if (events_.now() < limit) {  // what is not held goes with it: Arrival
+    for (const auto& [id, machine] : daemon->deciding) {
+      if (machine->state() == decision::Target::State::kCommitted) continue;
+      node.outcomes[id] = decision::Word::kRenounced;
+      const auto at = std::find_if(node.copies.begin(), node.copies.end(),
+                                   [&id](const auto& item) { return item.second.migration == id; });
+      if (at == node.copies.end()) continue;
+      const std::string container = at->first;
+      const bool only = where_.at(container).size() == 1;
+      if (only && machine->state() == decision::Target::State::kHolding) {
+        wrong_ = node.name + " was told to end, and has removed the last copy of " + container;
+      }
+      drop(n, container, !at->second.restored);
+    }
+  }
+  end_daemon(n);
+  events_.after(events_.between(50 * kMs, 10 * kSecond), [this, n] { start_daemon(n); });
+}
+
 void World::cut_power(std::size_t n) {
   Node& node = nodes_[n];
   if (!node.power) return;
@@ -428,6 +457,10 @@ awaitable<void> World::faults() {
     const std::size_t node = events_.below(nodes_.size());
     switch (events_.below(7)) {
       case 0:
+        if (!nodes_[node].daemon) break;
+        ++counts_.stops;
+        events_.spawn(stop_daemon(node, nodes_[node].daemon));
+        break;
       case 1:
         if (!nodes_[node].daemon) break;
         ++counts_.crashes;

@@ -31,7 +31,7 @@ struct Settings {
 
 struct Counts {
   std::uint64_t begun = 0, committed = 0, aborted = 0, plans = 0, steps = 0;
-  std::uint64_t crashes = 0, power_cuts = 0, partitions = 0, registry_outages = 0;
+  std::uint64_t crashes = 0, stops = 0, power_cuts = 0, partitions = 0, registry_outages = 0;
   std::uint64_t saved_alone = 0;  // committed by the target, its source dead
   std::uint64_t doubts = 0;       // decided without a direct answer
   std::uint64_t lost = 0;         // containers, with their node
@@ -107,6 +107,7 @@ class World {
   [[nodiscard]] std::size_t number_of(const std::string& node) const;
   void start_daemon(std::size_t node);
   void end_daemon(std::size_t node);
+  awaitable<void> stop_daemon(std::size_t node, DaemonPtr daemon);
   void cut_power(std::size_t node);
   void boot(std::size_t node);
   LinkPtr open_link(std::size_t from, std::size_t to);

@@ -80,6 +80,15 @@ TEST(Target, SavesTheContainerOfADeadSource) {
   EXPECT_EQ(target.next(), Target::Do::kWriteCommit);
 }
 
+TEST(Target, WhatIsHeldMayBeTheOnlyCopy) {
+  Target target;
+  EXPECT_FALSE(target.undecided());
+  target.staged(kVersion);
+  EXPECT_TRUE(target.undecided()) << "the source may be dead";
+  ASSERT_TRUE(target.renounce());
+  EXPECT_FALSE(target.undecided());
+}
+
 TEST(Target, RenouncesOnlyWhatItNeverTried) {
   Target never;
   never.staged(kVersion);
@@ -132,6 +141,7 @@ struct World {
 
   [[nodiscard]] bool runs_at_source() const { return source.next() == Source::Do::kRunHere; }
   [[nodiscard]] bool runs_at_target() const { return target.next() == Target::Do::kRun; }
+  [[nodiscard]] bool may_renounce() const { return Target(target).renounce(); }
   // What a swap that has arrived does.
   bool apply(std::uint64_t from, Verdict verdict) {
     if (version != from) return false;
@@ -141,7 +151,7 @@ struct World {
   }
   [[nodiscard]] auto key() const {
     return std::make_tuple(source.next(), source.state(), source.version(), target.next(), target.state(),
-                           target.version(), target.undecided(), version, record, abort, abort_from, commit,
+                           target.version(), may_renounce(), version, record, abort, abort_from, commit,
                            commit_from, staged_sent, commit_sent, link, source_alive);
   }
 };
@@ -256,6 +266,13 @@ Steps successors(const World& w) {
     add(steps, "target reads, lease wrongly gone", w,
         [](World& n) { n.target.registry_says(n.record, n.version, false); });
   }
+  if (w.target.next() != Target::Do::kRun && !w.target.undecided()) {
+    add(steps, "target's daemon is told to end", w, [](World& n) {
+      (void)n.target.renounce();
+      n.link = false;
+      n.source.wants_back();
+    });
+  }
   const bool held = w.target.state() == Target::State::kHolding || w.target.state() == Target::State::kAborted;
   if (held && w.commit == World::Swap::kNone) {
     add(steps, "target's daemon starts again", w, [](World& n) {
@@ -285,6 +302,10 @@ TEST(Both, NeverRunTwiceAndAlwaysSomewhere) {
     const bool gone =
         world.source.next() == Source::Do::kEndHere && world.target.next() == Target::Do::kRemove;
     ASSERT_FALSE(world.source_alive && gone) << path;
+    // The source is dead, and has not taken it back: what was held is the only copy.
+    const bool removed = world.target.version() != 0 && world.target.next() == Target::Do::kRemove;
+    const bool taken_back = world.record == Verdict::kAborted || world.source.state() == Source::State::kAborted;
+    ASSERT_FALSE(!world.source_alive && removed && !taken_back) << path;
     const Steps next = successors(world);
     if (next.empty()) ++ends;
     const bool settled = world.runs_at_target() || (world.source_alive && world.runs_at_source()) ||

@@ -91,6 +91,11 @@ def opening(out, summary):
 
 def overheads(out, summary):
   out.heading('What migrations cost')
+  if summary['sizes']:
+    out.text('Of jobs of all sizes together: the mean over pairs of a run with migrations and those left alone with as '
+             f'many containers in the same block; {summary["interval"]}. Stopped: sum of the downtimes of a run.')
+    out.table(tables.sizes_for_people(summary))
+  out.heading('What migrations cost, by the number of containers')
   out.text('Time: by the application\'s own clock. Overhead: of the runs with migrations over those left alone in '
            f'the same block; {summary["interval"]}; "-" where there are fewer than three pairs. Stopped: sum of the '
            'downtimes of a run.')

@@ -136,6 +136,24 @@ def summarize_cell(records, cell):
   return out
 
 
+def summarize_sizes(records):
+  """What migrations cost an application, over jobs of all sizes: one entry per way of moving, its pairs those of all
+  numbers of containers."""
+  groups = {}
+  for record in records:
+    if record['state'] == 'done' and record['at_once'] and pairs_of(records, [record]):
+      groups.setdefault(tuple(record[name] for name in FACTOR_NAMES if name != 'containers'), []).append(record)
+  out = []
+  for key, mine in groups.items():
+    stopped = statistics.fmean(sum(r['downtime_ms'] for r in reports(record)) / 1000 for record in mine)
+    overhead = statistics_of.paired(pairs_of(records, mine))
+    out.append({**dict(zip([name for name in FACTOR_NAMES if name != 'containers'], key)),
+                'containers': sorted({record['containers'] for record in mine}), 'overhead': overhead,
+                'stopped_s': stopped, 'overhead_of_stopped': overhead['mean_s'] / stopped if stopped else None})
+  order = list(dict.fromkeys(record['application'] for record in records))
+  return sorted(out, key=lambda e: (order.index(e['application']), e['fabric'], e['mode'], e['at_once'], e['cycles']))
+
+
 def summarize(spec, plan, records, environment, interrupted):
   cells = [summarize_cell(records, cell_of(cell)) for cell in spec.cells]
   failed = [record for record in records if record['state'] != 'done']
@@ -150,7 +168,7 @@ def summarize(spec, plan, records, environment, interrupted):
                        for line in record['problems']],
           'spoilt': [f'run {r["number"]}: {r["spoilt"]}' for r in records if r.get('spoilt')],
           'interval': 'percentile bootstrap of the mean, 95 %, 10000 resamples; pairs within a block',
-          'cells': cells, 'environment': environment}
+          'sizes': summarize_sizes(records), 'cells': cells, 'environment': environment}
 
 
 # ---- for people
@@ -179,6 +197,19 @@ def rows_for_people(summary):
                   overhead.strip(), spread] + ([
                     number(cell['stopped_s'], digits=2), number(cell['downtime_ms'], 'median', 0),
                     number(cell['downtime_ms'], 'max', 0), number(cell['migrating_s'])] if moved else [''] * 4))
+  return lines
+
+
+def sizes_for_people(summary):
+  lines = [['APPLICATION', 'CONTAINERS', 'AT ONCE', 'NET', 'MODE', 'PAIRS', 'OVERHEAD s', '95 %', 'OVERHEAD %', '95 %',
+            'STOPPED s', 'OVERHEAD / STOPPED']]
+  for entry in summary['sizes']:
+    overhead, sizes = entry['overhead'], entry['containers']
+    ratio = entry['overhead_of_stopped']
+    lines.append([entry['application'], f'{sizes[0]} to {sizes[-1]}' if len(sizes) > 1 else sizes[0], entry['at_once'],
+                  entry['fabric'], entry['mode'], overhead['pairs'], *interval(overhead, 's', ''),
+                  *interval(overhead, 'percent', ''), f'{entry["stopped_s"]:.2f}',
+                  '-' if ratio is None else f'{ratio:.1f}'])
   return lines
 
 

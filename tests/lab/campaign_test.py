@@ -199,6 +199,22 @@ class Arithmetic(unittest.TestCase):
     self.assertIsNone(statistics_of.paired([(10, 11), (20, 22)])['interval_s'])
     self.assertIsNone(statistics_of.paired([]))
 
+  def test_sizes_together(self):
+    def record(block, containers, at_once, time_s, state='done'):
+      moves = [{'report': {'outcome': 'committed', 'downtime_ms': 100}}] * (4 if at_once else 0)
+      return {'application': 'hpl', 'block': block, 'containers': containers, 'at_once': at_once, 'cycles': 4,
+              'fabric': '1g' if at_once else 'none', 'mode': 'pre-copy', 'time_s': time_s, 'state': state,
+              'migrations': moves}
+    records = [record(1, 2, 0, 10), record(1, 2, 1, 11), record(1, 3, 0, 20), record(1, 3, 1, 22), record(1, 3, 2, 24),
+               record(2, 2, 0, 10), record(2, 2, 1, 11), record(2, 3, 1, 99), record(2, 2, 2, 99, 'failed')]
+    one, two = tables.summarize_sizes(records)
+    self.assertEqual((one['at_once'], one['containers'], one['overhead']['pairs']), (1, [2, 3], 3))
+    self.assertAlmostEqual(one['overhead']['mean_percent'], 10)
+    self.assertAlmostEqual(one['overhead_of_stopped'], (1 + 2 + 1) / 3 / one['stopped_s'])
+    self.assertEqual((two['at_once'], two['overhead']['pairs'], two['overhead']['interval_s']), (2, 1, None))
+    lines = tables.sizes_for_people({'sizes': [one, two]})
+    self.assertEqual([len(line) for line in lines], [len(lines[0])] * 3)
+
   def test_bootstrap(self):
     low, high = statistics_of.bootstrap([1, 2, 3, 4, 5, 6, 7, 8, 9])
     self.assertTrue(3 < low < 4.5 and 5.5 < high < 7, (low, high))

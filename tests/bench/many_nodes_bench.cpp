@@ -219,18 +219,21 @@ class Machine {
     return config_.name + "-c" + std::to_string(number);
   }
 
-  // As Node::reconcile(): all records are read; of what is here and has none, one is made.
-  awaitable<void> compare() {
+  // As Node::compare_with_registry(): its records are read; of what is here and has none, one is made.
+  awaitable<bool> compare() {
     bench_.leased.insert(config_.name);
-    auto records = co_await owners_.all();
-    if (!records) co_return;
+    auto records = co_await owners_.of_node(config_.name);
+    if (!records) co_return false;
     std::set<std::string> known;
     for (const OwnerRecord& record : *records) known.insert(record.ownership.container);
     for (unsigned i = 0; i < bench_.options.containers; ++i) {
-      if (!known.contains(container(i)))
-        (void)co_await owners_.claim(container(i), "job-" + config_.name, config_.name);
+      if (known.contains(container(i))) continue;
+      auto other = co_await owners_.find(container(i));
+      if (!other) co_return false;
+      if (!*other) (void)co_await owners_.claim(container(i), "job-" + config_.name, config_.name);
     }
     ++bench_.compared;
+    co_return true;
   }
 
   // As Node::look_after_containers().

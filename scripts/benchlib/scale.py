@@ -230,7 +230,11 @@ class Scene:
     took, cpu, answered, wire = [], [], [], []
     for _ in range(self.args.repetitions):
       cpu_before, wire_before, began = self.cpu_s(), sum(self.wire()), time.monotonic()
-      text = self.program('--socket', self.socket, 'nodes', '--json', timeout=SETTLE_WITHIN)
+      try:
+        text = self.program('--socket', self.socket, 'nodes', '--json', timeout=SETTLE_WITHIN)
+      except subprocess.TimeoutExpired:
+        say(f'lifeboat nodes: no answer within {SETTLE_WITHIN} s')
+        break
       took.append(time.monotonic() - began)
       cpu.append(self.cpu_s() - cpu_before - idle_share * took[-1])
       wire.append(sum(self.wire()) - wire_before)
@@ -240,9 +244,9 @@ class Scene:
       began = time.monotonic()
       self.answers()
       status.append(1000 * (time.monotonic() - began))
-    return {'nodes_s': round(statistics.median(took), 3), 'nodes_cpu_s': round(statistics.median(cpu), 3),
-            'nodes_answered': min(answered), 'nodes_bytes': statistics.median(wire),
-            'status_ms': round(statistics.median(status), 2), 'status_longest_ms': round(max(status), 2)}
+    looked = {'nodes_s': round(statistics.median(took), 3), 'nodes_cpu_s': round(statistics.median(cpu), 3),
+              'nodes_answered': min(answered), 'nodes_bytes': statistics.median(wire)} if took else {}
+    return {**looked, 'status_ms': round(statistics.median(status), 2), 'status_longest_ms': round(max(status), 2)}
 
   def silence(self):
     """How long until the first node counts as down once it says nothing any more."""

@@ -5,8 +5,8 @@ is a result.
   files        name -> text, written into /work beforehand
   programs     of mpi/bench (memory, pingpong, transpose, web), put into /work
   mounts       [{source, target, readonly}]: as in a job's description, besides /work
-  parameters   name -> default; a spec may set others. Besides: containers, rows, columns (rows x columns
-               = containers, nearly square)
+  parameters   name -> default; a spec may set others, as a value or as {number of containers: value}. Besides:
+               containers, rows, columns (rows x columns = containers, nearly square)
   memory       of a container
   estimate_s   how long a run takes, roughly
   stop_file    it runs until this file appears in /work ("migrations only"); else it ends by itself
@@ -74,11 +74,20 @@ class Application:
 
   def fill(self, text, containers):
     rows = max(r for r in range(1, math.isqrt(containers) + 1) if containers % r == 0)
-    values = {**self.parameters, 'containers': containers, 'rows': rows, 'columns': containers // rows}
+    values = {'containers': containers, 'rows': rows, 'columns': containers // rows}
+    for name, value in self.parameters.items():
+      if isinstance(value, dict) and containers not in value:
+        raise Failure(f'{self.path}: parameters.{name}: none for {containers} containers')
+      values[name] = value[containers] if isinstance(value, dict) else value
     try:
       return str(text).format(**values)
     except (KeyError, IndexError, ValueError) as error:
       raise Failure(f'{self.path}: cannot fill in {text!r}: {error}') from None
+
+  def check(self, containers):
+    """Throws for what cannot be filled in."""
+    for text in [*self.content['command'], *(self.content.get('files') or {}).values(), self.content.get('memory', '')]:
+      self.fill(text, containers)
 
   def prepare(self, directory, environment, containers):
     """Makes what is to be /work."""

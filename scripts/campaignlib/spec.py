@@ -94,6 +94,7 @@ class Spec:
       value = cell[factor]
       if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise Failure(f'{self.path}: {where}{factor}: expected {least} to {most}, got {value!r}')
+    self.applications[name].check(cell['containers'])
 
   def load_application(self, name):
     """One of this directory's applications/, or of Lifeboat's own; or one of these with other parameters."""

@@ -15,6 +15,7 @@
 #include "base/cgroup.hpp"
 #include "base/file.hpp"
 #include "base/process.hpp"
+#include "base/text.hpp"
 #include "check.hpp"
 #include "criu_glue/kernel_api.hpp"
 #include "preflight.hpp"
@@ -61,11 +62,6 @@ namespace {
 constexpr std::uint64_t kMiB = 1 << 20;
 
 std::string mib_text(std::uint64_t bytes) { return std::to_string(bytes / kMiB) + " MiB"; }
-
-std::string trimmed(std::string text) {
-  while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
-  return text;
-}
 
 void look_at_kernel(Findings& out) {
   utsname name{};
@@ -131,11 +127,7 @@ void look_at_rights(Findings& out) {
                                {CAP_KILL, "CAP_KILL", true},
                                {CAP_CHECKPOINT_RESTORE, "CAP_CHECKPOINT_RESTORE", false},
                                {CAP_SYS_RESOURCE, "CAP_SYS_RESOURCE", false}};
-  std::uint64_t effective = 0;
-  if (auto status = read_file("/proc/self/status", 16384)) {
-    const auto at = status->find("CapEff:");
-    if (at != std::string::npos) effective = std::strtoull(status->c_str() + at + 7, nullptr, 16);
-  }
+  const std::uint64_t effective = effective_capabilities(read_file("/proc/self/status", 16384).value_or(""));
   std::string needed;
   std::string wanted;
   for (const Right& right : kRights) {
@@ -162,7 +154,7 @@ void look_at_cgroup(const Config& config, Findings& out) {
               "mount -t cgroup2 cgroup2 /sys/fs/cgroup, or boot with systemd.unified_cgroup_hierarchy=1");
     return;
   }
-  const std::string controllers = " " + trimmed(read_file(*mount + "/cgroup.controllers", 4096).value_or("")) + " ";
+  const std::string controllers = " " + std::string(trimmed(read_file(*mount + "/cgroup.controllers", 4096).value_or(""))) + " ";
   if (controllers.find(" memory ") == std::string::npos) {
     out.warning("cgroup v2", *mount + ", without the memory controller",
                 "the memory of containers is not limited: one that grows takes what others were promised",
@@ -183,7 +175,7 @@ awaitable<void> look_at_runtime(const Config& config, Findings& out) {
   if (done && done->status.code == 0) {
     out.ok("crun", done->text.substr(0, done->text.find('\n')));
   } else {
-    out.error("crun", done ? "status " + std::to_string(done->status.code) + ": " + trimmed(done->text) : done.error().message,
+    out.error("crun", done ? "status " + std::to_string(done->status.code) + ": " + std::string(trimmed(done->text)) : done.error().message,
               "it starts the containers", "install crun, or say where it is: paths.crun in the configuration");
   }
 }
@@ -244,7 +236,7 @@ void look_at_memory(const Config& config, const NodeConfig& self, Findings& out)
 }
 
 void look_at_pipes(Findings& out) {
-  const std::string pages = trimmed(read_file("/proc/sys/fs/pipe-user-pages-soft", 64).value_or("0"));
+  const std::string pages(trimmed(read_file("/proc/sys/fs/pipe-user-pages-soft", 64).value_or("0")));
   const std::uint64_t soft = std::strtoull(pages.c_str(), nullptr, 10);
   constexpr std::uint64_t kPipePages = 16384;
   if (soft != 0 && soft < kPipePages) {
@@ -300,7 +292,7 @@ void look_at_fabric(const FabricConfig& fabric, Findings& out) {
     return;
   }
   const std::uint64_t port = slowest_port(fabric.bridge);
-  const std::string mtu = trimmed(read_file(directory + "/mtu", 64).value_or("?"));
+  const std::string mtu(trimmed(read_file(directory + "/mtu", 64).value_or("?")));
   if (port != 0 && port < fabric.rate_bits_per_s) {
     out.warning(subject, fabric.bridge + " runs at " + std::to_string(port / 1'000'000) + " Mbit/s, not " +
                              std::to_string(fabric.rate_bits_per_s / 1'000'000),

@@ -9,6 +9,7 @@
 #include <array>
 
 #include "base/file.hpp"
+#include "base/text.hpp"
 
 namespace lifeboat {
 
@@ -26,12 +27,6 @@ bool is_token_character(char c) {
 
 std::string_view view_of(beast::string_view text) { return {text.data(), text.size()}; }
 
-std::string_view trimmed(std::string_view text) {
-  const auto begin = text.find_first_not_of(" \t");
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(" \t") - begin + 1);
-}
-
 // The value of `name` among "a=1; b=2".
 std::string_view value_of(std::string_view pairs, std::string_view name, char separator) {
   while (!pairs.empty()) {
@@ -43,12 +38,6 @@ std::string_view value_of(std::string_view pairs, std::string_view name, char se
     }
   }
   return {};
-}
-
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 std::string form_decoded(std::string_view text) {

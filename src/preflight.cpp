@@ -13,6 +13,7 @@
 #include <sstream>
 
 #include "base/process.hpp"
+#include "base/text.hpp"
 #include "criu_glue/diagnosis.hpp"
 #include "criu_glue/dirty_tracker.hpp"
 
@@ -98,10 +99,8 @@ awaitable<void> look_at_rights(NodeFacts& facts) {
   SpawnOptions options;
   options.argv = {"cat", "/proc/self/status"};
   const auto status = co_await run_tool(std::move(options), kLimit);
-  const auto at = status ? status->text.find("CapEff:") : std::string::npos;
-  if (at == std::string::npos) co_return;
-  const std::uint64_t effective = std::strtoull(status->text.c_str() + at + 7, nullptr, 16);
-  if ((effective >> kCapSysResource & 1U) == 0) facts.only_of_uid = ::geteuid();
+  if (!status) co_return;
+  if ((effective_capabilities(status->text) >> kCapSysResource & 1U) == 0) facts.only_of_uid = ::geteuid();
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ constexpr Flag kFlags[] = {
 constexpr std::string_view kOptions[] = {"size", "nr_blocks", "nr_inodes", "mode",    "uid",
                                          "gid",  "huge",      "inode64",   "inode32", "noswap"};
 
-std::vector<std::string_view> split(std::string_view text, char separator) {
+std::vector<std::string_view> words_of(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
   while (!text.empty()) {
     const std::size_t end = std::min(text.find(separator), text.size());
@@ -77,7 +77,7 @@ bool is_known(const TmpfsMount& mount) {
 
 // ID PARENT DEVICE ROOT TARGET FLAGS [FIELD...] - TYPE SOURCE OPTIONS
 std::optional<TmpfsMount> parse_line(std::string_view line) {
-  const std::vector<std::string_view> words = split(line, ' ');
+  const std::vector<std::string_view> words = words_of(line, ' ');
   const auto dash = std::find(words.begin(), words.end(), "-");
   if (words.size() < 6 || words.end() - dash < 4 || dash - words.begin() < 6) return std::nullopt;
   if (dash[1] != "tmpfs" || words[3] != "/") return std::nullopt;
@@ -85,10 +85,10 @@ std::optional<TmpfsMount> parse_line(std::string_view line) {
   mount.device = words[2];
   mount.target = unescaped(words[4]);
   mount.source = unescaped(dash[2]);
-  for (const std::string_view flag : split(words[5], ',')) {
+  for (const std::string_view flag : words_of(words[5], ',')) {
     if (flag != "rw") mount.flags.emplace_back(flag);
   }
-  for (const std::string_view option : split(dash[3], ',')) {
+  for (const std::string_view option : words_of(dash[3], ',')) {
     if (option != "rw") mount.options.emplace_back(option);
   }
   return mount;
@@ -97,7 +97,7 @@ std::optional<TmpfsMount> parse_line(std::string_view line) {
 constexpr std::size_t kDevice = 2;
 constexpr std::size_t kTarget = 4;
 std::string_view word_of(std::string_view line, std::size_t number) {
-  const std::vector<std::string_view> words = split(line, ' ');
+  const std::vector<std::string_view> words = words_of(line, ' ');
   return number < words.size() ? words[number] : std::string_view();
 }
 
@@ -119,7 +119,7 @@ Status configure(int context, const TmpfsMount& mount, const std::string& option
 }  // namespace
 
 std::vector<TmpfsMount> parse_tmpfs_mounts(std::string_view mountinfo) {
-  const std::vector<std::string_view> lines = split(mountinfo, '\n');
+  const std::vector<std::string_view> lines = words_of(mountinfo, '\n');
   std::map<std::string_view, int> mounted;  // devices, and places: what lies over another hides it
   for (const std::string_view line : lines) {
     ++mounted[word_of(line, kDevice)];

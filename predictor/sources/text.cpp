@@ -15,7 +15,6 @@ namespace lifeboat::predictor {
 namespace {
 
 constexpr std::size_t kEntriesMax = 65536;
-constexpr std::string_view kSpaces = " \t\r\n";
 
 // Length of the UTF-8 sequence that `text` begins with; 0 if it is none. Overlong forms and
 // surrogates are none: JSON readers refuse them.
@@ -57,12 +56,6 @@ std::string clean(std::string_view text) {
   return std::string(trimmed(out));
 }
 
-std::string_view trimmed(std::string_view text) {
-  const auto first = text.find_first_not_of(kSpaces);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kSpaces) - first + 1);
-}
-
 std::optional<std::uint64_t> whole_number(std::string_view text) {
   text = trimmed(text);
   std::uint64_t value = 0;
@@ -93,16 +86,6 @@ std::string_view between(std::string_view text, std::string_view from, std::stri
   text.remove_prefix(start + from.size());
   const auto end = text.find(to);
   return end == std::string_view::npos ? std::string_view{} : text.substr(0, end);
-}
-
-std::vector<std::string_view> split(std::string_view text, char separator) {
-  std::vector<std::string_view> parts;
-  for (;;) {
-    const auto end = text.find(separator);
-    parts.push_back(text.substr(0, end));
-    if (end == std::string_view::npos) return parts;
-    text.remove_prefix(end + 1);
-  }
 }
 
 std::string lower(std::string_view text) {

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/text.hpp"
 #include "predictor/event.hpp"
 
 namespace lifeboat::predictor {
@@ -26,7 +27,6 @@ struct Place {
 // become "\xNN", and it ends after kTextMax bytes.
 [[nodiscard]] std::string clean(std::string_view text);
 
-[[nodiscard]] std::string_view trimmed(std::string_view text);
 // A decimal number that is all of `text`, but for spaces around it.
 [[nodiscard]] std::optional<std::uint64_t> whole_number(std::string_view text);
 // The same with a fraction, as 1234.56.
@@ -36,7 +36,6 @@ struct Place {
 // What is between the first `from` and the `to` after it; empty if either is missing.
 [[nodiscard]] std::string_view between(std::string_view text, std::string_view from,
                                        std::string_view to);
-[[nodiscard]] std::vector<std::string_view> split(std::string_view text, char separator);
 // ASCII letters only.
 [[nodiscard]] std::string lower(std::string_view text);
 

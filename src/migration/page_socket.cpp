@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "base/text.hpp"
 #include "migration/page_tls.hpp"
 #include "migration/page_wait.hpp"
 
@@ -32,11 +33,6 @@ std::string peer_of(int socket) {
     return "the peer";
   }
   return text;
-}
-
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 }  // namespace

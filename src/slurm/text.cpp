@@ -6,6 +6,8 @@
 #include <charconv>
 #include <optional>
 
+#include "base/text.hpp"
+
 namespace lifeboat::slurm {
 
 using predictor::Cause;
@@ -58,16 +60,6 @@ std::string reason_text(const Reason& reason, const Owner& owner) {
 
 bool is_one_of(std::string_view word, std::initializer_list<std::string_view> words) {
   return std::find(words.begin(), words.end(), word) != words.end();
-}
-
-std::vector<std::string_view> split(std::string_view text, char at) {
-  std::vector<std::string_view> parts;
-  for (;;) {
-    const std::size_t end = text.find(at);
-    parts.push_back(text.substr(0, end));
-    if (end == std::string_view::npos) return parts;
-    text.remove_prefix(end + 1);
-  }
 }
 
 // Whether the script's own options, which end with its first command, have this one.

@@ -154,7 +154,8 @@ void look_at_cgroup(const Config& config, Findings& out) {
               "mount -t cgroup2 cgroup2 /sys/fs/cgroup, or boot with systemd.unified_cgroup_hierarchy=1");
     return;
   }
-  const std::string controllers = " " + std::string(trimmed(read_file(*mount + "/cgroup.controllers", 4096).value_or(""))) + " ";
+  const std::string listed = read_file(*mount + "/cgroup.controllers", 4096).value_or("");
+  const std::string controllers = " " + std::string(trimmed(listed)) + " ";
   if (controllers.find(" memory ") == std::string::npos) {
     out.warning("cgroup v2", *mount + ", without the memory controller",
                 "the memory of containers is not limited: one that grows takes what others were promised",
@@ -175,7 +176,9 @@ awaitable<void> look_at_runtime(const Config& config, Findings& out) {
   if (done && done->status.code == 0) {
     out.ok("crun", done->text.substr(0, done->text.find('\n')));
   } else {
-    out.error("crun", done ? "status " + std::to_string(done->status.code) + ": " + std::string(trimmed(done->text)) : done.error().message,
+    out.error("crun",
+              done ? "status " + std::to_string(done->status.code) + ": " + std::string(trimmed(done->text))
+                   : done.error().message,
               "it starts the containers", "install crun, or say where it is: paths.crun in the configuration");
   }
 }

@@ -55,7 +55,8 @@ Result<PageKey> page_key_from(std::string_view hex) {
     good = high >= 0 && low >= 0;
     key[i] = static_cast<unsigned char>(high * 16 + low);
   }
-  if (!good) return fail(Errc::kProtocol, "a page connection's key that is none");
+  // As to_hex() writes it, and in no other way.
+  if (!good || to_hex(key) != hex) return fail(Errc::kProtocol, "a page connection's key that is none");
   return key;
 }
 

@@ -68,6 +68,7 @@ TEST(PageKey, GoesThroughHex) {
   EXPECT_FALSE(page_key_from(""));
   EXPECT_FALSE(page_key_from(to_hex(key) + "00"));
   EXPECT_FALSE(page_key_from(std::string(64, 'g')));
+  EXPECT_FALSE(page_key_from(std::string(64, 'A')));  // two texts of one key
 }
 
 TEST(PageSocket, BothWaysAtOnce) {

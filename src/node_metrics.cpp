@@ -55,7 +55,7 @@ std::string_view outcome_of(const MigrationReport& report) {
 }  // namespace
 
 void NodeMetrics::Totals::add(const MigrationReport& report) {
-  bytes += std::max(report.bytes_sent, report.progress->bytes_sent.load());
+  bytes += std::max(report.bytes_sent, report.progress->bytes_sent.total());
   frozen_bytes += report.memory.bytes_frozen;
   rounds += report.rounds.size();
 }

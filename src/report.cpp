@@ -95,7 +95,7 @@ Progress progress_of(const MigrationReport& report) {
   state.over = report.outcome == Outcome::kCommitted || report.outcome == Outcome::kAborted;
   state.live = report.mode != MigrationMode::kStopAndCopy && report.mode != MigrationMode::kCriuImages;
   state.memory_bytes = report.resident_bytes;
-  state.sent_bytes = report.progress->bytes_sent;
+  state.sent_bytes = report.progress->bytes_sent.total();
   state.round_bytes = report.progress->pages_to_send * kPageBytes;
   state.round_sent_bytes = report.progress->pages_sent * kPageBytes;
   state.ahead_bytes = report.ahead_bytes;
@@ -150,7 +150,7 @@ json::object to_json(const MigrationReport& report) {
           {"cancelled", report.cancellation.requested()},
           {"started_at", report.started_at},
           {"resident_bytes", report.resident_bytes},
-          {"bytes_sent", std::max(report.bytes_sent, report.progress->bytes_sent.load())},
+          {"bytes_sent", std::max(report.bytes_sent, report.progress->bytes_sent.total())},
           {"frozen_bytes", report.memory.bytes_frozen},
           {"round_pages", report.progress->pages_to_send.load()},
           {"round_pages_sent", report.progress->pages_sent.load()},

@@ -13,6 +13,7 @@
 #include "base/json.hpp"
 #include "migration/cancellation.hpp"
 #include "migration/precopy_control.hpp"
+#include "migration/sent_bytes.hpp"
 #include "progress.hpp"
 
 namespace lifeboat {
@@ -67,7 +68,7 @@ Result<MigrationMode> migration_mode_from(const std::string& name);
 
 // Memory on its way, as far as it goes; written by the sending threads.
 struct MemoryProgress {
-  std::atomic<std::uint64_t> bytes_sent{0};
+  SentBytes bytes_sent;
   std::atomic<std::uint64_t> pages_to_send{0};  // of this round
   std::atomic<std::uint64_t> pages_sent{0};     // of these
 };

@@ -61,10 +61,8 @@ MemorySource::MemorySource(Cgroup cgroup, std::vector<PageSocket> connections, M
   PageSender::Options sender;
   sender.shards = static_cast<unsigned>(connections.size());
   sender.timeout_s = options.timeout_s;
-  sender.on_sent = [progress = progress_](const SendCounts& sent) {
-    progress->pages_sent += sent.pages;
-    progress->bytes_sent += sent.payload_bytes;
-  };
+  sender.on_sent = [progress = progress_](const SendCounts& sent) { progress->pages_sent += sent.pages; };
+  sender.counted_in = counted_in();
   sender.compression = options.compression;
   for (PageSocket& connection : connections) {
     senders_.push_back(std::make_unique<PageSender>(std::move(connection), sender));
@@ -72,6 +70,8 @@ MemorySource::MemorySource(Cgroup cgroup, std::vector<PageSocket> connections, M
   }
   limit(options.bytes_per_s);
 }
+
+std::shared_ptr<SentBytes> MemorySource::counted_in() const { return {progress_, &progress_->bytes_sent}; }
 
 MemorySource::~MemorySource() {
   cancel();
@@ -114,6 +114,7 @@ Result<std::unique_ptr<PageServer>> MemorySource::serve_rest(PageSocket urgent) 
   options.timeout_s = timeout_s_;
   options.compression = CompressionMode::kOff;  // a thread waits for each of these pages
   options.duplicates = false;
+  options.counted_in = counted_in();
   connections.urgent = std::make_unique<PageSender>(std::move(urgent), options);
   return PageServer::start(std::move(pids), std::move(connections), progress_);
 }

@@ -117,6 +117,8 @@ class MemorySource {
   Result<std::uint64_t> run_sample(Milliseconds watched);
   Result<RoundMeasurement> run_round(bool hold_back);
   Result<FinalMemory> run_rest();
+  // Where its connections are counted.
+  [[nodiscard]] std::shared_ptr<SentBytes> counted_in() const;
   // What the target lacks of each frozen process, into its `to_send`; and the list of all pages.
   Result<FinalMemory> survey_rest(bool later);
   // Brings the list of processes up to date, attaching trackers if `track`.

@@ -243,6 +243,7 @@ PageSender::PageSender(PageSocket socket, Options options)
     : socket_(std::move(socket)),
       options_(std::move(options)),
       batch_(std::make_unique<Batch>(socket_, options_)) {
+  if (options_.counted_in) counted_.emplace(options_.counted_in, socket_.fd());
   socket_.set_receive_timeout(options_.timeout_s);
 }
 

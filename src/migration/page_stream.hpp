@@ -44,6 +44,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -53,6 +54,7 @@
 #include "criu_glue/remote_pages.hpp"
 #include "migration/compression.hpp"
 #include "migration/page_socket.hpp"
+#include "migration/sent_bytes.hpp"
 
 namespace lifeboat {
 
@@ -86,6 +88,7 @@ class PageSender {
     std::function<void(const SendCounts&)> on_sent;
     CompressionMode compression = CompressionMode::kAuto;
     bool duplicates = true;  // look for pages that the target has already
+    std::shared_ptr<SentBytes> counted_in;  // may be null
   };
   PageSender(PageSocket socket, Options options);
   ~PageSender();
@@ -117,6 +120,7 @@ class PageSender {
   class Batch;
 
   PageSocket socket_;
+  std::optional<SentBytes::Connection> counted_;
   Options options_;
   std::unique_ptr<Batch> batch_;
   std::atomic<std::uint64_t> bytes_{0};

@@ -38,7 +38,7 @@ awaitable<Status> send_images(ImageReader& reader, Link& link, const bool& dump_
     if (chunk.size > 0) {
       CO_CHECK_OK(
           co_await link.send_data(chunk.file, chunk.offset, buffer.data(), chunk.size, idle));
-      progress.bytes_sent += chunk.size;
+      progress.bytes_sent.add(chunk.size);
     } else if (complete) {
       co_return Status{};
     } else {

@@ -69,7 +69,7 @@ Status Turn::put_off(const Error& busy) {
 awaitable<void> follow_progress(Node& node, std::shared_ptr<MigrationReport> report) {
   constexpr Milliseconds kPause{100};
   while (report->outcome == Outcome::kRunning) {
-    report->rate.add(now_s(), report->progress->bytes_sent);
+    report->rate.add(now_s(), report->progress->bytes_sent.total());
     report->ahead_bytes = report->queue_position > 0 ? bytes_ahead(node, *report) : 0;
     co_await sleep_for(kPause);
   }

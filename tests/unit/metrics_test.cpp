@@ -88,7 +88,7 @@ TEST(NodeMetrics, AMigrationCountsOnceWhenItIsOver) {
   counted.migration_began(report);
   EXPECT_TRUE(has(counted, "lifeboat_migrations_queued 1"));
   report->phase = "pre-copy";
-  report->progress->bytes_sent = 4096;
+  report->progress->bytes_sent.add(4096);
   report->rounds.resize(2);
   EXPECT_TRUE(has(counted, "lifeboat_migrations_running 1"));
   EXPECT_TRUE(has(counted, "lifeboat_migration_sent_bytes_total 4096"));

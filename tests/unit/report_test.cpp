@@ -68,7 +68,7 @@ TEST(Report, Json) {
 
 TEST(Report, WhatIsSentShowsWhileItRuns) {
   MigrationReport report;
-  report.progress->bytes_sent = 4096;
+  report.progress->bytes_sent.add(4096);
   EXPECT_EQ(to_json(report).at("bytes_sent").to_number<int>(), 4096);
 }
 

@@ -6,7 +6,7 @@ is a result.
   programs     of mpi/bench (memory, pingpong, transpose, web), put into /work
   mounts       [{source, target, readonly}]: as in a job's description, besides /work
   parameters   name -> default; a spec may set others, as a value or as {number of containers: value}. Besides:
-               containers, rows, columns (rows x columns = containers, nearly square)
+               containers
   memory       of a container
   estimate_s   how long a run takes, roughly
   stop_file    it runs until this file appears in /work ("migrations only"); else it ends by itself
@@ -24,7 +24,6 @@ is a result.
 """
 import glob
 import hashlib
-import math
 import os
 import re
 import shutil
@@ -73,8 +72,7 @@ class Application:
   # ---- before a run
 
   def fill(self, text, containers):
-    rows = max(r for r in range(1, math.isqrt(containers) + 1) if containers % r == 0)
-    values = {'containers': containers, 'rows': rows, 'columns': containers // rows}
+    values = {'containers': containers}
     for name, value in self.parameters.items():
       if isinstance(value, dict) and containers not in value:
         raise Failure(f'{self.path}: parameters.{name}: none for {containers} containers')

@@ -16,6 +16,7 @@ from lablib.base import mounts, read
 
 SETTLE_S = 3     # what still differs after this is a difference
 TOLD_MAX = 200   # characters; of longer lists only what differs is told
+TCP_STATES = {'01': 'established', '0A': 'listening'}   # include/net/tcp_states.h
 LIMITS = ('memory.max', 'memory.high', 'memory.swap.max', 'pids.max', 'cpu.max', 'cpu.weight', 'cgroup.freeze',
           'memory.limit_in_bytes', 'cpu.shares', 'cpu.cfs_quota_us')
 
@@ -24,12 +25,22 @@ def status_of(pid):
   return dict(line.split(':', 1) for line in read(f'/proc/{pid}/status').splitlines() if ':' in line)
 
 
+def tcp_states(pid):
+  """{number of a TCP socket: its state}, of those that have an address; None of one that is being closed."""
+  lines = [line for family in ('tcp', 'tcp6') for line in read(f'/proc/{pid}/net/{family}', '').splitlines()[1:]]
+  return {f'socket:[{words[9]}]': TCP_STATES.get(words[3]) for words in map(str.split, lines)}
+
+
 def open_files(pid):
-  """{descriptor: what it is}, the numbers of sockets, pipes and the like left out."""
-  out, directory = {}, f'/proc/{pid}/fd'
+  """{descriptor: what it is}, the numbers of sockets, pipes and the like left out; and a connection that one
+  of its ends has closed, because the other one does so when it looks."""
+  out, directory, states = {}, f'/proc/{pid}/fd', tcp_states(pid)
   for fd in os.listdir(directory):
     with contextlib.suppress(FileNotFoundError):   # closed by now
-      out[fd] = re.sub(r':\[\d+\]$', '', os.readlink(os.path.join(directory, fd)))
+      name = os.readlink(os.path.join(directory, fd))
+      state = states.get(name, '')
+      if state is not None:
+        out[fd] = f'{re.sub(r":.[0-9]+.$", "", name)} {state}'.strip()
   return out
 
 

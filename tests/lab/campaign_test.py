@@ -13,6 +13,7 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -183,7 +184,7 @@ class Results(Directory):
     app.prepare(os.path.join(self.directory, 'work'), {}, 6)
     with open(os.path.join(self.directory, 'work', 'HPL.dat'), encoding='utf-8') as file:
       lines = [line.split()[0] for line in file]
-    self.assertEqual((lines[5], lines[10], lines[11]), ('8000', '2', '3'))
+    self.assertEqual((lines[5], lines[10], lines[11]), ('8000', '1', '6'))
     app = Application(app.path, app.content, {'problems': {2: 16, 11: 2}})
     self.assertEqual((app.fill('{problems}', 2), app.fill('{problems}', 11)), ('16', '2'))
 
@@ -252,6 +253,18 @@ class State(unittest.TestCase):
                      ['a.b: [1, 2] became [1, 3]', 'c: 1 became nothing'])
     self.assertEqual(container_state.differences({'a': list(range(100))}, {'a': list(range(1, 101))}),
                      ['a: [0] of 100 became [100] of 100'])
+
+  def test_connections(self):
+    """One that its other end has closed is none of those that must be there after a migration."""
+    with socket.create_server(('127.0.0.1', 0)) as server, socket.create_connection(server.getsockname()) as ours:
+      theirs, _ = server.accept()
+      before = container_state.open_files(os.getpid())
+      theirs.close()
+      after = container_state.open_files(os.getpid())
+      self.assertEqual([before[str(one.fileno())] for one in (server, ours)],
+                       ['socket listening', 'socket established'])
+      self.assertNotIn(str(ours.fileno()), after)
+      self.assertEqual(after[str(server.fileno())], 'socket listening')
 
   def test_process(self):
     """Of this very process: an open file, a limit and a directory that change are seen."""

@@ -21,9 +21,9 @@
  *   - exchanges a number with its neighbours in a ring of all ranks, and checks it.
  * Prints, when all ranks are ready, "memory ready"; each second, per rank, the longest gap between
  * two exchanges in that second and when it ended, the longest pause between two looks at the clock
- * (in a pause the process did not run at all: its own view of a downtime), and the pages rewritten so
- * far and by when. The clock is CLOCK_REALTIME, that of the machine a rank is moved to:
- *   gap rank 1 312.4 ms at 1700000000.123 pause 20.1 ms pages 32000 by 1700000000.502
+ * (in a pause the process did not run at all: its own view of a downtime) and when that ended, and
+ * the pages rewritten so far and by when. The clock is CLOCK_REALTIME, that of the machine a rank is moved to:
+ *   gap rank 1 312.4 ms at 1700000000.123 pause 20.1 ms at 1700000000.101 pages 32000 by 1700000000.502
  * At the end each rank verifies all it has, and rank 0 prints "memory ok" or "memory WRONG".
  * The exit status is 0 if all was right, 1 if not, 2 for bad arguments.
  *
@@ -62,13 +62,16 @@ struct memory {
 };
 
 struct clock {
-  double last, longest_pause;
+  double last, longest_pause, longest_at;
 };
 
 static void look(void *context) {
   struct clock *clock = context;
   const double t = now();
-  if (t - clock->last > clock->longest_pause) clock->longest_pause = t - clock->last;
+  if (t - clock->last > clock->longest_pause) {
+    clock->longest_pause = t - clock->last;
+    clock->longest_at = t;
+  }
   clock->last = t;
 }
 
@@ -114,7 +117,7 @@ static void touch(struct memory *m, double rate, double *from, struct clock *clo
 static uint64_t run(struct memory *m, const struct ring *ring, const struct options *o, double rate) {
   const int left = (ring->rank + ring->ranks - 1) % ring->ranks;
   const double start = now(), end = start + o->seconds;
-  struct clock clock = {start, 0};
+  struct clock clock = {start, 0, start};
   double before = start, due = start, report = start + REPORT_S, longest = 0, longest_at = start;
   uint64_t wrong = 0, last = 0;
   for (uint64_t round = 1; last == 0 || round <= last; round++) {
@@ -133,8 +136,8 @@ static uint64_t run(struct memory *m, const struct ring *ring, const struct opti
     }
     before = t;
     if (t >= report) {
-      printf("gap rank %d %.1f ms at %.3f pause %.1f ms pages %llu by %.3f\n", ring->rank,
-             longest * 1000, longest_at, clock.longest_pause * 1000,
+      printf("gap rank %d %.1f ms at %.3f pause %.1f ms at %.3f pages %llu by %.3f\n", ring->rank,
+             longest * 1000, longest_at, clock.longest_pause * 1000, clock.longest_at,
              (unsigned long long)m->rewritten, t);
       longest = clock.longest_pause = 0;
       report = t + REPORT_S;

@@ -8,7 +8,7 @@ from lablib.base import read
 
 PEER_MB = 16      # what the rank that stays holds
 SECONDS = 7200    # the longest it runs; it is told to stop earlier
-GAP = re.compile(r'gap rank (\d+) ([\d.]+) ms at ([\d.]+) pause ([\d.]+) ms pages (\d+) by ([\d.]+)')
+GAP = re.compile(r'gap rank (\d+) ([\d.]+) ms at ([\d.]+) pause ([\d.]+) ms at ([\d.]+) pages (\d+) by ([\d.]+)')
 
 
 def command(load, interface=None, rank=None):
@@ -32,10 +32,10 @@ def output(directory, ranks=2):
 
 
 def gaps(text):
-  """[{rank, gap_ms, at, pause_ms, pages, by}] of the program's output."""
+  """[{rank, gap_ms, at, pause_ms, pause_at, pages, by}] of the program's output."""
   return [{'rank': int(rank), 'gap_ms': float(gap), 'at': float(at), 'pause_ms': float(pause),
-           'pages': int(pages), 'by': float(by)}
-          for rank, gap, at, pause, pages, by in GAP.findall(text)]
+           'pause_at': float(pause_at), 'pages': int(pages), 'by': float(by)}
+          for rank, gap, at, pause, pause_at, pages, by in GAP.findall(text)]
 
 
 def wait_alive(text, since, ranks=(0, 1), seconds=60):
@@ -53,12 +53,13 @@ def wait_alive(text, since, ranks=(0, 1), seconds=60):
 
 def silence(text, began, until, movers=(0,), peers=(1,)):
   """What moved ranks and their peers noticed in a span of time (of the wall clock): the longest
-  pause in which a mover did not run, and the longest times without a message of both."""
+  pause in which a mover did not run and when it ended, and the longest times without a message of both."""
   lines = [g for g in gaps(text) if began <= g['at'] <= until]
   def longest(key, ranks):
     return max((g[key] for g in lines if g['rank'] in ranks), default=0.0)
-  return {'paused_ms': longest('pause_ms', movers), 'gap_ms': longest('gap_ms', movers),
-          'peer_gap_ms': longest('gap_ms', peers)}
+  pause = max((g for g in lines if g['rank'] in movers), key=lambda g: g['pause_ms'], default={})
+  return {'paused_ms': pause.get('pause_ms', 0.0), 'pause_ended_at': pause.get('pause_at'),
+          'gap_ms': longest('gap_ms', movers), 'peer_gap_ms': longest('gap_ms', peers)}
 
 
 def pages_per_s(text, began, until, rank=0):

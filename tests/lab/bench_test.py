@@ -30,11 +30,11 @@ BUILD = os.path.abspath(os.environ.get('LIFEBOAT_TEST_BUILD')
                         or os.path.join(ROOT, 'build', 'dev', 'bin'))
 NAME = f'benchtest{os.getpid()}'
 OUTPUT = '''memory ready
-gap rank 0 2.0 ms at 100.500 pause 1.0 ms pages 1000 by 101.000
-gap rank 1 3.0 ms at 100.500 pause 1.5 ms pages 10 by 101.000
-gap rank 0 80.0 ms at 101.500 pause 60.0 ms pages 2000 by 102.000
-gap rank 1 90.5 ms at 101.500 pause 2.0 ms pages 20 by 102.000
-gap rank 0 2.0 ms at 102.500 pause 1.0 ms pages 4000 by 103.000
+gap rank 0 2.0 ms at 100.500 pause 1.0 ms at 100.400 pages 1000 by 101.000
+gap rank 1 3.0 ms at 100.500 pause 1.5 ms at 100.400 pages 10 by 101.000
+gap rank 0 80.0 ms at 101.500 pause 60.0 ms at 101.480 pages 2000 by 102.000
+gap rank 1 90.5 ms at 101.500 pause 2.0 ms at 101.400 pages 20 by 102.000
+gap rank 0 2.0 ms at 102.500 pause 1.0 ms at 102.400 pages 4000 by 103.000
 '''
 
 
@@ -60,7 +60,7 @@ def wait_for(condition, seconds=60):
 class Arithmetic(unittest.TestCase):
   def test_silence(self):
     self.assertEqual(memory.silence(OUTPUT, 101.2, 102),
-                     {'paused_ms': 60.0, 'gap_ms': 80.0, 'peer_gap_ms': 90.5})
+                     {'paused_ms': 60.0, 'pause_ended_at': 101.48, 'gap_ms': 80.0, 'peer_gap_ms': 90.5})
     self.assertEqual(memory.silence(OUTPUT, 100, 101)['paused_ms'], 1.0)
     self.assertEqual(memory.silence(OUTPUT, 90, 91)['gap_ms'], 0.0)
 

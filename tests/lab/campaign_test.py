@@ -266,6 +266,20 @@ class State(unittest.TestCase):
       self.assertNotIn(str(ours.fileno()), after)
       self.assertEqual(after[str(server.fileno())], 'socket listening')
 
+  def test_new_connections(self):
+    """The application's; one that is missing is the migration's fault."""
+    def state(files, connections):
+      return {'processes': {1: {'files': files}}, 'network': {'connections': connections}}
+    before = state({'3': 'socket established', '4': '/etc/passwd'}, ['a-b'])
+    after = state({'3': 'socket established', '4': '/etc/passwd', '5': 'socket established'}, ['a-b', 'a-c'])
+    self.assertEqual(container_state.without_new_connections(after, before), before)
+    after = state({'5': 'socket established', '4': '/etc/group', '6': '/etc/passwd'}, ['a-c'])
+    self.assertEqual(container_state.differences(before, container_state.without_new_connections(after, before)),
+                     ['network.connections: ["a-b"] became []',
+                      'processes.1.files.3: "socket established" became nothing',
+                      'processes.1.files.4: "/etc/passwd" became "/etc/group"',
+                      'processes.1.files.6: nothing became "/etc/passwd"'])
+
   def test_process(self):
     """Of this very process: an open file, a limit and a directory that change are seen."""
     here = container_state.of_process(os.getpid(), {os.getpid(): 1})

@@ -26,22 +26,24 @@ def status_of(pid):
   return dict(line.split(':', 1) for line in read(f'/proc/{pid}/status').splitlines() if ':' in line)
 
 
-def tcp_states(pid):
-  """{number of a TCP socket: its state}, of those that have an address; None of one that is being closed."""
+def tcp_sockets(pid):
+  """{name of a TCP socket: its ends, as the kernel writes addresses, and its state}, of those that have an address;
+  None of one that is being closed."""
   lines = [line for family in ('tcp', 'tcp6') for line in read(f'/proc/{pid}/net/{family}', '').splitlines()[1:]]
-  return {f'socket:[{words[9]}]': TCP_STATES.get(words[3]) for words in map(str.split, lines)}
+  return {f'socket:[{words[9]}]': f'{words[1]}-{words[2]} {TCP_STATES[words[3]]}' if words[3] in TCP_STATES else None
+          for words in map(str.split, lines)}
 
 
 def open_files(pid):
   """{descriptor: what it is}, the numbers of sockets, pipes and the like left out; and a connection that one
-  of its ends has closed, because the other one does so when it looks."""
-  out, directory, states = {}, f'/proc/{pid}/fd', tcp_states(pid)
+  of its ends has closed, because the other one does so when it looks. One that nobody has accepted yet has none."""
+  out, directory, sockets = {}, f'/proc/{pid}/fd', tcp_sockets(pid)
   for fd in os.listdir(directory):
     with contextlib.suppress(FileNotFoundError):   # closed by now
       name = os.readlink(os.path.join(directory, fd))
-      state = states.get(name, '')
-      if state is not None:
-        out[fd] = f'{re.sub(r":.[0-9]+.$", "", name)} {state}'.strip()
+      socket = sockets.get(name, '')
+      if socket is not None:
+        out[fd] = f'{re.sub(r":.[0-9]+.$", "", name)} {socket}'.strip()
   return out
 
 
@@ -61,12 +63,6 @@ def of_process(pid, inner):
           'files': open_files(pid), 'mapped': mapped_files(pid)}
 
 
-def connections(pid):
-  """Established TCP connections, as the kernel writes addresses."""
-  lines = read(f'/proc/{pid}/net/tcp').splitlines()[1:]
-  return sorted(f'{w[1]}-{w[2]}' for w in map(str.split, lines) if w[3] == '01')
-
-
 def network(pid):
   def ask(*words):
     done = subprocess.run(['nsenter', f'--net=/proc/{pid}/ns/net', 'ip', '-j', *words], text=True,
@@ -76,8 +72,7 @@ def network(pid):
             'addresses': sorted(f'{a["local"]}/{a["prefixlen"]}' for a in link['addr_info'])}
            for link in ask('address')]
   routes = sorted(f'{r["dst"]} {r.get("gateway", "")} {r["dev"]}' for r in ask('route'))
-  return {'links': sorted(links, key=lambda link: link['name']), 'routes': routes,
-          'connections': connections(pid)}
+  return {'links': sorted(links, key=lambda link: link['name']), 'routes': routes}
 
 
 def inner_pids(pids):
@@ -109,15 +104,13 @@ def differences(before, after, path=''):
   return [f'{path}: {tell(before)} became {tell(after)}']
 
 
-def without_new_connections(after, before):
+def without_new_sockets(after, before):
   """`after` without what the application has opened since: MPI connects when there is a first message."""
   after = copy.deepcopy(after)
   for number, process in after['processes'].items():
     had = before['processes'].get(number, {}).get('files', {})
     process['files'] = {fd: what for fd, what in process['files'].items()
                         if fd in had or not what.startswith('socket')}
-  network = after['network']
-  network['connections'] = [one for one in network['connections'] if one in before['network']['connections']]
   return after
 
 
@@ -131,7 +124,7 @@ def compare(cluster, container, node, before):
   end = time.monotonic() + SETTLE_S
   while True:
     try:
-      found = differences(before, without_new_connections(take(cluster, container, node), before))
+      found = differences(before, without_new_sockets(take(cluster, container, node), before))
     except (Failure, OSError, StopIteration, KeyError) as error:   # something ended while it was looked at
       found = [f'cannot be looked at: {error}']
     if not found or time.monotonic() > end:

@@ -2,7 +2,7 @@
 and compared. (The bytes are checked by what the application computes from them.)
 
 Left out is what moving has to change, or the application itself changes while it runs: numbers of
-devices, inodes and sockets; times; how much memory it uses; connections that it has opened since.
+devices, inodes and sockets; times; how much memory it uses; connections that it has opened or closed since.
 """
 import contextlib
 import copy
@@ -114,6 +114,32 @@ def without_new_sockets(after, before):
   return after
 
 
+def without_closed_sockets(before, after, ends):
+  """`before` without connections between containers that are open at neither end now: MPI closes one of two that
+  both ends have begun. One that a migration has lost is open at its other end. `ends`: of all containers."""
+  before = copy.deepcopy(before)
+  addresses = {ours.partition(':')[0] for ours, _ in ends}
+  for number, process in before['processes'].items():
+    has = after['processes'].get(number, {}).get('files', {})
+    for fd, what in list(process['files'].items()):
+      connection = re.fullmatch(r'socket (\S+)-(\S+) established', what)
+      if connection and fd not in has:
+        ours, theirs = connection.groups()
+        if theirs.partition(':')[0] in addresses and (theirs, ours) not in ends:
+          del process['files'][fd]
+  return before
+
+
+def all_ends(cluster):
+  """{(address here, address there)} of the established connections of all containers."""
+  ends = set()
+  for container, node in cluster.where().items():
+    for pid in cluster.pids_of(container, node)[:1]:
+      words = [line.split() for line in read(f'/proc/{pid}/net/tcp').splitlines()[1:]]
+      ends |= {(w[1], w[2]) for w in words if TCP_STATES.get(w[3]) == 'established'}
+  return ends
+
+
 def tell(value):
   text = 'nothing' if value is None else json.dumps(value)
   return text if len(text) < TOLD_MAX else text[:TOLD_MAX - 3] + '...'
@@ -124,7 +150,10 @@ def compare(cluster, container, node, before):
   end = time.monotonic() + SETTLE_S
   while True:
     try:
-      found = differences(before, without_new_sockets(take(cluster, container, node), before))
+      after = without_new_sockets(take(cluster, container, node), before)
+      found = differences(before, after)
+      if found:
+        found = differences(without_closed_sockets(before, after, all_ends(cluster)), after)
     except (Failure, OSError, StopIteration, KeyError) as error:   # something ended while it was looked at
       found = [f'cannot be looked at: {error}']
     if not found or time.monotonic() > end:

@@ -280,6 +280,17 @@ class State(unittest.TestCase):
                       'processes.1.files.4: "/etc/passwd" became "/etc/group"',
                       'processes.1.files.6: nothing became "/etc/passwd"'])
 
+  def test_closed_sockets(self):
+    """Open at neither end: closed by the application. At the other end: lost. With somebody else: not known."""
+    def state(*files):
+      return {'processes': {1: {'files': dict(files)}}}
+    closed, lost, outside = [(str(fd), f'socket A:1-{there} established')
+                             for fd, there in ((3, 'B:2'), (4, 'B:3'), (5, 'X:4'))]
+    ends = {('A:9', 'B:9'), ('B:9', 'A:9'), ('B:3', 'A:1')}
+    self.assertEqual(container_state.without_closed_sockets(state(closed, lost, outside), state(), ends),
+                     state(lost, outside))
+    self.assertEqual(container_state.without_closed_sockets(state(closed), state(closed), ends), state(closed))
+
   def test_process(self):
     """Of this very process: an open file, a limit and a directory that change are seen."""
     here = container_state.of_process(os.getpid(), {os.getpid(): 1})

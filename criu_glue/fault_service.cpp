@@ -11,6 +11,8 @@
 #include <cstring>
 #include <system_error>
 
+#include "base/ordinary_turn.hpp"
+
 namespace lifeboat {
 
 namespace {
@@ -71,7 +73,9 @@ Status FaultService::push() {
   const unsigned count = std::clamp(std::thread::hardware_concurrency(), 1U, kPushThreads);
   const std::size_t before = threads_.size();
   try {
-    for (unsigned i = 0; i < count; ++i) threads_.emplace_back([this] { fill(); });
+    for (unsigned i = 0; i < count; ++i) {
+      threads_.emplace_back([this, turn = std::make_shared<OrdinaryTurn>()] { fill(*turn); });
+    }
   } catch (const std::system_error& error) {
     if (threads_.size() > before) return {};  // slower
     pushing_ = false;
@@ -388,10 +392,13 @@ FaultService::Copy FaultService::copy(Space& space, const Pending::Piece& wanted
   return Copy::kDone;
 }
 
-void FaultService::fill() {
+// The process runs by now: it gets its part of the processors, and its faults go before all this.
+void FaultService::fill(OrdinaryTurn& turn) {
+  auto until = std::chrono::steady_clock::now();
   while (!stopping_) {
     bool idle = true;
     for (const auto& space : spaces()) {
+      if (std::chrono::steady_clock::now() >= until) until = turn.wait();
       std::unique_lock lock(space->mutex);
       space->changed.wait(lock, [&] { return !space->reader_waits; });
       if (space->gone) continue;

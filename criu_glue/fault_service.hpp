@@ -30,6 +30,8 @@
 
 namespace lifeboat {
 
+class OrdinaryTurn;
+
 class FaultService {
  public:
   // `on_fatal` is called from any thread when a page cannot be delivered: the container must end.
@@ -90,7 +92,7 @@ class FaultService {
 
   [[nodiscard]] std::vector<std::shared_ptr<Space>> spaces() const;
   void serve();
-  void fill();
+  void fill(OrdinaryTurn& turn);
   void handle(Space& space);
   void serve_fault(Space& space, std::uint64_t address);
   void deliver(Space& space, const RemotePages& pages, const unsigned char* bytes, unsigned char* place);

@@ -32,17 +32,25 @@ std::string_view event_of(const json::object& line, bool first, bool last, bool 
   return first && !at_target ? events::kMigrationStarted.name : std::string_view();
 }
 
+std::string timestamp_of(const json::object& line) {
+  const json::value* const t = line.if_contains("t");
+  if (t == nullptr || !t->is_int64()) return "";
+  return timestamp(std::chrono::sys_time<std::chrono::microseconds>(std::chrono::microseconds(t->get_int64())));
+}
+
 JournalEntry entry_from(const json::object& line) {
   return {string_or(line, "id"),     string_or(line, "container"), string_or(line, "job"),
           string_or(line, "source"), string_or(line, "target"),    string_or(line, "side"),
-          string_or(line, "phase"),  string_or(line, "reason")};
+          string_or(line, "phase"),  string_or(line, "reason"),    string_or(line, "fabric"),
+          string_or(line, "mode")};
 }
 
 }  // namespace
 
 JournalEntry journal_entry(const MigrationReport& report) {
   return {report.id,     report.container, report.job,   report.source,
-          report.target, "source",         report.phase, ""};
+          report.target, "source",         report.phase, "",
+          report.fabric, to_string(report.mode)};
 }
 
 Status MigrationJournal::open(const std::string& path) {
@@ -85,7 +93,12 @@ void MigrationJournal::add(const JournalEntry& entry, const std::optional<json::
                     {"target", entry.target},
                     {"side", entry.side},
                     {"phase", entry.phase}};
-  if (!entry.reason.empty()) line["reason"] = entry.reason;
+  const auto add_known = [&line](const char* key, const std::string& value) {
+    if (!value.empty()) line[key] = value;
+  };
+  add_known("reason", entry.reason);
+  add_known("fabric", entry.fabric);
+  add_known("mode", entry.mode);
   if (report) line["report"] = *report;
   if (disk_) {
     const bool taken = disk_->post([this, line, sync] { write(line, sync); });
@@ -121,11 +134,15 @@ std::optional<json::object> MigrationJournal::report(const std::string& id) cons
     if (is_end(last.phase)) out["outcome"] = last.phase;
   } else {
     const bool over = is_end(last.phase);
+    const json::object& first = kept.events.front().get_object();
     out = {{"id", last.id},
            {"container", last.container},
            {"job", last.job},
            {"source", last.source},
            {"target", last.target},
+           {"fabric", string_or(first, "fabric")},
+           {"mode", string_or(first, "mode")},
+           {"started_at", timestamp_of(first)},
            {"phase", last.phase},
            {"outcome", over ? last.phase : "unknown"},
            {"error", last.reason}};

@@ -2,7 +2,7 @@
 // later, also after a restart. It decides nothing: that is what the registry is for.
 //
 //   {"t":microseconds since 1970,"id":...,"container":...,"job":...,"source":...,"target":...,
-//    "side":"source"|"target","phase":...,"reason":...,"report":{...} at the end}
+//    "side":"source"|"target","phase":...,"reason":...,"fabric":...,"mode":...,"report":{...} at the end}
 //
 // Phases are written as they come, an end is synced; both on a thread of its own, so that no disk holds up a
 // container that is frozen or the daemon. Node states have their own (predictor/node_journal.hpp).
@@ -29,6 +29,8 @@ struct JournalEntry {
   std::string side;
   std::string phase;
   std::string reason;  // empty: none
+  std::string fabric = {};  // and mode: as its source was asked; empty at the target
+  std::string mode = {};
 };
 // Of a report, as its source sees it.
 [[nodiscard]] JournalEntry journal_entry(const MigrationReport& report);
@@ -47,7 +49,7 @@ class MigrationJournal {
   // What is known of a migration, oldest first; empty: nothing.
   [[nodiscard]] json::array history(const std::string& id) const;
   // The reports of the `last` that left this node, oldest first; of one whose end nobody here has seen, what is
-  // known.
+  // known: no bytes and no times but that of its beginning.
   [[nodiscard]] std::vector<json::object> reports(std::size_t last) const;
   [[nodiscard]] std::optional<json::object> report(const std::string& id) const;
   // {"t","event","migration","container","source","target","side","reason"} for each that began, is in doubt,

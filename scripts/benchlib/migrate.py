@@ -40,6 +40,7 @@ def once(cluster, watched, system, load, fabric):
     until = time.time()
     system.stop()
     seen = memory.silence(system.text(), began, until)
+    written = memory.pages_per_s(system.text(), began, began + seconds)
   finally:
     system.remove()
   stopped = seen['paused_ms'] / 1000
@@ -49,7 +50,7 @@ def once(cluster, watched, system, load, fabric):
           'huge_pages': bool(load.get('huge')), 'downtime_ms': seen['paused_ms'],
           'stall_ms': round(max(0.0, seen['peer_gap_ms'] - seen['paused_ms']), 3), **seen, **moved,
           'wire_bytes': wire, 'machine_stall_ms': watched.longest_ms(began, began + seconds),
-          'cpu_seconds': round(cpu, 3),
+          'pages_per_s': written and round(written), 'cpu_seconds': round(cpu, 3),
           'cpu_share': round(cpu / (os.cpu_count() * moved['total_ms'] / 1000), 3)}
 
 

@@ -8,7 +8,7 @@ from campaignlib.spec import describe
 
 STYLE = '''body { font: 15px/1.5 sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em; color: #222 }
 table { border-collapse: collapse; font-size: 13px } td, th { padding: 2px 8px; text-align: right;
-border-bottom: 1px solid #ddd } svg { max-width: 100%; height: auto } .bad { color: #b03020 }'''
+white-space: nowrap; border-bottom: 1px solid #ddd } svg { max-width: 100%; height: auto } .bad { color: #b03020 }'''
 SETUP = ('The study (F. Romero, Purdue University, 2010; figures from its appendices) moved OpenVZ virtual '
          'machines of 30 GB between real servers over real networks, with HPL and OMEN under LAM/MPI and MPICH2 '
          'running for minutes; here containers move between namespaces of one machine, whose processors all of '

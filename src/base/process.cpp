@@ -136,6 +136,8 @@ void raise_priority() {
   ::setpriority(PRIO_PROCESS, 0, kNice);
 }
 
+void lower_priority() { ::setpriority(PRIO_PROCESS, 0, 0); }
+
 awaitable<Result<ToolOutput>> run_tool(SpawnOptions options, Milliseconds limit) {
   int pipe_fds[2];
   if (::pipe2(pipe_fds, O_CLOEXEC) != 0) co_return fail_errno("pipe");

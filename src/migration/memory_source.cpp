@@ -233,7 +233,7 @@ Result<SendCounts> MemorySource::send_shard(PageSender& sender, Unread& unread) 
 
 // Every connection's thread sends its part of every process's `to_send`, and waits until the target
 // has it.
-Result<SendCounts> MemorySource::send_all() {
+Result<SendCounts> MemorySource::send_all(Container container) {
   std::uint64_t wanted = 0;
   for (const auto& [pid, process] : processes_) wanted += count_pages(process.to_send);
   progress_->pages_sent = 0;
@@ -241,14 +241,14 @@ Result<SendCounts> MemorySource::send_all() {
   std::vector<Result<SendCounts>> counts(senders_.size());
   std::vector<Unread> unread(senders_.size());
   const auto send_part = [&](std::size_t index) {
+    if (container == Container::kRuns) lower_priority();
     bandwidth_.busy(index, true);
     counts[index] = send_shard(*senders_[index], unread[index]);
     bandwidth_.busy(index, false);
   };
   {
     std::vector<std::jthread> threads;
-    for (std::size_t i = 1; i < senders_.size(); ++i) threads.emplace_back(send_part, i);
-    send_part(0);
+    for (std::size_t i = 0; i < senders_.size(); ++i) threads.emplace_back(send_part, i);
   }
   SendCounts total;
   for (std::size_t i = 0; i < senders_.size(); ++i) {
@@ -328,7 +328,7 @@ Result<RoundMeasurement> MemorySource::run_round(bool hold_back) {
   measured.scan_s = seconds_since(start);
   const auto send_start = SteadyClock::now();
   const auto looking = std::async(std::launch::async, [this, pids = pids()] { smaps_.look(pids); });
-  TRY(const SendCounts sent, send_all());
+  TRY(const SendCounts sent, send_all(Container::kRuns));
   measured.send_s = seconds_since(send_start);
   measured.bytes_on_wire = sent.payload_bytes;
   count_dirty(measured);
@@ -399,7 +399,7 @@ Result<FinalMemory> MemorySource::run_rest() {
   for (const auto& sender : senders_) sender->hurry();
   TRY(FinalMemory rest, survey_rest(false));
   const auto send_start = SteadyClock::now();
-  TRY(const SendCounts sent, send_all());
+  TRY(const SendCounts sent, send_all(Container::kStandsStill));
   if (sent.unread_pages > 0) {
     return fail(Errc::kSystem, std::to_string(sent.unread_pages) +
                                    " pages of the frozen container could not be read");

@@ -137,7 +137,8 @@ class MemorySource {
   void count_dirty(RoundMeasurement& measured) const;
   // One connection's part of send_all(), on its thread.
   Result<SendCounts> send_shard(PageSender& sender, Unread& unread);
-  Result<SendCounts> send_all();
+  enum class Container { kRuns, kStandsStill };
+  Result<SendCounts> send_all(Container container);
   [[nodiscard]] std::vector<pid_t> pids() const;
 
   Cgroup cgroup_;

@@ -140,7 +140,8 @@ function figuresOf(view) {
   const list = view.nodes.flatMap((node) => node.containers || []).filter((one) => one.state !== 'arriving');
   const moves = view.nodes.flatMap((node) => node.migrations || []);
   const queued = moves.filter((move) => move.phase === 'queued').length;
-  const times = view.migrations.filter((move) => move.outcome === 'committed').map((move) => move.downtime_ms);
+  const committed = view.migrations.filter((move) => move.outcome === 'committed');
+  const times = committed.map((move) => move.downtime_ms).filter(Boolean);  // unknown if its source died
   const jobs = new Set(list.map((one) => one.job).filter(Boolean)).size;
   return [
     ['nodes up', `${up}`, `of ${view.nodes.length}`],

@@ -50,6 +50,30 @@ TEST_F(JournalTest, KeepsWhatHappenedOverARestart) {
   EXPECT_FALSE(journal.report("n1-b"));
 }
 
+// Its daemon was killed, and another one has found out.
+TEST_F(JournalTest, OfOneWhoseEndNobodySawItTellsWhatItKnows) {
+  JournalEntry begun = entry("queued");
+  begun.fabric = "10g";
+  begun.mode = "pre-copy";
+  {
+    MigrationJournal journal;
+    ASSERT_TRUE(journal.open(path_));
+    journal.note(begun);
+  }
+  MigrationJournal journal;
+  ASSERT_TRUE(journal.open(path_));
+  ASSERT_EQ(journal.unfinished().size(), 1U);
+  JournalEntry end = journal.unfinished().front();
+  end.phase = "committed";
+  journal.end(end);
+  const json::object report = journal.report("n1-a").value();
+  EXPECT_EQ(string_or(report, "outcome"), "committed");
+  EXPECT_EQ(string_or(report, "fabric"), "10g");
+  EXPECT_EQ(string_or(report, "mode"), "pre-copy");
+  EXPECT_EQ(string_or(report, "started_at").substr(0, 2), "20");  // lists are in the order of these
+  EXPECT_FALSE(report.contains("downtime_ms"));
+}
+
 TEST_F(JournalTest, ALineThatWasCutOffIsAsIfNeverWritten) {
   {
     MigrationJournal journal;

@@ -6,7 +6,7 @@ import subprocess
 from benchlib.harness import Failure
 
 STUDY = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'study')
-COLOURS = ['#1b6ca8', '#e08e0b', '#8fc1e3', '#f3cf87', '#777777']
+COLOURS = ['#1b6ca8', '#e08e0b', '#8fc1e3', '#f3cf87', '#777777', '#4c9f70']
 WIDTH, HEIGHT = 760, 380
 
 

@@ -194,7 +194,13 @@ def over_time(out, records):
 
 
 def timelines(out, records):
-  chosen = last_moved(records)
+  """Of jobs that differ in nothing but their size, the largest."""
+  largest = {}
+  for record in last_moved(records):
+    key = tuple(record[name] for name in ('application', 'at_once', 'fabric', 'mode'))
+    if key not in largest or record['containers'] > largest[key]['containers']:
+      largest[key] = record
+  chosen = list(largest.values())
   if chosen:
     out.heading('Who was where, when')
   for record in chosen:

@@ -136,7 +136,12 @@ void raise_priority() {
   ::setpriority(PRIO_PROCESS, 0, kNice);
 }
 
-void lower_priority() { ::setpriority(PRIO_PROCESS, 0, 0); }
+void lower_priority() {
+  if (::setpriority(PRIO_PROCESS, 0, 0) == 0 || !has_starter()) return;
+  // The daemon's unit keeps this call from it.
+  constexpr Milliseconds kLimit{1000};
+  (void)StarterCall::send(json::object{{"op", "ordinary"}, {"thread", ::gettid()}}, {}, kLimit);
+}
 
 awaitable<Result<ToolOutput>> run_tool(SpawnOptions options, Milliseconds limit) {
   int pipe_fds[2];

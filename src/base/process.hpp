@@ -92,7 +92,8 @@ awaitable<Result<Process>> start(SpawnOptions options);
 // Puts this process before ordinary ones: while a container is frozen every wait for a CPU that its
 // neighbours keep busy is downtime. Best effort.
 void raise_priority();
-// The calling thread has the ordinary priority from now on: for much work that nothing stands still for.
+// The calling thread has the ordinary priority from now on, or soon: for much work that nothing stands still for.
+// Best effort.
 void lower_priority();
 
 // Runs a tool to its end and returns its stdout+stderr (at most 1 MiB) and how it ended. Not for

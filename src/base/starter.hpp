@@ -9,6 +9,7 @@
 // One request for each connection (SOCK_SEQPACKET, JSON, descriptors beside it), answered by one message:
 //   {op: "spawn", argv, env, ...}     ->  {pid}, with its pidfd   or {error, code}
 //   {op: "status", pid}               ->  {code, signalled}       or {} for no child of it, or one that runs
+//   {op: "ordinary", thread}          ->  {}: that thread of the caller has the ordinary priority
 #pragma once
 
 #include <sys/types.h>

@@ -137,6 +137,7 @@ class MemorySource {
   void count_dirty(RoundMeasurement& measured) const;
   // One connection's part of send_all(), on its thread.
   Result<SendCounts> send_shard(PageSender& sender, Unread& unread);
+  // One that runs has its part of the processors; one that stands still waits for this.
   enum class Container { kRuns, kStandsStill };
   Result<SendCounts> send_all(Container container);
   [[nodiscard]] std::vector<pid_t> pids() const;

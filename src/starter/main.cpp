@@ -2,9 +2,11 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <iostream>
@@ -68,6 +70,14 @@ bool is_root(int socket) {
   return ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == 0;
 }
 
+// Of the process at the other end.
+bool is_thread_of_caller(int socket, pid_t thread) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (thread <= 0 || ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
+  return ::access(("/proc/" + std::to_string(peer.pid) + "/task/" + std::to_string(thread)).c_str(), F_OK) == 0;
+}
+
 bool answer(int socket, const json::object& body, int fd = -1) {
   const std::string text = json::serialize(body);
   return send_with_fd(socket, text.data(), text.size(), fd) == static_cast<ssize_t>(text.size());
@@ -107,6 +117,10 @@ void serve(const Fd& socket, Endings& endings) {
     json::object body;
     if (ended) body = {{"code", ended->code}, {"signalled", ended->signalled}};
     (void)answer(socket.get(), body);
+  } else if (string_or(*request, "op") == "ordinary") {
+    const auto thread = static_cast<pid_t>(get_u64(*request, "thread").value_or(0));
+    if (is_thread_of_caller(socket.get(), thread)) ::setpriority(PRIO_PROCESS, static_cast<id_t>(thread), 0);
+    (void)answer(socket.get(), {});
   } else {
     (void)answer(socket.get(), to_json(Error(Errc::kInvalid, "no such request")));
   }

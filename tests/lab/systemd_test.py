@@ -6,6 +6,7 @@
 That the daemon can do everything in spite of what its unit forbids; that containers, pagers and jobs live
 through the end of the daemon and of the starter, however it comes; and that systemd finds nothing to say.
 """
+import contextlib
 import json
 import os
 import re
@@ -33,7 +34,7 @@ lifeboat:
 
 
 # In the daemon's program, and nothing it needs there: read by `lifeboat check`, no system call here, what the starter
-# does where there is one, or a priority that is as well left as it is.
+# does where there is one (priorities, too), or a priority that is as well left as it is.
 UNUSED = {'adjtimex', 'gethostname', 'ptrace', 'setpriority', 'syscall'}
 # What others do: the pager, the starter and what it runs are not limited.
 OTHER_PROGRAMS = ('src/pager', 'src/starter', 'src/inject')
@@ -74,6 +75,14 @@ def used_system_calls(program):
         with open(path, encoding='utf-8') as text:
           used.update({name: place for name in re.findall(r'\bSYS_([a-z0-9_]+)', text.read())})
   return used
+
+
+def nice_of_threads(pid):
+  found = set()
+  for thread in os.listdir(f'/proc/{pid}/task'):
+    with contextlib.suppress(OSError), open(f'/proc/{pid}/task/{thread}/stat', encoding='utf-8') as file:
+      found.add(int(file.read().rpartition(')')[2].split()[16]))   # field 19 of proc_pid_stat(5)
+  return found
 
 
 class Systemd(Group):
@@ -153,6 +162,13 @@ class Systemd(Group):
           self.assertNotIn('warning', out)
           node = targets[node]
           self.runs_on('mv-0', node, job)
+      with self.subTest('rounds are sent by threads of ordinary priority'):
+        migration = self.lab.start_migration('mv-0', targets[node], mode='pre-copy', bytes_per_s=400_000)
+        self.in_phase(migration, ('pre-copy',))
+        wait_for('threads of both priorities', 10, lambda: nice_of_threads(self.lab.daemon(node).pid) == {-10, 0})
+        self.lab.api('POST', f'/v1/migrations/{migration}/cancel', {})
+        self.over(migration)
+        self.runs_on('mv-0', node, job)
       with self.subTest('nothing was forbidden to it'):
         text = self.service('n1').inside('journalctl', '-u', 'lifeboatd', '--no-pager') + \
             self.service('n3').inside('journalctl', '-u', 'lifeboatd', '--no-pager')

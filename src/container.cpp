@@ -8,6 +8,7 @@
 #include "base/file.hpp"
 #include "base/netlink.hpp"
 #include "base/netns.hpp"
+#include "base/text.hpp"
 
 namespace lifeboat {
 
@@ -120,6 +121,46 @@ Result<std::unique_ptr<Container>> Container::prepare(ContainerSpec spec, const 
   return container;
 }
 
+namespace {
+
+std::string crun_state(const Config& config) { return config.paths.run_dir + "/crun"; }
+
+}  // namespace
+
+awaitable<Status> Container::run_crun(const Config& config, std::string command, std::vector<std::string> arguments) {
+  const std::string log = directory_ + "/crun.log";
+  SpawnOptions options;
+  options.argv = {config.paths.crun, "--root", crun_state(config), "--cgroup-manager=disabled", "--log", log, command};
+  options.argv.insert(options.argv.end(), arguments.begin(), arguments.end());
+  options.argv.push_back(spec_.id);
+  options.cgroup = cgroup_.path();
+  // crun refuses hybrid systems, though it is told to leave cgroups alone: show it cgroup2 only.
+  CO_TRY(const std::string cgroup2, Cgroup::mount_point());
+  options.private_mounts = true;
+  if (cgroup2 != "/sys/fs/cgroup") options.bind_mounts.emplace_back(cgroup2, "/sys/fs/cgroup");
+  if (layer_ && command == "create") options.overlay = layer_->overlay(directory_ + "/root");
+  CO_TRY(Process runtime, co_await lifeboat::start(std::move(options)));
+  auto status = co_await runtime.wait_for(kStartLimit);
+  if (!status) runtime.kill_and_reap();
+  if (status && *status && (*status)->code == 0) co_return Status{};
+  const std::string text = read_file(log).value_or("");
+  const std::string_view said = trimmed(text);
+  co_return fail(Errc::kSystem, config.paths.crun + " could not " + command + " container " + spec_.id + ": " +
+                                    std::string(said.empty() ? "no message" : said));
+}
+
+// Its process waits between the two, so that it is known before it can end.
+awaitable<Status> Container::create_and_start(const Config& config) {
+  std::vector<std::string> arguments{"--pid-file", directory_ + "/pid", "--bundle", directory_};
+  CO_CHECK_OK(co_await run_crun(config, "create", std::move(arguments)));
+  CO_TRY(const std::string pid, read_file(directory_ + "/pid", 32));
+  auto init = Process::open(static_cast<pid_t>(std::strtol(pid.c_str(), nullptr, 10)));
+  if (!init) co_return tl::unexpected<Error>(init.error().context("container " + spec_.id));
+  set_init(std::move(*init));
+  std::vector<std::string> none;
+  co_return co_await run_crun(config, "start", std::move(none));
+}
+
 awaitable<Result<std::unique_ptr<Container>>> Container::start(ContainerSpec spec,
                                                                const Config& config) {
   CO_TRY(std::unique_ptr<Container> container,
@@ -132,35 +173,11 @@ awaitable<Result<std::unique_ptr<Container>>> Container::start(ContainerSpec spe
   CO_CHECK_OK(container->net().plug());
   CO_CHECK_OK(co_await wait_for_carriers(container->net(), container->spec()));
 
-  const std::string state_root = config.paths.run_dir + "/crun";
-  CO_CHECK_OK(make_directories(state_root));
-  SpawnOptions options;
-  const std::string log = directory + "/crun.log";
-  options.argv = {config.paths.crun, "--root", state_root, "--cgroup-manager=disabled", "--log",
-                  log, "run", "--detach", "--pid-file", directory + "/pid", "--bundle", directory,
-                  container->spec_.id};
-  options.cgroup = container->cgroup_.path();
-  // crun refuses hybrid systems, though it is told to leave cgroups alone: show it cgroup2 only.
-  CO_TRY(const std::string cgroup2, Cgroup::mount_point());
-  options.private_mounts = true;
-  if (container->layer_) options.overlay = container->layer_->overlay(directory + "/root");
-  if (cgroup2 != "/sys/fs/cgroup") options.bind_mounts.emplace_back(cgroup2, "/sys/fs/cgroup");
-  CO_TRY(Process runtime, co_await lifeboat::start(std::move(options)));
-  auto status = co_await runtime.wait_for(kStartLimit);
-  if (!status) runtime.kill_and_reap();
+  CO_CHECK_OK(make_directories(crun_state(config)));
+  const Status started = co_await container->create_and_start(config);
   // The runtime's own record is of no use: from here on the container is ours.
-  (void)remove_tree(state_root + "/" + container->spec_.id);
-  if (!status || !*status || (*status)->code != 0) {
-    auto text = read_file(log);
-    std::string reason = text && !text->empty() ? *text : "no message";
-    while (!reason.empty() && reason.back() == '\n') reason.pop_back();
-    co_return fail(Errc::kSystem, config.paths.crun + " could not start container " +
-                                      container->spec_.id + ": " + reason);
-  }
-  CO_TRY(const std::string pid, read_file(directory + "/pid", 32));
-  auto init = Process::open(static_cast<pid_t>(std::strtol(pid.c_str(), nullptr, 10)));
-  if (!init) co_return tl::unexpected<Error>(init.error().context("container " + container->spec_.id));
-  container->set_init(std::move(*init));
+  (void)remove_tree(crun_state(config) + "/" + container->spec_.id);
+  CO_CHECK_OK(started);
   CO_CHECK_OK(container->set_state(ContainerState::kRunning));
   co_return container;
 }

@@ -99,6 +99,9 @@ class Container {
  private:
   Container(ContainerSpec spec, Cgroup cgroup, ContainerNet net, std::string directory);
   void open_output();
+  // `crun COMMAND ARGUMENTS ID`; what it says where it fails.
+  awaitable<Status> run_crun(const Config& config, std::string command, std::vector<std::string> arguments);
+  awaitable<Status> create_and_start(const Config& config);
 
   ContainerSpec spec_;
   Cgroup cgroup_;

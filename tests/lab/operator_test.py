@@ -72,7 +72,7 @@ nodes:
   - {name: full, memory: 8GiB, slots: 1}
   - {name: old, memory: 8GiB, slots: 8, lifeboat: {paths: {criu: WORK/criu-old}}}
   - {name: dies, memory: 8GiB, slots: 8, lifeboat: {paths: {criu: WORK/criu-dies}}}
-  - {name: exits, memory: 8GiB, slots: 8, lifeboat: {paths: {criu: WORK/criu-exits}}}
+  - {name: exits, memory: 8GiB, slots: 8, lifeboat: {paths: {criu: WORK/criu-exits, crun: WORK/crun-late}}}
   - {name: slow, memory: 8GiB, slots: 8, lifeboat: {paths: {criu: WORK/criu-slow}}}
 lifeboat:
   timeouts: {connect: 2s, request: 5s, dump: 20s, idle: 3s, restore: 8s, commit: 3s}
@@ -210,6 +210,7 @@ class Cluster:
     for name, text in (('old', CRIU_OLD), ('dies', CRIU_DIES), ('exits', CRIU_EXITS),
                        ('slow', CRIU_SLOW)):
       self.write('criu-' + name, text.replace('REAL', self.criu).replace('WORK', self.work), 0o755)
+    self.write('crun-late', '#!/bin/sh\ncrun "$@"\nstatus=$?\nsleep 0.3\nexit $status\n', 0o755)
 
   def write(self, name, text, mode=0o644):
     path = os.path.join(self.work, name)
@@ -796,11 +797,12 @@ class BadInput(Group):
       self.assertIn('colour: unknown key', said)
     with self.subTest('no such job file'):
       self.refused('/no/such/job.yaml', 'run', '/no/such/job.yaml', code=2)
-    with self.subTest('a command that the image does not have'):
-      code, out, error = self.lab.lifeboat('run', run('b8', command=['/no/such/program']))
-      self.assertNotEqual(code, 0)
-      self.assertIn('/no/such/program', out + error)
-      self.assertIn('No such file or directory', out + error)
+    for node, when in (('n1', 'as ever'), ('exits', 'and whose process has ended before crun')):
+      with self.subTest(f'a command that the image does not have, {when}'):
+        code, out, error = self.lab.lifeboat('run', run(f'b8-{node}', command=['/no/such/program'], nodes=[node]))
+        self.assertNotEqual(code, 0)
+        self.assertIn('/no/such/program', out + error)
+        self.assertIn('No such file or directory', out + error)
     with self.subTest('the exit status of a job is that of lifeboat run'):
       code, out, error = self.lab.lifeboat('run', run('b9', containers=1,
                                                       command=['/bin/sh', '-c', 'exit 3']))

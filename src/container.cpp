@@ -174,9 +174,11 @@ awaitable<Result<std::unique_ptr<Container>>> Container::start(ContainerSpec spe
   CO_CHECK_OK(co_await wait_for_carriers(container->net(), container->spec()));
 
   CO_CHECK_OK(make_directories(crun_state(config)));
+  const std::string state = crun_state(config) + "/" + container->spec_.id;
+  (void)remove_tree(state);  // of a start that a daemon did not survive
   const Status started = co_await container->create_and_start(config);
   // The runtime's own record is of no use: from here on the container is ours.
-  (void)remove_tree(crun_state(config) + "/" + container->spec_.id);
+  (void)remove_tree(state);
   CO_CHECK_OK(started);
   CO_CHECK_OK(container->set_state(ContainerState::kRunning));
   co_return container;

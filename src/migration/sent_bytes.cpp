@@ -1,10 +1,11 @@
 #include "migration/sent_bytes.hpp"
 
-#include <linux/tcp.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
-#include <cstddef>
+#include <array>
+#include <cstring>
 #include <utility>
 
 namespace lifeboat {
@@ -12,10 +13,14 @@ namespace lifeboat {
 namespace {
 
 std::uint64_t acknowledged_of(int socket) {
-  tcp_info info{};
+  // tcpi_bytes_acked of the kernel's struct tcp_info (include/uapi/linux/tcp.h), which is longer than the C library's.
+  constexpr std::size_t kAt = 120;
+  std::uint64_t bytes = 0;
+  std::array<unsigned char, kAt + sizeof bytes> info{};
   socklen_t size = sizeof info;
-  if (::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return 0;
-  return size >= offsetof(tcp_info, tcpi_bytes_received) ? info.tcpi_bytes_acked : 0;
+  if (::getsockopt(socket, IPPROTO_TCP, TCP_INFO, info.data(), &size) != 0 || size < sizeof info) return 0;
+  std::memcpy(&bytes, info.data() + kAt, sizeof bytes);
+  return bytes;
 }
 
 }  // namespace

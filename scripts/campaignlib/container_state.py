@@ -135,8 +135,8 @@ def all_ends(cluster):
   ends = set()
   for container, node in cluster.where().items():
     for pid in cluster.pids_of(container, node)[:1]:
-      words = [line.split() for line in read(f'/proc/{pid}/net/tcp').splitlines()[1:]]
-      ends |= {(w[1], w[2]) for w in words if TCP_STATES.get(w[3]) == 'established'}
+      sockets = [what.split() for what in tcp_sockets(pid).values() if what]
+      ends |= {tuple(addresses.split('-')) for addresses, state in sockets if state == 'established'}
   return ends
 
 

@@ -19,11 +19,11 @@ class NoTracker : public DirtyTracker {
 
   Status refresh() override { return {}; }
   Result<std::vector<PageRun>> collect() override { return std::vector<PageRun>{}; }
-  [[nodiscard]] Result<std::vector<PageRun>> survey(
-      const std::vector<AddressRange>& mappings) const override {
-    std::vector<PageRun> runs;
-    for (const AddressRange& range : mappings) CHECK_OK(append_present(pagemap_, range, runs));
-    return runs;
+  [[nodiscard]] Result<Survey> survey(const std::vector<AddressRange>& mappings) const override {
+    Survey found;
+    for (const AddressRange& range : mappings) CHECK_OK(append_present(pagemap_, range, found.there));
+    found.written = found.there;
+    return found;
   }
   [[nodiscard]] Tracking kind() const override { return Tracking::kNone; }
 };

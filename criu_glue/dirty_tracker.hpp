@@ -23,6 +23,12 @@
 
 namespace lifeboat {
 
+// What there is of a process's memory, in order of addresses; no run reaches into the next mapping.
+struct Survey {
+  std::vector<PageRun> there;
+  std::vector<PageRun> written;  // of these: not tracked, or written since collect()
+};
+
 // True when this kernel can track writes this way; kAuto: in any way.
 bool can_track_writes(Tracking tracking = Tracking::kAuto);
 
@@ -50,11 +56,9 @@ class DirtyTracker {
   // only tracked ones: the others come with survey().
   virtual Result<std::vector<PageRun>> collect() = 0;
 
-  // All pages that are there within `mappings` (owned_mappings() of now), those not tracked or
-  // written since collect() with `written` set. Changes nothing. For a frozen process: this and
-  // the pages sent before are its whole memory.
-  [[nodiscard]] virtual Result<std::vector<PageRun>> survey(
-      const std::vector<AddressRange>& mappings) const = 0;
+  // All pages that are there within `mappings` (owned_mappings() of now). Changes nothing. For a frozen
+  // process: this and the pages sent before are its whole memory.
+  [[nodiscard]] virtual Result<Survey> survey(const std::vector<AddressRange>& mappings) const = 0;
 
   [[nodiscard]] virtual Tracking kind() const = 0;
   [[nodiscard]] bool tracking() const { return kind() != Tracking::kNone; }

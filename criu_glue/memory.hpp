@@ -24,7 +24,6 @@ struct AddressRange {
 struct PageRun {
   std::uint64_t address = 0;
   std::uint32_t pages = 0;
-  bool written = true;  // since the tracker protected them last; true where nothing tracks them
   bool operator==(const PageRun&) const = default;
 };
 

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <algorithm>
-#include <bitset>
+#include <array>
+#include <bit>
 #include <cstdint>
 #include <unordered_map>
-#include <vector>
 
 #include "criu_glue/memory.hpp"
 
@@ -13,65 +13,84 @@ namespace lifeboat {
 
 class PageSet {
  public:
-  void add(std::uint64_t address, std::uint64_t pages) { update(address, pages, true); }
-  void remove(std::uint64_t address, std::uint64_t pages) { update(address, pages, false); }
-  void clear() { chunks_.clear(); }
-
-  [[nodiscard]] bool contains(std::uint64_t address) const {
-    const auto at = chunks_.find(address / kChunkBytes);
-    return at != chunks_.end() && at->second[address % kChunkBytes / kPageBytes];
+  void add(const PageRun& run) {
+    each_chunk(run, [&](std::uint64_t chunk, unsigned from, unsigned to) { fill(chunks_[chunk], from, to, true); });
   }
+  void remove(const PageRun& run) {
+    each_chunk(run, [&](std::uint64_t chunk, unsigned from, unsigned to) {
+      const auto at = chunks_.find(chunk);
+      if (at != chunks_.end()) fill(at->second, from, to, false);
+    });
+  }
+  void clear() { chunks_.clear(); }
 
   // Cuts `run` into runs that are wholly in the set or wholly out of it, in order, and calls
   // `use(run, in_set)` for each.
   template <class Use>
   void split(const PageRun& run, Use use) const {
-    PageRun part = run;
-    part.pages = 0;
+    PageRun part{run.address, 0};
     bool in_set = false;
     const auto flush = [&] {
       if (part.pages > 0) use(part, in_set);
       part.address += part.pages * kPageBytes;
       part.pages = 0;
     };
-    std::uint64_t address = run.address;
-    const std::uint64_t end = run.address + run.pages * kPageBytes;
-    while (address < end) {
-      const std::uint64_t chunk_end = std::min(end, (address / kChunkBytes + 1) * kChunkBytes);
-      const auto at = chunks_.find(address / kChunkBytes);
-      const bool uniform = at == chunks_.end() || at->second.all();
-      const std::uint64_t step = uniform ? chunk_end - address : kPageBytes;
-      for (; address < chunk_end; address += step) {
-        const bool here =
-            at != chunks_.end() && at->second[address % kChunkBytes / kPageBytes];
+    each_chunk(run, [&](std::uint64_t chunk, unsigned from, unsigned to) {
+      const auto found = chunks_.find(chunk);
+      const Bits& bits = found == chunks_.end() ? kNone : found->second;
+      while (from < to) {
+        const bool here = test(bits, from);
         if (here != in_set) flush();
         in_set = here;
-        part.pages += static_cast<std::uint32_t>(step / kPageBytes);
+        const unsigned end = end_of_equal(bits, from, to);
+        part.pages += end - from;
+        from = end;
       }
-    }
+    });
     flush();
   }
 
  private:
-  using Bits = std::bitset<kChunkPages>;
+  static constexpr unsigned kWordBits = 64;
+  using Bits = std::array<std::uint64_t, kChunkPages / kWordBits>;
+  static constexpr Bits kNone{};
 
-  void update(std::uint64_t address, std::uint64_t pages, bool value) {
-    const std::uint64_t end = address + pages * kPageBytes;
-    while (address < end) {
-      const std::uint64_t chunk = address / kChunkBytes;
-      const std::uint64_t stop = std::min(end, (chunk + 1) * kChunkBytes);
-      if (value || chunks_.contains(chunk)) {
-        Bits& bits = chunks_[chunk];
-        if (stop - address == kChunkBytes) {
-          value ? bits.set() : bits.reset();
-        } else {
-          for (std::uint64_t at = address; at < stop; at += kPageBytes) {
-            bits[at % kChunkBytes / kPageBytes] = value;
-          }
-        }
-      }
-      address = stop;
+  // `use(chunk, from, to)`: pages of each chunk that `run` reaches into.
+  template <class Use>
+  static void each_chunk(const PageRun& run, Use use) {
+    std::uint64_t page = run.address / kPageBytes;
+    const std::uint64_t end = page + run.pages;
+    while (page < end) {
+      const std::uint64_t chunk = page / kChunkPages;
+      const std::uint64_t stop = std::min(end, (chunk + 1) * kChunkPages);
+      use(chunk, static_cast<unsigned>(page % kChunkPages), static_cast<unsigned>(stop - chunk * kChunkPages));
+      page = stop;
     }
+  }
+
+  static bool test(const Bits& bits, unsigned page) { return (bits[page / kWordBits] >> page % kWordBits & 1) != 0; }
+
+  static void fill(Bits& bits, unsigned from, unsigned to, bool value) {
+    while (from < to) {
+      const unsigned stop = std::min(to, (from / kWordBits + 1) * kWordBits);
+      const std::uint64_t mask = ~std::uint64_t{0} >> (kWordBits - (stop - from)) << from % kWordBits;
+      std::uint64_t& word = bits[from / kWordBits];
+      word = value ? word | mask : word & ~mask;
+      from = stop;
+    }
+  }
+
+  // The first page after `from` that differs from it, at most `to`.
+  static unsigned end_of_equal(const Bits& bits, unsigned from, unsigned to) {
+    const bool value = test(bits, from);
+    while (from < to) {
+      const std::uint64_t word = bits[from / kWordBits];
+      const auto equal = static_cast<unsigned>(std::countr_one((value ? word : ~word) >> from % kWordBits));
+      const unsigned in_word = kWordBits - from % kWordBits;
+      from += std::min(equal, in_word);
+      if (equal < in_word) break;
+    }
+    return std::min(from, to);
   }
 
   std::unordered_map<std::uint64_t, Bits> chunks_;

@@ -86,20 +86,20 @@ std::uint64_t zero_page_place() {
   return place;
 }
 
-void RunsOfMapping::add(std::uint64_t address, std::uint64_t pages, bool written) {
+void RunsOfMapping::add(std::uint64_t start, std::uint64_t end) {
   constexpr std::uint64_t kPagesMax = 1U << 30;
+  std::uint64_t pages = (end - start) / kPageBytes;
   if (runs_.size() > first_) {
     PageRun& last = runs_.back();
-    if (last.written == written && last.address + last.pages * kPageBytes == address &&
-        last.pages + pages <= kPagesMax) {
+    if (last.address + last.pages * kPageBytes == start && last.pages + pages <= kPagesMax) {
       last.pages += static_cast<std::uint32_t>(pages);
       return;
     }
   }
   while (pages > 0) {
     const std::uint64_t part = std::min(pages, kPagesMax);
-    runs_.push_back({address, static_cast<std::uint32_t>(part), written});
-    address += part * kPageBytes;
+    runs_.push_back({start, static_cast<std::uint32_t>(part)});
+    start += part * kPageBytes;
     pages -= part;
   }
 }
@@ -113,7 +113,7 @@ Status append_present(const Pagemap& pagemap, AddressRange range, std::vector<Pa
   RunsOfMapping found(runs);
   if (has_pagemap_scan()) {
     const int error = pagemap.scan(range, present_request(), [&](const page_region& region) {
-      found.add(region.start, (region.end - region.start) / kPageBytes, true);
+      found.add(region.start, region.end);
     });
     if (error != 0) return scan_failed(error);
     return {};
@@ -121,7 +121,7 @@ Status append_present(const Pagemap& pagemap, AddressRange range, std::vector<Pa
   const std::uint64_t zero = zero_page_place();
   return pagemap.each_entry(range, [&](std::uint64_t address, std::uint64_t entry) {
     const std::uint64_t place = pagemap::place_of(entry);
-    if (place != 0 && place != zero) found.add(address, 1, true);
+    if (place != 0 && place != zero) found.add(address, address + kPageBytes);
   });
 }
 

@@ -69,7 +69,7 @@ class RunsOfMapping {
  public:
   explicit RunsOfMapping(std::vector<PageRun>& runs) : runs_(runs), first_(runs.size()) {}
   // In order of addresses.
-  void add(std::uint64_t address, std::uint64_t pages, bool written);
+  void add(std::uint64_t start, std::uint64_t end);
 
  private:
   std::vector<PageRun>& runs_;
@@ -79,7 +79,7 @@ class RunsOfMapping {
 // The error of a scan.
 tl::unexpected<Error> scan_failed(int error);
 
-// All pages of `range` that are there, as written. By whichever way the kernel has.
+// All pages of `range` that are there, by whichever way the kernel has.
 Status append_present(const Pagemap& pagemap, AddressRange range, std::vector<PageRun>& runs);
 
 template <class Use>

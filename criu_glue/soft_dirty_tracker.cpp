@@ -41,9 +41,9 @@ Result<std::unique_ptr<DirtyTracker>> SoftDirtyTracker::attach(pid_t pid) {
   return std::make_unique<SoftDirtyTracker>(pid, std::move(pagemap), std::move(clear_refs));
 }
 
-Status SoftDirtyTracker::look(const AddressRange& range, std::vector<PageRun>& runs,
-                              Places* places) const {
-  RunsOfMapping found(runs);
+Status SoftDirtyTracker::look(const AddressRange& range, Survey& survey, Places* places) const {
+  RunsOfMapping there(survey.there);
+  RunsOfMapping written(survey.written);
   const std::uint64_t zero = zero_page_place();
   std::uint64_t chunk = ~0ULL;
   auto before = places_.end();
@@ -56,7 +56,8 @@ Status SoftDirtyTracker::look(const AddressRange& range, std::vector<PageRun>& r
     }
     const std::size_t page = address % kChunkBytes / kPageBytes;
     const bool stayed = before != places_.end() && before->second[page] == place;
-    found.add(address, 1, !stayed || (entry & pagemap::kSoftDirty) != 0);
+    there.add(address, address + kPageBytes);
+    if (!stayed || (entry & pagemap::kSoftDirty) != 0) written.add(address, address + kPageBytes);
     if (places != nullptr) (*places)[chunk][page] = place;
   });
 }
@@ -66,13 +67,12 @@ Status SoftDirtyTracker::refresh() {
   TRY(std::vector<AddressRange> mappings, owned_mappings(pid()));
   std::erase_if(mappings, [](const AddressRange& range) { return range.bytes() < kTrackedMappingMin; });
   Places places;
-  std::vector<PageRun> runs;
-  for (const AddressRange& range : mappings) CHECK_OK(look(range, runs, &places));
+  Survey found;
+  for (const AddressRange& range : mappings) CHECK_OK(look(range, found, &places));
   if (::pwrite(clear_refs_.get(), "4", 1, 0) != 1) return fail_errno("write /proc/PID/clear_refs");
   looked_at_ = std::move(mappings);
   places_ = std::move(places);
-  std::erase_if(runs, [](const PageRun& run) { return !run.written; });
-  found_ = std::move(runs);
+  found_ = std::move(found.written);
   collected_ = false;
   return {};
 }
@@ -82,23 +82,22 @@ Result<std::vector<PageRun>> SoftDirtyTracker::collect() {
     collected_ = true;
     return std::move(found_);
   }
-  std::vector<PageRun> runs;
-  for (const AddressRange& range : looked_at_) CHECK_OK(look(range, runs, nullptr));
-  std::erase_if(runs, [](const PageRun& run) { return !run.written; });
-  return runs;
+  Survey found;
+  for (const AddressRange& range : looked_at_) CHECK_OK(look(range, found, nullptr));
+  return std::move(found.written);
 }
 
-Result<std::vector<PageRun>> SoftDirtyTracker::survey(
-    const std::vector<AddressRange>& mappings) const {
-  std::vector<PageRun> runs;
+Result<Survey> SoftDirtyTracker::survey(const std::vector<AddressRange>& mappings) const {
+  Survey found;
   for (const AddressRange& range : mappings) {
     if (collected_) {
-      CHECK_OK(look(range, runs, nullptr));
+      CHECK_OK(look(range, found, nullptr));
     } else {
-      CHECK_OK(append_present(pagemap_, range, runs));
+      CHECK_OK(append_present(pagemap_, range, found.there));
     }
   }
-  return runs;
+  if (!collected_) found.written = found.there;
+  return found;
 }
 
 }  // namespace lifeboat

@@ -33,8 +33,7 @@ class SoftDirtyTracker : public DirtyTracker {
   Status refresh() override;
   // Without a refresh() since the last call: what was written since then, still to be found later.
   Result<std::vector<PageRun>> collect() override;
-  [[nodiscard]] Result<std::vector<PageRun>> survey(
-      const std::vector<AddressRange>& mappings) const override;
+  [[nodiscard]] Result<Survey> survey(const std::vector<AddressRange>& mappings) const override;
   [[nodiscard]] Tracking kind() const override { return Tracking::kSoftDirty; }
 
  private:
@@ -42,7 +41,7 @@ class SoftDirtyTracker : public DirtyTracker {
   using Places = std::unordered_map<std::uint64_t, std::array<std::uint64_t, kChunkPages>>;
 
   // The pages that are there, with what is known of each. `places`, if given, gets where they lie.
-  Status look(const AddressRange& range, std::vector<PageRun>& runs, Places* places) const;
+  Status look(const AddressRange& range, Survey& survey, Places* places) const;
 
   Fd clear_refs_;
   std::vector<AddressRange> looked_at_;  // when the bits were cleared last

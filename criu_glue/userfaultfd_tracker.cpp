@@ -49,15 +49,21 @@ pm_scan_arg collect_request() {
   return arg;
 }
 
-// Fails with EPERM where something is not registered.
+// All but the pages in memory that are as they were: most of the time of a scan goes into telling pages,
+// and of 4 GB with few written ones this takes 3.4 ms, where telling all takes 11.4. Fails with EPERM where
+// something is not registered.
 pm_scan_arg survey_request() {
   pm_scan_arg arg{};
   arg.flags = PM_SCAN_CHECK_WPASYNC;
-  arg.category_mask = PAGE_IS_PFNZERO;
-  arg.category_inverted = PAGE_IS_PFNZERO;
-  arg.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
-  arg.return_mask = PAGE_IS_WRITTEN;
+  arg.category_inverted = PAGE_IS_PRESENT;  // that is, not in memory: in swap, or not there
+  arg.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_WRITTEN | PAGE_IS_PFNZERO;
+  arg.return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_WRITTEN | PAGE_IS_PFNZERO;
   return arg;
+}
+
+bool is_there(const page_region& region) {
+  return (region.categories & (PAGE_IS_PRESENT | PAGE_IS_SWAPPED)) != 0 &&
+         (region.categories & PAGE_IS_PFNZERO) == 0;
 }
 
 std::uint64_t count_written(const Pagemap& pagemap, const AddressRange& range) {
@@ -130,29 +136,44 @@ Result<std::vector<PageRun>> UserfaultfdTracker::collect() {
   for (const AddressRange& range : tracked_) {
     RunsOfMapping found(runs);
     const int error = pagemap_.scan(range, collect_request(), [&](const page_region& region) {
-      found.add(region.start, (region.end - region.start) / kPageBytes, true);
+      found.add(region.start, region.end);
     });
     if (error != 0) return scan_failed(error);
   }
   return runs;
 }
 
-Result<std::vector<PageRun>> UserfaultfdTracker::survey(
-    const std::vector<AddressRange>& mappings) const {
-  std::vector<PageRun> runs;
+Result<Survey> UserfaultfdTracker::survey(const std::vector<AddressRange>& mappings) const {
+  Survey found;
   for (const AddressRange& range : mappings) {
-    const std::size_t before = runs.size();
-    RunsOfMapping found(runs);
-    const int error = pagemap_.scan(range, survey_request(), [&](const page_region& region) {
-      found.add(region.start, (region.end - region.start) / kPageBytes,
-                (region.categories & PAGE_IS_WRITTEN) != 0);
-    });
-    if (error == 0) continue;
-    if (error != EPERM) return scan_failed(error);
-    runs.resize(before);  // not registered
-    CHECK_OK(append_present(pagemap_, range, runs));
+    Survey here;
+    const int error = survey_tracked(range, here);
+    if (error == EPERM) {  // not registered
+      CHECK_OK(append_present(pagemap_, range, here.there));
+      here.written = here.there;
+    } else if (error != 0) {
+      return scan_failed(error);
+    }
+    found.there.insert(found.there.end(), here.there.begin(), here.there.end());
+    found.written.insert(found.written.end(), here.written.begin(), here.written.end());
   }
-  return runs;
+  return found;
+}
+
+int UserfaultfdTracker::survey_tracked(const AddressRange& range, Survey& found) const {
+  RunsOfMapping there(found.there);
+  RunsOfMapping written(found.written);
+  std::uint64_t told = range.start;  // up to here
+  const int error = pagemap_.scan(range, survey_request(), [&](const page_region& region) {
+    if (region.start > told) there.add(told, region.start);
+    told = region.end;
+    if (!is_there(region)) return;
+    there.add(region.start, region.end);
+    if ((region.categories & PAGE_IS_WRITTEN) != 0) written.add(region.start, region.end);
+  });
+  if (error == EPERM) found = {};
+  if (error == 0 && range.end > told) there.add(told, range.end);
+  return error;
 }
 
 }  // namespace lifeboat

@@ -27,12 +27,13 @@ class UserfaultfdTracker : public DirtyTracker {
   // mappings can split a mapping that it then fails to move.
   Status refresh() override;
   Result<std::vector<PageRun>> collect() override;
-  [[nodiscard]] Result<std::vector<PageRun>> survey(
-      const std::vector<AddressRange>& mappings) const override;
+  [[nodiscard]] Result<Survey> survey(const std::vector<AddressRange>& mappings) const override;
   [[nodiscard]] Tracking kind() const override { return Tracking::kUserfaultfd; }
 
  private:
   [[nodiscard]] bool track(const AddressRange& range) const;
+  // Of one mapping. An errno; EPERM, and nothing found: it is not registered.
+  int survey_tracked(const AddressRange& range, Survey& found) const;
 
   Fd uffd_;
   std::vector<AddressRange> tracked_;  // registered by the last refresh(), sorted

@@ -37,6 +37,7 @@ struct MoveRequest {
   std::string fabric;
   MigrationMode mode = MigrationMode::kPreCopy;
   std::uint64_t bytes_per_s = 0;  // limit of its pages on the wire; 0: none
+  std::optional<SteadyClock::time_point> leave_by;  // when it should be away
 };
 
 class Agent {

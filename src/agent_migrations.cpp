@@ -30,6 +30,7 @@ Move move_of(std::shared_ptr<Container> container, const MoveRequest& request) {
   move.target = request.target;
   move.fabric = request.fabric;
   move.bytes_per_s = request.bytes_per_s;
+  move.leave_by = request.leave_by;
   return move;
 }
 

@@ -25,6 +25,8 @@ constexpr Milliseconds kTryAgainMax{30'000};
 constexpr Milliseconds kPlanAgain{2000};
 // A maintenance window begins so much before its steps must.
 constexpr std::chrono::seconds kSpare{60};
+// A migration that has more time than this is in no hurry.
+constexpr double kHurrySeconds = 86'400;
 
 bool is_over(const MigrationReport& report) {
   return report.outcome == Outcome::kCommitted || report.outcome == Outcome::kAborted;
@@ -246,6 +248,10 @@ void Evacuation::begin(const evacuation::Step& step) {
   request.target = step.to;
   request.fabric = step.fabric;
   request.mode = migration_mode_from(evacuation::to_string(step.mode)).value_or(MigrationMode::kPreCopy);
+  if (step.latest_end_s < kHurrySeconds) {
+    request.leave_by = SteadyClock::now() + std::chrono::duration_cast<SteadyClock::duration>(
+                                                std::chrono::duration<double>(step.latest_end_s));
+  }
   auto report = agent_.start_migration(request);
   if (!report) {
     set_stuck(step.container, "to " + step.to + ": " + report.error().message);

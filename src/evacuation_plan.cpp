@@ -229,20 +229,22 @@ class Planner {
     way_ = std::move(*best);
   }
 
+  // When the last one of each source is away.
+  [[nodiscard]] std::vector<double> ends() const {
+    std::vector<double> end_s(model_.sources.size());
+    for (Index i = 0; i < trips_.size(); ++i) {
+      double& end = end_s[model_.leavers[i].source];
+      end = std::max(end, way_.times.trips[i].end_s);
+    }
+    return end_s;
+  }
+
   // --------------------------------------------------------------------------------- windows
 
   // Lets each node with a window begin as late as is safe, and earlier if it then ends too late
   // because others are busy at that time.
   void delay_windows() {
     std::vector<double>& release_s = way_.schedule.release_s;
-    const auto ends = [&] {
-      std::vector<double> end_s(model_.sources.size());
-      for (Index i = 0; i < trips_.size(); ++i) {
-        double& end = end_s[model_.leavers[i].source];
-        end = std::max(end, way_.times.trips[i].end_s);
-      }
-      return end_s;
-    };
     bool any = false;
     std::vector<double> end_s = ends();
     for (Index s = 0; s < model_.sources.size(); ++s) {
@@ -281,6 +283,7 @@ class Planner {
     for (const Trip& trip : trips_) targets.push_back(trip.target);
     const std::vector<std::string> target_why = explain_targets(model_, targets);
     std::vector<unsigned> left(model_.sources.size());
+    const std::vector<double> last_end_s = ends();
     for (const Index index : order) {
       const TripTimes& times = way_.times.trips[index];
       const Leaver& leaver = model_.leavers[index];
@@ -293,6 +296,7 @@ class Planner {
       step.start_s = times.start_s;
       step.duration_s = times.end_s - times.start_s;
       step.downtime_s = times.downtime_s;
+      step.latest_end_s = model_.sources[leaver.source].deadline_s - (last_end_s[leaver.source] - times.end_s);
       if (times.after != kNone) {
         step.after = number[times.after];
         step.wave = plan.steps[step.after - 1].wave + 1;

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
 #include <set>
@@ -144,6 +145,8 @@ struct Step {
   double start_s = 0;
   double duration_s = 0;  // until nothing of it is left at the source
   double downtime_s = 0;
+  // By when it has to be away for those after it to be in time as well. Infinity: there is no hurry.
+  double latest_end_s = std::numeric_limits<double>::infinity();
   std::string why;
 };
 

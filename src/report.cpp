@@ -81,6 +81,7 @@ json::array rounds_json(const std::vector<RoundReport>& rounds) {
   json::array out;
   for (const RoundReport& round : rounds) {
     json::object entry = to_json(round.measured);
+    entry["went_first"] = round.went_first;
     entry["decision"] = to_json(round.decision);
     out.push_back(std::move(entry));
   }

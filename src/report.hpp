@@ -77,6 +77,7 @@ struct MemoryProgress {
 struct RoundReport {
   RoundMeasurement measured;
   PrecopyDecision decision;
+  bool went_first = false;  // before the job's own work: the deadline was near
 };
 
 // What became of the container's memory.

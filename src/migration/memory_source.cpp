@@ -88,8 +88,8 @@ std::uint64_t MemorySource::bytes_on_wire() const {
   return bytes;
 }
 
-awaitable<Result<RoundMeasurement>> MemorySource::round(bool hold_back) {
-  std::function<Result<RoundMeasurement>()> work = [this, hold_back] { return run_round(hold_back); };
+awaitable<Result<RoundMeasurement>> MemorySource::round(Round how) {
+  std::function<Result<RoundMeasurement>()> work = [this, how] { return run_round(how); };
   co_return co_await run_blocking(pool_, std::move(work));
 }
 
@@ -233,7 +233,7 @@ Result<SendCounts> MemorySource::send_shard(PageSender& sender, Unread& unread) 
 
 // Every connection's thread sends its part of every process's `to_send`, and waits until the target
 // has it.
-Result<SendCounts> MemorySource::send_all(Container container) {
+Result<SendCounts> MemorySource::send_all(Priority priority) {
   std::uint64_t wanted = 0;
   for (const auto& [pid, process] : processes_) wanted += count_pages(process.to_send);
   progress_->pages_sent = 0;
@@ -241,14 +241,14 @@ Result<SendCounts> MemorySource::send_all(Container container) {
   std::vector<Result<SendCounts>> counts(senders_.size());
   std::vector<Unread> unread(senders_.size());
   const auto send_part = [&](std::size_t index) {
-    if (container == Container::kRuns) lower_priority();
+    if (priority == Priority::kTakesTurns) lower_priority();
     bandwidth_.busy(index, true);
     counts[index] = send_shard(*senders_[index], unread[index]);
     bandwidth_.busy(index, false);
   };
   {
     // This thread keeps its priority, and takes a part where each moment counts.
-    const bool takes_part = container == Container::kStandsStill;
+    const bool takes_part = priority == Priority::kGoesFirst;
     std::vector<std::jthread> threads;
     for (std::size_t i = takes_part ? 1 : 0; i < senders_.size(); ++i) threads.emplace_back(send_part, i);
     if (takes_part) send_part(0);
@@ -258,7 +258,7 @@ Result<SendCounts> MemorySource::send_all(Container container) {
     if (!counts[i]) return counts[i];
     total += *counts[i];
     for (const auto& [pid, runs] : unread[i]) {
-      for (const PageRun& run : runs) processes_[pid].carried.remove(run.address, run.pages);
+      for (const PageRun& run : runs) processes_[pid].carried.remove(run);
     }
   }
   counts_ += total;
@@ -269,7 +269,7 @@ void MemorySource::choose(Process& process, const std::vector<PageRun>& found, b
                           RoundMeasurement& measured) {
   PageSet written;
   for (const PageRun& run : found) {
-    written.add(run.address, run.pages);
+    written.add(run);
     process.written_before[0].split(run, [&](const PageRun& part, bool before) {
       if (!before) {
         process.to_send.push_back(part);
@@ -285,11 +285,11 @@ void MemorySource::choose(Process& process, const std::vector<PageRun>& found, b
           return;
         }
         measured.pages_held_back += piece.pages;
-        process.carried.remove(piece.address, piece.pages);
+        process.carried.remove(piece);
       });
     });
   }
-  for (const PageRun& run : process.to_send) process.carried.add(run.address, run.pages);
+  for (const PageRun& run : process.to_send) process.carried.add(run);
   measured.pages_found += count_pages(found);
   measured.pages_sent += count_pages(process.to_send);
   process.written_before[1] = std::move(process.written_before[0]);
@@ -300,19 +300,22 @@ void MemorySource::count_dirty(RoundMeasurement& measured) const {
   for (const auto& [pid, process] : processes_) {
     const auto mappings = owned_mappings(pid);
     if (!mappings) continue;
-    const auto present = process.tracker->survey(*mappings);
-    if (!present) continue;
-    for (const PageRun& run : *present) {
-      process.carried.split(run, [&](const PageRun& part, bool carried) {
-        if (!part.written && carried) return;
-        measured.pages_dirty_after += part.pages;
-        if (process.tries_again()) measured.pages_untracked += part.pages;
-      });
-    }
+    const auto found = process.tracker->survey(*mappings);
+    if (!found) continue;
+    std::uint64_t pages = 0;
+    const auto count = [&](const std::vector<PageRun>& runs, bool wanted) {
+      for (const PageRun& run : runs) {
+        process.carried.split(run, [&](const PageRun& part, bool carried) { pages += carried == wanted ? part.pages : 0; });
+      }
+    };
+    count(found->there, false);
+    count(found->written, true);
+    measured.pages_dirty_after += pages;
+    if (process.tries_again()) measured.pages_untracked += pages;
   }
 }
 
-Result<RoundMeasurement> MemorySource::run_round(bool hold_back) {
+Result<RoundMeasurement> MemorySource::run_round(Round how) {
   RoundMeasurement measured;
   measured.round = ++rounds_;
   const auto start = SteadyClock::now();
@@ -326,12 +329,12 @@ Result<RoundMeasurement> MemorySource::run_round(bool hold_back) {
       if (is_gone(*process.tracker, found.error())) continue;
       return tl::unexpected<Error>(found.error());
     }
-    choose(process, *found, hold_back, measured);
+    choose(process, *found, how.hold_back, measured);
   }
   measured.scan_s = seconds_since(start);
   const auto send_start = SteadyClock::now();
   const auto looking = std::async(std::launch::async, [this, pids = pids()] { smaps_.look(pids); });
-  TRY(const SendCounts sent, send_all(Container::kRuns));
+  TRY(const SendCounts sent, send_all(how.goes_first ? Priority::kGoesFirst : Priority::kTakesTurns));
   measured.send_s = seconds_since(send_start);
   measured.bytes_on_wire = sent.payload_bytes;
   count_dirty(measured);
@@ -379,13 +382,13 @@ Result<FinalMemory> MemorySource::survey_rest(bool later) {
   for (auto& [pid, process] : processes_) in_order[process.pid] = &process;
   for (const auto& [pid, process] : in_order) {
     process->to_send.clear();
-    TRY(const std::vector<PageRun> runs, process->tracker->survey(process->mappings));
-    for (const PageRun& run : runs) {
+    TRY(const Survey found, process->tracker->survey(process->mappings));
+    for (const PageRun& run : found.written) process->carried.remove(run);
+    for (const PageRun& run : found.there) {
       if (!later) rest.pages.push_back({pid, run.pages, run.address, 0, 0});
       process->carried.split(run, [&, pid = pid](const PageRun& part, bool carried) {
-        const bool lacking = !carried || part.written;
-        if (later) rest.pages.push_back({pid, part.pages, part.address, lacking ? 1U : 0U, 0});
-        if (!lacking) return;
+        if (later) rest.pages.push_back({pid, part.pages, part.address, carried ? 0U : 1U, 0});
+        if (carried) return;
         if (!process->tracker->tracking()) rest.untracked_pages += part.pages;
         process->to_send.push_back(part);
       });
@@ -402,7 +405,7 @@ Result<FinalMemory> MemorySource::run_rest() {
   for (const auto& sender : senders_) sender->hurry();
   TRY(FinalMemory rest, survey_rest(false));
   const auto send_start = SteadyClock::now();
-  TRY(const SendCounts sent, send_all(Container::kStandsStill));
+  TRY(const SendCounts sent, send_all(Priority::kGoesFirst));
   if (sent.unread_pages > 0) {
     return fail(Errc::kSystem, std::to_string(sent.unread_pages) +
                                    " pages of the frozen container could not be read");

@@ -57,10 +57,13 @@ class MemorySource {
                std::shared_ptr<MemoryProgress> progress);
   ~MemorySource();
 
+  struct Round {
+    bool hold_back = false;   // leave out pages that were written in each of the last three rounds
+    bool goes_first = false;  // take what it can get of the processors, not only what the container leaves
+  };
   // One round of pre-copy: what was written since the last one (everything, the first time), all of
-  // it acknowledged by the target when this returns. `hold_back` leaves out pages that were
-  // written in each of the last three rounds.
-  awaitable<Result<RoundMeasurement>> round(bool hold_back);
+  // it acknowledged by the target when this returns.
+  awaitable<Result<RoundMeasurement>> round(Round how);
 
   // Pages written within `watched`, without sending any.
   awaitable<Result<std::uint64_t>> sample(Milliseconds watched);
@@ -86,6 +89,8 @@ class MemorySource {
   // after serve_rest() each connection keeps an equal part of the last one, but for the urgent one.
   void limit(std::uint64_t bytes_per_s) { bandwidth_.limit(bytes_per_s); }
 
+  // What RoundMeasurement::started_s counts from.
+  [[nodiscard]] SteadyClock::time_point created() const { return created_; }
   [[nodiscard]] std::uint64_t bytes_on_wire() const;
   // Compression, zeros and the like, over all so far.
   [[nodiscard]] const SendCounts& counts() const { return counts_; }
@@ -115,7 +120,7 @@ class MemorySource {
   using Unread = std::vector<std::pair<pid_t, std::vector<PageRun>>>;
 
   Result<std::uint64_t> run_sample(Milliseconds watched);
-  Result<RoundMeasurement> run_round(bool hold_back);
+  Result<RoundMeasurement> run_round(Round how);
   Result<FinalMemory> run_rest();
   // Where its connections are counted.
   [[nodiscard]] std::shared_ptr<SentBytes> counted_in() const;
@@ -137,9 +142,9 @@ class MemorySource {
   void count_dirty(RoundMeasurement& measured) const;
   // One connection's part of send_all(), on its thread.
   Result<SendCounts> send_shard(PageSender& sender, Unread& unread);
-  // One that runs has its part of the processors; one that stands still waits for this.
-  enum class Container { kRuns, kStandsStill };
-  Result<SendCounts> send_all(Container container);
+  // A container that runs has its part of the processors; one that stands still waits for this.
+  enum class Priority { kTakesTurns, kGoesFirst };
+  Result<SendCounts> send_all(Priority priority);
   [[nodiscard]] std::vector<pid_t> pids() const;
 
   Cgroup cgroup_;

@@ -119,7 +119,7 @@ class PageSender::Batch {
       }
       at += header.pages;
       if (sorts_[first] == Sort::kUnread) {
-        unread.push_back({header.address, header.pages, true});
+        unread.push_back({header.address, header.pages});
         counts.unread_pages += header.pages;
         continue;
       }

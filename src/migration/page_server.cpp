@@ -84,7 +84,7 @@ Status PageServer::serve() {
     switch (request->kind) {
       case Kind::kWant: CHECK_OK(answer(request->pages)); break;
       case Kind::kLack:
-        lacking_[request->pages.pid].push_back({request->pages.address, request->pages.pages, true});
+        lacking_[request->pages.pid].push_back({request->pages.address, request->pages.pages});
         break;
       case Kind::kLackEnd:
         if (background_.joinable()) return fail(Errc::kProtocol, "a second list of missing pages");
@@ -132,7 +132,7 @@ Status PageServer::answer(const RemotePages& wanted) {
                                      std::to_string(wanted.pid) + ", which is none of this container");
   }
   TRY(const SendCounts sent, send_all(*connections_.urgent, wanted.pid, process->second,
-                                      {{wanted.address, wanted.pages, true}}));
+                                      {{wanted.address, wanted.pages}}));
   wanted_pages_ += sent.pages;
   return {};
 }

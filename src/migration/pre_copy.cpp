@@ -49,39 +49,59 @@ PrecopyLimits precopy_limits(const Node& node, const Move& move) {
   return limits;
 }
 
+// The deadline has passed already: one round, and no more.
+constexpr double kNoTime = 1e-3;
+
 std::string untracked_warning(const std::string& reason) {
   return "memory could not be sent while the container ran: " + reason;
+}
+
+// How long the first round is expected to send.
+double whole_s(const Connected& peer, const PrecopyLimits& limits) {
+  double rate = limits.rate_bytes_per_s;
+  const std::uint64_t share = peer.stream.limit();
+  if (share > 0) rate = std::min(rate, static_cast<double>(share));
+  return static_cast<double>(peer.move.container->resident_bytes()) / rate;
 }
 
 // Rounds while the container runs, until the control law says that the rest is better sent frozen.
 awaitable<Status> send_rounds(Node& node, Connected& peer) {
   Move& move = peer.move;
   MigrationReport& report = *move.report;
-  const PrecopyLimits limits = precopy_limits(node, move);
+  const SteadyClock::time_point created = peer.memory->created();
+  PrecopyLimits limits = precopy_limits(node, move);
+  if (move.leave_by) {
+    const double left_s = (elapsed_ms(created, *move.leave_by) - kFixedLiveMs) / 1000;
+    limits.deadline_s = std::clamp(left_s, kNoTime, limits.deadline_s);
+  }
   std::vector<RoundMeasurement> rounds;
-  bool hold_back = false;
+  MemorySource::Round how;
+  std::optional<double> rest_s;  // to send what is dirty
   for (;;) {
     CO_CHECK_OK(report.cancellation.check());
     report.enter("pre-copy");
     const bool last = peer.stream.has_turn();  // it came after waiting
     peer.stream.set_sending(true);
-    auto sent = co_await peer.memory->round(hold_back);
+    how.goes_first = move.leave_by && goes_first(elapsed_ms(created) / 1000,
+                                                 rest_s.value_or(whole_s(peer, limits)), limits);
+    auto sent = co_await peer.memory->round(how);
     peer.stream.set_sending(false);
     CO_TRY(const RoundMeasurement round, std::move(sent));
     rounds.push_back(round);
     PrecopyDecision decision = decide(rounds, move.container->resident_bytes(), limits);
+    rest_s = decision.expected_downtime_s;
     if (last) {
       decision.reason = "the last one, after others had been frozen: " + decision.reason;
       decision.freeze = true;
     }
-    report.rounds.push_back(RoundReport{round, decision});
+    report.rounds.push_back(RoundReport{round, decision, how.goes_first});
     if (last) co_return Status{};
     if (decision.freeze) {
       // While others are frozen it goes on as before.
       const bool at_once = co_await peer.stream.take_turn(node.config().engine.round_interval);
       if (at_once) co_return Status{};
     }
-    hold_back = decision.hold_back_hot;
+    how.hold_back = decision.hold_back_hot;
     const auto until = SteadyClock::now() + std::chrono::microseconds(
                                                 static_cast<long>(decision.wait_s * 1e6));
     constexpr Milliseconds kSlice{50};  // a wish to cancel is heard so soon

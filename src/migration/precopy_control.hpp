@@ -73,6 +73,10 @@ struct PrecopyDecision {
 [[nodiscard]] PrecopyDecision decide(const std::vector<RoundMeasurement>& rounds,
                                      std::uint64_t memory_bytes, const PrecopyLimits& limits);
 
+// Whether a round that begins at `now_s` and is expected to send for `send_s` is to be sent before the job
+// does its own work: it might come too late for the deadline if it took turns with it.
+[[nodiscard]] bool goes_first(double now_s, double send_s, const PrecopyLimits& limits);
+
 json::object to_json(const RoundMeasurement& round);
 json::object to_json(const PrecopyDecision& decision);
 json::object to_json(const PrecopyLimits& limits);

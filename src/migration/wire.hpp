@@ -32,6 +32,8 @@ class Wire {
 
     // A round of pre-copy begins or is over.
     void set_sending(bool sending);
+    // Bytes per second that it may send now; 0: no limit.
+    [[nodiscard]] std::uint64_t limit() const { return member_ ? member_->limit : 0; }
     [[nodiscard]] bool has_turn() const { return member_ && member_->turn; }
     // Waits for a turn to freeze, for at most `limit`. True when there was one at once; when it
     // came only later, has_turn() says so, and another round pays.

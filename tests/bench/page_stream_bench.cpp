@@ -87,8 +87,7 @@ bool measure(const Options& options, const unsigned char* memory, const char* na
     senders.push_back(std::make_unique<PageSender>(std::move(ends[0]), sender));
     stores.push_back(std::make_unique<PageStore>(budget));
   }
-  const PageRun run{reinterpret_cast<std::uint64_t>(memory), static_cast<std::uint32_t>(bytes / kPageBytes),
-                    true};
+  const PageRun run{reinterpret_cast<std::uint64_t>(memory), static_cast<std::uint32_t>(bytes / kPageBytes)};
   const auto start = std::chrono::steady_clock::now();
   const double cpu = cpu_seconds();
   std::atomic<bool> good{true};

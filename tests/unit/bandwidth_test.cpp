@@ -125,7 +125,7 @@ TEST(BandwidthOfAMigration, IsThatOfAllItsConnections) {
   for (std::uint64_t at = (start_of / kMiB + 1) * kMiB; at < start_of + 23 * kMiB; at += kMiB) {
     const unsigned shard = shard_of(1, at, 2);
     if (left[shard] == 0) continue;
-    runs[shard].push_back({at, kMiB / kPageBytes, true});
+    runs[shard].push_back({at, kMiB / kPageBytes});
     left[shard] -= kMiB;
   }
   ASSERT_EQ(left[0] + left[1], 0U);

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <map>
@@ -92,20 +93,19 @@ TEST(DirtyTracker, MemoryInManyPiecesIsReportedOnce) {
   ASSERT_EQ(::read(done[0], &byte, 1), 1);
   auto tracker = DirtyTracker::attach(child.pid());
   ASSERT_TRUE(tracker.has_value()) << tracker.error().message;
-  const auto check = [&](const Result<std::vector<PageRun>>& runs) {
-    ASSERT_TRUE(runs.has_value()) << runs.error().message;
-    EXPECT_GE(runs->size(), kPieces);
+  const auto check = [&](const std::vector<PageRun>& runs) {
+    EXPECT_GE(runs.size(), kPieces);
     std::uint64_t end = 0;
-    for (const PageRun& run : *runs) {
+    for (const PageRun& run : runs) {
       ASSERT_GE(run.address, end) << "reported before";
       end = run.address + run.pages * kPageBytes;
     }
   };
   const std::vector<AddressRange> mappings = owned_mappings(child.pid()).value();
-  check((*tracker)->survey(mappings));
+  check((*tracker)->survey(mappings).value().written);
   ASSERT_TRUE((*tracker)->refresh().has_value());
-  check((*tracker)->collect());
-  check((*tracker)->survey(mappings));
+  check((*tracker)->collect().value());
+  check((*tracker)->survey(mappings).value().there);
 }
 
 TEST(DirtyTracker, AttachingDisturbsNoSystemCall) {
@@ -194,22 +194,71 @@ TEST(DirtyTracker, AForeignMappingInTheMidstLosesNoPage) {
     go.done();
     written.await();
     std::map<std::uint64_t, int> told;
-    const auto note = [&](const Result<std::vector<PageRun>>& runs) {
-      ASSERT_TRUE(runs.has_value()) << runs.error().message;
-      for (const PageRun& run : *runs) {
-        for (std::uint64_t i = 0; run.written && i < run.pages; ++i) ++told[run.address + i * kPageBytes];
+    const auto note = [&](const std::vector<PageRun>& runs) {
+      for (const PageRun& run : runs) {
+        for (std::uint64_t i = 0; i < run.pages; ++i) ++told[run.address + i * kPageBytes];
       }
     };
-    note((*tracker)->collect());
+    note((*tracker)->collect().value());
     child.stop();
     const auto mappings = owned_mappings(child.pid());
     ASSERT_TRUE(mappings.has_value());
-    note((*tracker)->survey(*mappings));
+    note((*tracker)->survey(*mappings).value().written);
     for (const std::size_t page : {10U, 66U, 100U}) {
       EXPECT_GT(told[reinterpret_cast<std::uint64_t>(memory) + page * kPageBytes], 0)
           << "page " << page << " by " << to_string(kind);
     }
     ::munmap(memory, kSomePages * kPageBytes);
+  }
+}
+
+// Given back whole, a huge page leaves no entry that could say so.
+TEST(DirtyTracker, WhatWasGivenBackIsNotThere) {
+  constexpr std::size_t kHuge = 2U << 20;
+  for (const Tracking kind : {Tracking::kUserfaultfd, Tracking::kSoftDirty}) {
+    if (!can_track_writes(kind)) continue;
+    const Step filled, go, changed;
+    char* const mapped = static_cast<char*>(
+        ::mmap(nullptr, 5 * kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    ASSERT_NE(mapped, MAP_FAILED);
+    char* const memory = mapped + (kHuge - reinterpret_cast<std::uintptr_t>(mapped) % kHuge) % kHuge;
+    ::madvise(memory, 4 * kHuge, MADV_HUGEPAGE);
+    const Child child([&] {
+      std::memset(memory, 1, 4 * kHuge);
+      filled.done();
+      go.await();
+      ::madvise(memory + kHuge, 2 * kHuge, MADV_DONTNEED);
+      ::madvise(memory + 2 * kHuge, kHuge, MADV_NOHUGEPAGE);
+      (void)static_cast<volatile char*>(memory)[2 * kHuge];  // now it has a page of zeros
+      static_cast<volatile char*>(memory)[3 * kHuge + 5 * kPageBytes] = 2;
+      changed.done();
+      ::pause();
+    });
+    filled.await();
+    auto tracker = DirtyTracker::attach(child.pid(), kind);
+    ASSERT_TRUE(tracker.has_value()) << tracker.error().message;
+    child.stop();
+    ASSERT_TRUE((*tracker)->refresh().has_value());
+    ASSERT_TRUE((*tracker)->collect().has_value());
+    child.go_on();
+    go.done();
+    changed.await();
+    child.stop();
+    const auto found = (*tracker)->survey(owned_mappings(child.pid()).value());
+    ASSERT_TRUE(found.has_value()) << found.error().message;
+    const auto has = [&](const std::vector<PageRun>& runs, std::size_t at) {
+      const std::uint64_t address = reinterpret_cast<std::uint64_t>(memory) + at;
+      return std::any_of(runs.begin(), runs.end(), [&](const PageRun& run) {
+        return run.address <= address && address < run.address + run.pages * kPageBytes;
+      });
+    };
+    for (std::size_t at = 0; at < 4 * kHuge; at += kPageBytes) {
+      ASSERT_EQ(has(found->there, at), at < kHuge || at >= 3 * kHuge) << at / kPageBytes << " by " << to_string(kind);
+      const bool written = at == 3 * kHuge + 5 * kPageBytes;
+      if (written) ASSERT_TRUE(has(found->written, at)) << to_string(kind);
+      if (at < kHuge) ASSERT_FALSE(has(found->written, at)) << to_string(kind);
+    }
+    ::munmap(mapped, 5 * kHuge);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 namespace lifeboat::evacuation {
@@ -273,6 +274,24 @@ TEST(EvacuationPlan, PagesAreLeftBehindOnlyOnAHealthyNodeAndIfAllowed) {
   EXPECT_EQ(planned(request).steps.at(0).mode, Mode::kPostCopy);
   request.settings.allow_post_copy = false;
   EXPECT_EQ(planned(request).steps.at(0).mode, Mode::kStopAndCopy);
+}
+
+TEST(EvacuationPlan, EachHasToLeaveInTimeForThoseAfterIt) {
+  Request request = three_nodes();
+  request.limits.leaving_per_node = 1;
+  request.containers = {container("c1", "n1", 4), container("c2", "n1", 8)};
+  const Plan plan = planned(request);
+  ASSERT_EQ(plan.steps.size(), 2U);
+  EXPECT_NEAR(plan.steps[1].latest_end_s, 600, 1e-9);
+  EXPECT_NEAR(plan.steps[0].latest_end_s, 600 - plan.steps[1].duration_s, 1e-9);
+
+  request.evacuations[0].lead_s = 6;  // not in time: the first one is late for the second
+  const Plan late = planned(request);
+  ASSERT_EQ(late.steps.size(), 2U);
+  EXPECT_LT(late.steps[0].latest_end_s, late.steps[0].start_s + late.steps[0].duration_s);
+
+  request.evacuations = {{"n1", Reason::kMaintenance, std::nullopt}};
+  for (const Step& step : planned(request).steps) EXPECT_TRUE(std::isinf(step.latest_end_s));
 }
 
 TEST(EvacuationPlan, BothFabricsAreUsedIfThatIsSooner) {

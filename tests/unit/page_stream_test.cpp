@@ -155,7 +155,7 @@ TEST_F(PageStreamTest, TheNewestVersionOfEveryPageArrives) {
             }
           }
         }
-        runs.push_back({address(page), count, true});
+        runs.push_back({address(page), count});
       }
       page += count;
     }
@@ -173,7 +173,7 @@ TEST_F(PageStreamTest, WhatCannotBeReadIsSaid) {
   ASSERT_EQ(::munmap(memory_ + 4 * kPageBytes, kPageBytes), 0);
   ASSERT_EQ(::mprotect(memory_ + 8 * kPageBytes, kPageBytes, PROT_NONE), 0);
   open(1);
-  const auto sent = send({{address(0), 16, true}});
+  const auto sent = send({{address(0), 16}});
   ASSERT_TRUE(sent.has_value()) << sent.error().message;
   EXPECT_EQ(*sent, 15U);  // memory without access is read all the same
   ASSERT_EQ(unread_.size(), 1U);
@@ -188,7 +188,7 @@ TEST_F(PageStreamTest, CancelEndsWhatWaits) {
   open(1);
   senders_[0]->cancel();
   std::memset(memory_, 1, kBytes);
-  const auto sent = send({{address(0), kPages, true}});
+  const auto sent = send({{address(0), kPages}});
   ASSERT_FALSE(sent.has_value());
   EXPECT_EQ(sent.error().code, Errc::kCancelled);
   close();
@@ -201,7 +201,7 @@ TEST_F(PageStreamTest, CompressedPagesArrive) {
     fill_compressible(0, kPages / 2);
     fill(kPages / 2, kPages / 2, 0, 7);  // and half of them such as nothing can compress
     open(2, mode);
-    ASSERT_TRUE(send({{address(), kPages, true}}).has_value());
+    ASSERT_TRUE(send({{address(), kPages}}).has_value());
     expect_all_same();
     EXPECT_GE(counts_.compressed_pages, kPages / 2 - 2 * 128);
     EXPECT_LE(counts_.compressed_pages, kPages / 2 + 4 * 128);
@@ -215,7 +215,7 @@ TEST_F(PageStreamTest, CompressedPagesArrive) {
 TEST_F(PageStreamTest, DuplicatesAreSentOnce) {
   fill(0, kPages, 10, 3);
   open(2);
-  ASSERT_TRUE(send({{address(), kPages, true}}).has_value());
+  ASSERT_TRUE(send({{address(), kPages}}).has_value());
   expect_all_same();
   // Each connection sends each of the ten once.
   EXPECT_EQ(counts_.duplicate_pages, kPages - 20);
@@ -226,9 +226,9 @@ TEST_F(PageStreamTest, DuplicatesAreSentOnce) {
 TEST_F(PageStreamTest, AnUnchangedPageIsNotSentAgain) {
   fill(0, kPages, 0, 3);
   open(1);
-  ASSERT_TRUE(send({{address(), 1000, true}}).has_value());
+  ASSERT_TRUE(send({{address(), 1000}}).has_value());
   EXPECT_EQ(counts_.duplicate_pages, 0U);
-  ASSERT_TRUE(send({{address(), 1000, true}}).has_value());
+  ASSERT_TRUE(send({{address(), 1000}}).has_value());
   // Some have displaced others in the table of 131072.
   EXPECT_GE(counts_.duplicate_pages, 950U);
   for (std::uint64_t page = 0; page < 1000; ++page) expect_same(page);
@@ -240,7 +240,7 @@ TEST_F(PageStreamTest, AnOverwrittenOriginalIsNoSource) {
   std::mt19937_64 random(11);
   open(2, CompressionMode::kLz4);
   fill(0, kPages, 50, 100);
-  ASSERT_TRUE(send({{address(), kPages, true}}).has_value());
+  ASSERT_TRUE(send({{address(), kPages}}).has_value());
   for (int round = 0; round < 20; ++round) {
     std::vector<PageRun> runs;
     for (std::uint64_t page = random() % 20; page < kPages; page += 1 + random() % 20) {
@@ -250,7 +250,7 @@ TEST_F(PageStreamTest, AnOverwrittenOriginalIsNoSource) {
         case 1: fill(page, 1, 0, 1000 + random() % 20); break;
         default: std::memmove(memory_ + page * kPageBytes, memory_ + from * kPageBytes, kPageBytes);
       }
-      runs.push_back({address(page), 1, true});
+      runs.push_back({address(page), 1});
     }
     ASSERT_TRUE(send(runs).has_value());
     expect_all_same();
@@ -263,7 +263,7 @@ TEST_F(PageStreamTest, NoDuplicatesAfterTheirEnd) {
   fill(0, kPages, 10, 3);
   open(1);
   senders_[0]->end_duplicates();
-  ASSERT_TRUE(send({{address(), kPages, true}}).has_value());
+  ASSERT_TRUE(send({{address(), kPages}}).has_value());
   EXPECT_EQ(counts_.duplicate_pages, 0U);
   expect_all_same();
   expect_orderly_end();
@@ -273,7 +273,7 @@ TEST_F(PageStreamTest, NoDuplicatesAfterTheirEnd) {
 TEST_F(PageStreamTest, AutoLeavesAFastWireAlone) {
   fill(0, kPages, 0, 3);
   open(1, CompressionMode::kAuto);
-  for (int i = 0; i < 8; ++i) ASSERT_TRUE(send({{address(), kPages, true}}).has_value());
+  for (int i = 0; i < 8; ++i) ASSERT_TRUE(send({{address(), kPages}}).has_value());
   EXPECT_EQ(counts_.compressed_pages, 0U);
   expect_orderly_end();
 }
@@ -286,7 +286,7 @@ TEST_F(PageStreamTest, TheLimitHoldsAndCanBeChanged) {
   senders_[0]->limit(kRate);
   std::atomic<bool> sent{false};
   const auto start = std::chrono::steady_clock::now();
-  std::jthread sending([&] { sent = send({{address(), 1024, true}}).has_value(); });
+  std::jthread sending([&] { sent = send({{address(), 1024}}).has_value(); });
   sending.join();
   const std::chrono::duration<double> slow = std::chrono::steady_clock::now() - start;
   EXPECT_TRUE(sent);
@@ -294,7 +294,7 @@ TEST_F(PageStreamTest, TheLimitHoldsAndCanBeChanged) {
   // At a tenth of that the second half would take seconds; another thread lifts it meanwhile.
   senders_[0]->limit(kRate / 10);
   const auto changed = std::chrono::steady_clock::now();
-  std::jthread again([&] { sent = send({{address(1024), 3072, true}}).has_value(); });
+  std::jthread again([&] { sent = send({{address(1024), 3072}}).has_value(); });
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
   senders_[0]->limit(0);
   again.join();
@@ -323,7 +323,7 @@ TEST_F(PageStreamTest, ProgressIsToldPerBatch) {
   PageStore store(budget_);
   Status result;
   std::jthread receiving([&] { result = PageReceiver(theirs, store, 0, 1).run(); });
-  const std::vector<PageRun> runs{{address(), kPages, true}};
+  const std::vector<PageRun> runs{{address(), kPages}};
   const PageJob job{::getpid(), kPid, runs};
   const auto sent = sender.send(job, unread_);
   ASSERT_TRUE(sent.has_value());

@@ -130,14 +130,14 @@ class PagerTest : public ::testing::Test {
   void send_pages() {
     PageConnections ends;
     connect(false, ends);
-    send_over(ends, {address(0), kPages, true});
+    send_over(ends, {address(0), kPages});
   }
 
   // Some pages of this process as they were earlier, and of these some as they are; the rest is to
   // come when the copy runs.
   void send_some_pages(const PageConnections& ends) {
     std::memset(memory_, 0xee, 500 * kPageBytes);
-    send_over(ends, {address(0), 1000, true});
+    send_over(ends, {address(0), 1000});
     for (std::uint64_t page = 0; page < 500; ++page) {
       std::memset(memory_ + page * kPageBytes, is_zero_page(page) ? 0 : byte_of(page), kPageBytes);
     }

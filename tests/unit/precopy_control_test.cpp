@@ -491,6 +491,14 @@ TEST(PrecopyLimits, EachLimitEndsTheRounds) {
   EXPECT_TRUE(decide(first, kBytes, {.deadline_s = 1}).freeze) << "already missed";
 }
 
+TEST(PrecopyLimits, ARoundGoesFirstWhenItMightMissTheDeadline) {
+  EXPECT_FALSE(goes_first(0, 1000, {})) << "no deadline";
+  EXPECT_FALSE(goes_first(0, 2, {.deadline_s = 6}));
+  EXPECT_TRUE(goes_first(0, 2, {.deadline_s = 5.9}));
+  EXPECT_TRUE(goes_first(4, 1, {.deadline_s = 6}));
+  EXPECT_TRUE(goes_first(7, 0, {.deadline_s = 6})) << "missed";
+}
+
 TEST(PrecopyLimits, WithoutPatternsOnlyTheLimitsEndTheRounds) {
   std::vector<RoundMeasurement> rounds = {round_of(1, 0, 2, 65536, 40000),
                                           round_of(2, 2.002, 1.3, 40000, 40000),

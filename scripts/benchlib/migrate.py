@@ -16,7 +16,7 @@ TOTAL_FACTOR_FAST = 1.25
 COPIES = 2.2
 WARM_EXTRA_MB = 500
 MEASURES = ('downtime_ms', 'total_ms', 'bytes', 'frozen_bytes', 'gap_ms', 'stall_ms', 'cpu_seconds',
-            'cpu_share', 'machine_stall_ms')
+            'cpu_share', 'machine_stall_ms', 'net_downtime_ms')
 
 
 def once(cluster, watched, system, load, fabric):
@@ -50,8 +50,16 @@ def once(cluster, watched, system, load, fabric):
           'huge_pages': bool(load.get('huge')), 'downtime_ms': seen['paused_ms'],
           'stall_ms': round(max(0.0, seen['peer_gap_ms'] - seen['paused_ms']), 3), **seen, **moved,
           'wire_bytes': wire, 'machine_stall_ms': watched.longest_ms(began, began + seconds),
+          'net_downtime_ms': net_downtime_ms(watched, seen),
           'pages_per_s': written and round(written), 'cpu_seconds': round(cpu, 3),
           'cpu_share': round(cpu / (os.cpu_count() * moved['total_ms'] / 1000), 3)}
+
+
+def net_downtime_ms(watched, seen):
+  """Without the time in which the machine itself stood still; None: nobody knows."""
+  ended = seen['pause_ended_at']
+  stolen = ended and watched.stolen_ms(ended - seen['paused_ms'] / 1000, ended)
+  return None if stolen is None else round(max(0.0, seen['paused_ms'] - stolen), 3)
 
 
 def floors(row, rate):
@@ -99,7 +107,7 @@ def growth(summary, rates):
 
 
 def show(summary):
-  head = ['MB', 'HOT %', 'FABRIC', 'SYSTEM', 'MODE', 'DOWNTIME', 'FLOOR', '', 'TOTAL', 'FLOOR', '',
+  head = ['MB', 'HOT %', 'FABRIC', 'SYSTEM', 'MODE', 'DOWNTIME', 'NET', 'FLOOR', '', 'TOTAL', 'FLOOR', '',
           'GAP', 'STALL', 'SENT MB', 'FROZEN MB', 'CPU s',
           'CPU %']
   lines = [head]
@@ -110,13 +118,15 @@ def show(summary):
         return ['', '']
       return [f'{found[which + "_floor_ms"]:.0f}', 'met' if found[which + '_met'] else 'not met']
     lines.append([entry['rss_mb'], entry['hot_percent'], entry['fabric'], entry['system'],
-                  entry['mode'], figures.cell(entry['downtime_ms'], 1), *met('downtime'),
+                  entry['mode'], figures.cell(entry['downtime_ms'], 1),
+                  figures.cell(entry['net_downtime_ms'], 1), *met('downtime'),
                   figures.cell(entry['total_ms']), *met('total'), figures.cell(entry['gap_ms']),
                   figures.cell(entry['stall_ms']), f'{entry["bytes"]["median"] / MB:.1f}',
                   f'{entry["frozen_bytes"]["median"] / MB:.2f}',
                   figures.cell(entry['cpu_seconds'], 2),
                   f'{entry["cpu_share"]["median"] * 100:.0f}'])
-    lines.append(['', '', '', '', '', figures.range_cell(entry['downtime_ms'], 1), '', '',
+    lines.append(['', '', '', '', '', figures.range_cell(entry['downtime_ms'], 1),
+                  figures.range_cell(entry['net_downtime_ms'], 1), '', '',
                   figures.range_cell(entry['total_ms']), '', '', figures.range_cell(entry['gap_ms']),
                   figures.range_cell(entry['stall_ms']), '', '',
                   figures.range_cell(entry['cpu_seconds'], 2), ''])

@@ -2,7 +2,8 @@
 
 A virtual machine's processors are taken away by its host, on some for most of a second. A process on each
 processor sleeps a millisecond at a time, at a priority above everything that is measured: what it
-oversleeps is the machine's doing (steal), not that of other programs.
+oversleeps is the machine's doing (steal), not that of other programs. On one processor it may be a long step
+of the kernel as well; while all of them stand still it is the host's alone.
 
 As a program: `stalls.py PROCESSOR FILE` watches one until it, or who started it, is ended.
 """
@@ -45,20 +46,28 @@ class Stalls:
       child.wait()
     self.directory.cleanup()
 
-  def all(self):
-    """[(from, until)] of all processors so far, in seconds of the wall clock."""
+  def of_each(self):
+    """For each processor: [(from, until)] so far, in seconds of the wall clock."""
     found = []
     for path in self.paths.values():
+      found.append([])
       if os.path.exists(path):
         with open(path, encoding='ascii') as file:
-          found += [tuple(float(word) for word in line.split()) for line in file if line.endswith('\n')]
-    return sorted(found)
+          found[-1] += [tuple(float(word) for word in line.split()) for line in file if line.endswith('\n')]
+    return found
+
+  def watched(self):
+    return all(child.poll() is None for child in self.children)
 
   def longest_ms(self, began, ended):
     """The longest that touches a span of time of the wall clock; 0: none of at least TOLD_S."""
-    if any(child.poll() is not None for child in self.children):
+    if not self.watched():
       return None   # nobody watched: no claim is made
-    return longest_ms(self.all(), began, ended)
+    return longest_ms(sorted(sum(self.of_each(), [])), began, ended)
+
+  def stolen_ms(self, began, ended):
+    """For how much of a span of time of the wall clock all processors stood still at once."""
+    return stolen_ms(self.of_each(), began, ended) if self.watched() else None
 
 
 def tell(rows):
@@ -71,6 +80,13 @@ def tell(rows):
 def longest_ms(stalls, began, ended):
   return round(max((1000 * (until - since) for since, until in stalls if until >= began and since <= ended),
                    default=0.0), 1)
+
+
+def stolen_ms(processors, began, ended):
+  common = [(began, ended)]
+  for stalls in processors:
+    common = [(max(a, c), min(b, d)) for a, b in common for c, d in stalls if max(a, c) < min(b, d)]
+  return round(1000 * sum(until - since for since, until in common), 1)
 
 
 if __name__ == '__main__':

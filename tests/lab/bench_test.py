@@ -87,6 +87,11 @@ class Arithmetic(unittest.TestCase):
     seen = [(10.0, 10.2), (11.0, 11.05)]
     self.assertEqual([stalls.longest_ms(seen, *span) for span in ((9, 12), (10.1, 10.9), (10.3, 10.9), (11.01, 11.02))],
                      [200.0, 200.0, 0.0, 50.0])
+    # Of the second processor's stall only what the first one's shares.
+    both = [seen, [(9.9, 10.1), (10.15, 10.16), (11.2, 11.3)]]
+    self.assertEqual([stalls.stolen_ms(both, *span) for span in ((9, 12), (10.05, 10.155), (10.3, 12))],
+                     [110.0, 55.0, 0.0])
+    self.assertEqual(stalls.stolen_ms([seen, []], 9, 12), 0.0)
     rows = [{'machine_stall_ms': ms} for ms in (0.0, 7.1, None, 384.3)]
     self.assertIn('up to 384 ms in 2 of 4', stalls.tell(rows))
     self.assertEqual(stalls.tell(rows[:1]), '')

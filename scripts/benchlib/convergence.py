@@ -22,7 +22,7 @@ def trace(report, about, rate, never_s):
   if never_s is not None:
     limits.update(downtime_budget_s=0.001, deadline_s=never_s, rounds_max=1000, bytes_max_factor=1e9,
                   patterns=False)
-  rounds = [{k: v for k, v in r.items() if k != 'decision'} for r in report['rounds']]
+  rounds = [{k: v for k, v in r.items() if k not in ('decision', 'went_first')} for r in report['rounds']]
   decided = [r['decision'] for r in report['rounds']]
   return {'about': about, 'memory_bytes': report['resident_bytes'],
           'limits': limits, 'rounds': rounds,

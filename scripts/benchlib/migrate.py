@@ -50,16 +50,23 @@ def once(cluster, watched, system, load, fabric):
           'huge_pages': bool(load.get('huge')), 'downtime_ms': seen['paused_ms'],
           'stall_ms': round(max(0.0, seen['peer_gap_ms'] - seen['paused_ms']), 3), **seen, **moved,
           'wire_bytes': wire, 'machine_stall_ms': watched.longest_ms(began, began + seconds),
-          'net_downtime_ms': net_downtime_ms(watched, seen),
+          'net_downtime_ms': net_downtime_ms(watched, seen, moved),
           'pages_per_s': written and round(written), 'cpu_seconds': round(cpu, 3),
           'cpu_share': round(cpu / (os.cpu_count() * moved['total_ms'] / 1000), 3)}
 
 
-def net_downtime_ms(watched, seen):
-  """Without the time in which the machine itself stood still; None: nobody knows."""
-  ended = seen['pause_ended_at']
-  stolen = ended and watched.stolen_ms(ended - seen['paused_ms'] / 1000, ended)
-  return None if stolen is None else round(max(0.0, seen['paused_ms'] - stolen), 3)
+def net_downtime_ms(watched, seen, moved):
+  """Without the time in which the machine itself stood still; None: nobody knows. Of ours as reported, as the
+  longest pause that the process saw may have been another one; of the others as it saw it."""
+  began = {event['phase']: event['t'] / 1e6 for event in reversed(moved.get('report', {}).get('history', []))}
+  if {'freeze', 'committed'} <= began.keys():
+    stood, span = moved['reported_downtime_ms'], (began['freeze'], began['committed'])
+  elif seen['pause_ended_at']:
+    stood, span = seen['paused_ms'], (seen['pause_ended_at'] - seen['paused_ms'] / 1000, seen['pause_ended_at'])
+  else:
+    return None
+  stolen = watched.stolen_ms(*span)
+  return None if stolen is None else round(max(0.0, stood - stolen), 3)
 
 
 def floors(row, rate):

@@ -40,6 +40,9 @@ unsigned char* PageStore::new_chunk() {
     const auto tail = static_cast<std::size_t>(raw + kArenaBytes + kChunkBytes - (arena + kArenaBytes));
     if (tail > 0) ::munmap(arena + kArenaBytes, tail);
     (void)::madvise(arena, kArenaBytes, MADV_DONTDUMP);
+    // The pager's guard is forked in the middle of the freeze, which would copy the page tables of all this
+    // (7 ms per GB where there are no huge pages), and it would keep what is given back here.
+    (void)::madvise(arena, kArenaBytes, MADV_DONTFORK);
     arenas_.push_back(arena);
     arena_used_ = 0;
   }

@@ -43,18 +43,6 @@ std::string program_of(pid_t pid) {
   return program;
 }
 
-// As a child of vfork() does until its exec. What was written would be told to whoever looks first.
-bool shares_its_parents_memory(pid_t pid) {
-  const auto text = read_proc("/proc/" + std::to_string(pid) + "/stat");
-  const std::size_t name_end = text ? text->rfind(')') : std::string::npos;
-  int parent = 0;
-  if (name_end == std::string::npos ||
-      std::sscanf(text->c_str() + name_end, ") %*c %d", &parent) != 1 || parent <= 0) {
-    return false;
-  }
-  return ::syscall(SYS_kcmp, pid, parent, KCMP_VM, 0, 0) == 0;
-}
-
 tl::unexpected<Error> kernel_cannot(Tracking tracking) {
   switch (tracking) {
     case Tracking::kUserfaultfd:
@@ -75,6 +63,17 @@ tl::unexpected<Error> kernel_cannot(Tracking tracking) {
 }
 
 }  // namespace
+
+bool shares_its_parents_memory(pid_t pid) {
+  const auto text = read_proc("/proc/" + std::to_string(pid) + "/stat");
+  const std::size_t name_end = text ? text->rfind(')') : std::string::npos;
+  int parent = 0;
+  if (name_end == std::string::npos ||
+      std::sscanf(text->c_str() + name_end, ") %*c %d", &parent) != 1 || parent <= 0) {
+    return false;
+  }
+  return ::syscall(SYS_kcmp, pid, parent, KCMP_VM, 0, 0) == 0;
+}
 
 const char* to_string(Tracking tracking) {
   switch (tracking) {
@@ -110,6 +109,7 @@ Result<std::unique_ptr<DirtyTracker>> DirtyTracker::untracked(pid_t pid) {
 
 Result<std::unique_ptr<DirtyTracker>> DirtyTracker::attach(pid_t pid, Tracking tracking) {
   if (!can_track_writes(tracking)) return kernel_cannot(tracking);
+  // What was written would be told to whoever looks first.
   if (shares_its_parents_memory(pid)) {
     return fail(Errc::kUnavailable, "process " + std::to_string(pid) + " lives in its parent's memory");
   }

@@ -32,6 +32,10 @@ struct Survey {
 // True when this kernel can track writes this way; kAuto: in any way.
 bool can_track_writes(Tracking tracking = Tracking::kAuto);
 
+// As a child of vfork() does until its exec; its parent waits in the kernel meanwhile, and does not stop for
+// anybody who traces it.
+bool shares_its_parents_memory(pid_t pid);
+
 class DirtyTracker {
  public:
   // kUnavailable when the kernel or the process does not allow it, kNotFound when it has ended; then the process

@@ -305,7 +305,9 @@ void MemorySource::count_dirty(RoundMeasurement& measured) const {
     std::uint64_t pages = 0;
     const auto count = [&](const std::vector<PageRun>& runs, bool wanted) {
       for (const PageRun& run : runs) {
-        process.carried.split(run, [&](const PageRun& part, bool carried) { pages += carried == wanted ? part.pages : 0; });
+        process.carried.split(run, [&](const PageRun& part, bool carried) {
+          if (carried == wanted) pages += part.pages;
+        });
       }
     };
     count(found->there, false);

@@ -7,6 +7,7 @@
 
 #include "base/log.hpp"
 #include "events.hpp"
+#include "criu_glue/dirty_tracker.hpp"
 #include "criu_glue/pagemap_image.hpp"
 #include "criu_glue/repair.hpp"
 #include "migration/decide.hpp"
@@ -119,26 +120,34 @@ Status check_dump(const Connected& peer, const ImageDirectory& images) {
                                       std::to_string(lazy.front().pid) + " in the container)");
 }
 
-// A connection that is half-way made, or made and not yet accepted, cannot be dumped. They last for
-// a moment: if the freeze hits one, the container goes on for that moment and is frozen again.
-awaitable<Result<FrozenContainer>> freeze_between_connects(std::shared_ptr<Container> container,
-                                                           Milliseconds limit,
-                                                           SteadyClock::time_point& frozen_at,
-                                                           NetworkState& network) {
+// What a frozen container is in the middle of that cannot be dumped; empty: nothing. A connection that is
+// half-way made, or made and not yet accepted; a process in vfork(), for which CRIU would wait in vain.
+std::string half_done(const Container& container, const std::vector<TcpSocket>& sockets) {
+  const auto socket = std::find_if(sockets.begin(), sockets.end(), is_in_flight);
+  if (socket != sockets.end()) return "connection " + to_string(*socket) + " is never accepted or made";
+  const std::vector<pid_t> pids = container.cgroup().pids();
+  const auto child = std::find_if(pids.begin(), pids.end(), shares_its_parents_memory);
+  if (child != pids.end()) return "process " + std::to_string(*child) + " stays in vfork() and runs no program";
+  return "";
+}
+
+// Such things last for a moment: if the freeze hits one, the container goes on for that moment and is
+// frozen again.
+awaitable<Result<FrozenContainer>> freeze_between_steps(std::shared_ptr<Container> container, Milliseconds limit,
+                                                        SteadyClock::time_point& frozen_at, NetworkState& network) {
   const auto deadline = SteadyClock::now() + limit;
   for (;;) {
     frozen_at = SteadyClock::now();
     CO_TRY(FrozenContainer frozen, co_await FrozenContainer::freeze(container, limit));
     CO_TRY(const std::vector<TcpSocket> sockets, container->net().tcp_sockets());
-    const auto found = std::find_if(sockets.begin(), sockets.end(), is_in_flight);
-    if (found == sockets.end()) {
+    const std::string unfinished = half_done(*container, sockets);
+    if (unfinished.empty()) {
       network.established = established_pairs(sockets);
       CO_TRY(network.neighbours, container->net().neighbours());
       co_return frozen;
     }
     if (SteadyClock::now() > deadline) {
-      co_return fail(Errc::kTimeout, "connection " + to_string(*found) + " is never accepted or made;"
-                                     " it cannot be moved like that");
+      co_return fail(Errc::kTimeout, unfinished + "; it cannot be moved like that");
     }
     {
       const FrozenContainer let_go = std::move(frozen);
@@ -247,7 +256,7 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
   NetworkState network;
   prepare_hold(config.network.hold, *container, report);
   CO_TRY(FrozenContainer frozen,
-         co_await freeze_between_connects(container, config.timeouts.freeze, frozen_at, network));
+         co_await freeze_between_steps(container, config.timeouts.freeze, frozen_at, network));
   if (peer.memory) source.dump.read_ahead(container->cgroup().pids(), peer.memory->smaps());
   frozen.count_held_in(peer.move.report);
   CO_CHECK_OK(hide_owned(peer, source.dump));

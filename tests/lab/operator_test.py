@@ -958,6 +958,23 @@ class Failures(Group):
         self.assertRegex(said, 'criu (ended without an answer|was killed)')
         self.runs_on('d-0', 'dies', job)
 
+  def test_vfork(self):
+    """CRIU waits in vain for a process in vfork(): nine freezes of ten hit one here."""
+    program = self.lab.write('vf/work/program', '')
+    subprocess.run(['gcc', '-O1', '-Wall', '-static', '-o', program,
+                    os.path.join(ROOT, 'tests/lab/vfork_program.c')], check=True, timeout=120)
+    job = self.lab.job = Job(self.lab, 'vf', containers=1, nodes=('n1',), command=['/work/program']).start()
+    wait_for(lambda: f'a tick: {job.text()}', 20, lambda: 'tick' in job.text())
+    for mode, to in (('pre-copy', 'n2'), ('stop-and-copy', 'n1'), ('pre-copy', 'n2')):
+      with self.subTest(f'{mode}: a process in vfork() is let out of it first'):
+        self.assertEqual(self.lab.lifeboat('migrate', 'vf-0', '--to', to, '--mode', mode)[0], 0)
+    with self.subTest('it goes on'):
+      before = job.whole_text().count('tick')
+      wait_for('a tick', 20, lambda: job.whole_text().count('tick') > before)
+    self.assertEqual(self.lab.lifeboat('kill', 'vf')[0], 0)
+    job.wait()
+    self.check_nothing_left()
+
 
 class Jobs(Group):
 

@@ -249,8 +249,8 @@ void Evacuation::begin(const evacuation::Step& step) {
   request.fabric = step.fabric;
   request.mode = migration_mode_from(evacuation::to_string(step.mode)).value_or(MigrationMode::kPreCopy);
   if (step.latest_end_s < kHurrySeconds) {
-    request.leave_by = SteadyClock::now() + std::chrono::duration_cast<SteadyClock::duration>(
-                                                std::chrono::duration<double>(step.latest_end_s));
+    const std::chrono::duration<double> left(std::max(0.0, step.latest_end_s));
+    request.leave_by = SteadyClock::now() + std::chrono::duration_cast<SteadyClock::duration>(left);
   }
   auto report = agent_.start_migration(request);
   if (!report) {

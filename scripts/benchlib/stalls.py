@@ -3,7 +3,7 @@
 A virtual machine's processors are taken away by its host, on some for most of a second. A process on each
 processor sleeps a millisecond at a time, at a priority above everything that is measured: what it
 oversleeps is the machine's doing (steal), not that of other programs. On one processor it may be a long step
-of the kernel as well; while all of them stand still it is the host's alone.
+of the kernel as well; while all of them stand still at once it is taken for the host's.
 
 As a program: `stalls.py PROCESSOR FILE` watches one until it, or who started it, is ended.
 """

@@ -18,6 +18,8 @@ class NoTracker : public DirtyTracker {
   NoTracker(pid_t pid, Pagemap pagemap) : DirtyTracker(pid, std::move(pagemap)) {}
 
   Status refresh() override { return {}; }
+  Result<std::vector<PageRun>> look() override { return std::vector<PageRun>{}; }
+  Result<std::vector<PageRun>> collect(const AddressRange&) override { return std::vector<PageRun>{}; }
   Result<std::vector<PageRun>> collect() override { return std::vector<PageRun>{}; }
   [[nodiscard]] Result<Survey> survey(const std::vector<AddressRange>& mappings) const override {
     Survey found;

@@ -26,7 +26,7 @@ namespace lifeboat {
 // What there is of a process's memory, in order of addresses; no run reaches into the next mapping.
 struct Survey {
   std::vector<PageRun> there;
-  std::vector<PageRun> written;  // of these: not tracked, or written since collect()
+  std::vector<PageRun> written;  // of these: not tracked, or written since they were collected
 };
 
 // True when this kernel can track writes this way; kAuto: in any way.
@@ -43,7 +43,7 @@ class DirtyTracker {
   // and soft-dirty where that is not to be had.
   static Result<std::unique_ptr<DirtyTracker>> attach(pid_t pid, Tracking tracking = Tracking::kAuto);
 
-  // Follows a process without tracking: collect() finds nothing, survey() reports all its pages as
+  // Follows a process without tracking: look() finds nothing, survey() reports all its pages as
   // written.
   static Result<std::unique_ptr<DirtyTracker>> untracked(pid_t pid);
 
@@ -51,13 +51,18 @@ class DirtyTracker {
   DirtyTracker(const DirtyTracker&) = delete;
   DirtyTracker& operator=(const DirtyTracker&) = delete;
 
-  // Before each collect(): takes new mappings into account. Every thread of the process must be
+  // Before each look(): takes new mappings into account. Every thread of the process must be
   // frozen. 0.3 ms; with soft-dirty it grows with the memory.
   virtual Status refresh() = 0;
 
-  // Pages written since the last call (all that are there, the first time); from now on, writes to
-  // them count as new. The process may run. Only within mappings seen by the last refresh(), and
-  // only tracked ones: the others come with survey().
+  // Pages written since they were last collected (all that are there, the first time), of the mappings
+  // seen by the last refresh(), and only of tracked ones: the others come with survey(). Changes nothing.
+  // The process may run, here as below.
+  virtual Result<std::vector<PageRun>> look() = 0;
+  // Collects what is written of `range` by now (with soft-dirty: what was by the refresh()): from now on,
+  // writes to these pages count as new. After a look(); ranges that are apart by several threads at once.
+  virtual Result<std::vector<PageRun>> collect(const AddressRange& range) = 0;
+  // Collects all that is written of the process.
   virtual Result<std::vector<PageRun>> collect() = 0;
 
   // All pages that are there within `mappings` (owned_mappings() of now). Changes nothing. For a frozen
@@ -71,6 +76,9 @@ class DirtyTracker {
   // False when the process has ended or begun another program (exec): then this tracker is of no
   // use any more, and nothing of what it said holds for the new memory.
   [[nodiscard]] bool current() const;
+  // Whether an error of the calls above says no more than that: a zombie has no memory, and one that has
+  // begun another program needs a new tracker.
+  [[nodiscard]] bool is_gone(const Error& error) const { return error.code == Errc::kNotFound || !current(); }
 
  protected:
   DirtyTracker(pid_t pid, Pagemap pagemap);

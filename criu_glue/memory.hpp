@@ -24,6 +24,7 @@ struct AddressRange {
 struct PageRun {
   std::uint64_t address = 0;
   std::uint32_t pages = 0;
+  [[nodiscard]] std::uint64_t end() const { return address + pages * kPageBytes; }
   bool operator==(const PageRun&) const = default;
 };
 

@@ -91,7 +91,7 @@ void RunsOfMapping::add(std::uint64_t start, std::uint64_t end) {
   std::uint64_t pages = (end - start) / kPageBytes;
   if (runs_.size() > first_) {
     PageRun& last = runs_.back();
-    if (last.address + last.pages * kPageBytes == start && last.pages + pages <= kPagesMax) {
+    if (last.end() == start && last.pages + pages <= kPagesMax) {
       last.pages += static_cast<std::uint32_t>(pages);
       return;
     }

@@ -84,12 +84,14 @@ Status append_present(const Pagemap& pagemap, AddressRange range, std::vector<Pa
 
 template <class Use>
 int Pagemap::scan(AddressRange range, pm_scan_arg arg, Use use) const {
-  const auto regions = std::make_unique_for_overwrite<page_region[]>(kRegions);
+  // At worst every other page of a small range.
+  const std::size_t room = std::min<std::uint64_t>(kRegions, range.bytes() / kPageBytes / 2 + 1);
+  const auto regions = std::make_unique_for_overwrite<page_region[]>(room);
   arg.size = sizeof arg;
   arg.start = range.start;
   arg.end = range.end;
   arg.vec = reinterpret_cast<std::uint64_t>(regions.get());
-  arg.vec_len = kRegions;
+  arg.vec_len = room;
   while (arg.start < arg.end) {
     const int n = ::ioctl(fd_.get(), PAGEMAP_SCAN, &arg);
     if (n < 0) {

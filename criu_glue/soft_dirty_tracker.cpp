@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
 
 namespace lifeboat {
@@ -41,7 +42,7 @@ Result<std::unique_ptr<DirtyTracker>> SoftDirtyTracker::attach(pid_t pid) {
   return std::make_unique<SoftDirtyTracker>(pid, std::move(pagemap), std::move(clear_refs));
 }
 
-Status SoftDirtyTracker::look(const AddressRange& range, Survey& survey, Places* places) const {
+Status SoftDirtyTracker::read(const AddressRange& range, Survey& survey, Places* places) const {
   RunsOfMapping there(survey.there);
   RunsOfMapping written(survey.written);
   const std::uint64_t zero = zero_page_place();
@@ -68,7 +69,7 @@ Status SoftDirtyTracker::refresh() {
   std::erase_if(mappings, [](const AddressRange& range) { return range.bytes() < kTrackedMappingMin; });
   Places places;
   Survey found;
-  for (const AddressRange& range : mappings) CHECK_OK(look(range, found, &places));
+  for (const AddressRange& range : mappings) CHECK_OK(read(range, found, &places));
   if (::pwrite(clear_refs_.get(), "4", 1, 0) != 1) return fail_errno("write /proc/PID/clear_refs");
   looked_at_ = std::move(mappings);
   places_ = std::move(places);
@@ -77,13 +78,27 @@ Status SoftDirtyTracker::refresh() {
   return {};
 }
 
-Result<std::vector<PageRun>> SoftDirtyTracker::collect() {
-  if (!collected_) {
-    collected_ = true;
-    return std::move(found_);
+Result<std::vector<PageRun>> SoftDirtyTracker::look() {
+  collected_ = true;
+  return found_;
+}
+
+Result<std::vector<PageRun>> SoftDirtyTracker::collect(const AddressRange& range) {
+  std::vector<PageRun> found;
+  const auto ends_before = [](const PageRun& run, std::uint64_t start) { return run.end() <= start; };
+  for (auto run = std::lower_bound(found_.begin(), found_.end(), range.start, ends_before);
+       run != found_.end() && run->address < range.end; ++run) {
+    const std::uint64_t start = std::max(run->address, range.start);
+    const std::uint64_t end = std::min(run->end(), range.end);
+    found.push_back({start, static_cast<std::uint32_t>((end - start) / kPageBytes)});
   }
+  return found;
+}
+
+Result<std::vector<PageRun>> SoftDirtyTracker::collect() {
+  if (!collected_) return look();
   Survey found;
-  for (const AddressRange& range : looked_at_) CHECK_OK(look(range, found, nullptr));
+  for (const AddressRange& range : looked_at_) CHECK_OK(read(range, found, nullptr));
   return std::move(found.written);
 }
 
@@ -91,7 +106,7 @@ Result<Survey> SoftDirtyTracker::survey(const std::vector<AddressRange>& mapping
   Survey found;
   for (const AddressRange& range : mappings) {
     if (collected_) {
-      CHECK_OK(look(range, found, nullptr));
+      CHECK_OK(read(range, found, nullptr));
     } else {
       CHECK_OK(append_present(pagemap_, range, found.there));
     }

@@ -31,6 +31,8 @@ class SoftDirtyTracker : public DirtyTracker {
       : DirtyTracker(pid, std::move(pagemap)), clear_refs_(std::move(clear_refs)) {}
 
   Status refresh() override;
+  Result<std::vector<PageRun>> look() override;
+  Result<std::vector<PageRun>> collect(const AddressRange& range) override;
   // Without a refresh() since the last call: what was written since then, still to be found later.
   Result<std::vector<PageRun>> collect() override;
   [[nodiscard]] Result<Survey> survey(const std::vector<AddressRange>& mappings) const override;
@@ -41,12 +43,12 @@ class SoftDirtyTracker : public DirtyTracker {
   using Places = std::unordered_map<std::uint64_t, std::array<std::uint64_t, kChunkPages>>;
 
   // The pages that are there, with what is known of each. `places`, if given, gets where they lie.
-  Status look(const AddressRange& range, Survey& survey, Places* places) const;
+  Status read(const AddressRange& range, Survey& survey, Places* places) const;
 
   Fd clear_refs_;
   std::vector<AddressRange> looked_at_;  // when the bits were cleared last
   Places places_;                        // of then
-  std::vector<PageRun> found_;           // by refresh(), for collect()
+  std::vector<PageRun> found_;           // by refresh(), sorted
   bool collected_ = true;                // false: what was found has not been asked for yet
 };
 

@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "criu_glue/inject.hpp"
@@ -12,6 +13,8 @@
 namespace lifeboat {
 
 namespace {
+
+constexpr AddressRange kEverything{0, ~std::uint64_t{0}};
 
 Status enable(int uffd) {
   uffdio_api api{};
@@ -37,15 +40,20 @@ bool unprotect(int uffd, const AddressRange& range) {
   return ::ioctl(uffd, UFFDIO_WRITEPROTECT, &request) == 0;
 }
 
-// Without PM_SCAN_CHECK_WPASYNC the kernel passes over what is not registered. With it, it would fail
-// at the first such mapping, having protected the pages before that without telling which.
-pm_scan_arg collect_request() {
+pm_scan_arg look_request() {
   pm_scan_arg arg{};
-  arg.flags = PM_SCAN_WP_MATCHING;
   arg.category_mask = PAGE_IS_WRITTEN | PAGE_IS_PFNZERO;
   arg.category_inverted = PAGE_IS_PFNZERO;
   arg.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
   arg.return_mask = PAGE_IS_WRITTEN;
+  return arg;
+}
+
+// Without PM_SCAN_CHECK_WPASYNC the kernel passes over what is not registered. With it, it would fail
+// at the first such mapping, having protected the pages before that without telling which.
+pm_scan_arg collect_request() {
+  pm_scan_arg arg = look_request();
+  arg.flags = PM_SCAN_WP_MATCHING;
   return arg;
 }
 
@@ -131,17 +139,29 @@ Status UserfaultfdTracker::refresh() {
   return {};
 }
 
-Result<std::vector<PageRun>> UserfaultfdTracker::collect() {
+Result<std::vector<PageRun>> UserfaultfdTracker::scan(const AddressRange& range,
+                                                      const pm_scan_arg& request) const {
   std::vector<PageRun> runs;
-  for (const AddressRange& range : tracked_) {
+  const auto ends_before = [](const AddressRange& mapping, std::uint64_t start) { return mapping.end <= start; };
+  for (auto mapping = std::lower_bound(tracked_.begin(), tracked_.end(), range.start, ends_before);
+       mapping != tracked_.end() && mapping->start < range.end; ++mapping) {
     RunsOfMapping found(runs);
-    const int error = pagemap_.scan(range, collect_request(), [&](const page_region& region) {
+    const AddressRange part{std::max(mapping->start, range.start), std::min(mapping->end, range.end)};
+    const int error = pagemap_.scan(part, request, [&](const page_region& region) {
       found.add(region.start, region.end);
     });
     if (error != 0) return scan_failed(error);
   }
   return runs;
 }
+
+Result<std::vector<PageRun>> UserfaultfdTracker::look() { return scan(kEverything, look_request()); }
+
+Result<std::vector<PageRun>> UserfaultfdTracker::collect(const AddressRange& range) {
+  return scan(range, collect_request());
+}
+
+Result<std::vector<PageRun>> UserfaultfdTracker::collect() { return collect(kEverything); }
 
 Result<Survey> UserfaultfdTracker::survey(const std::vector<AddressRange>& mappings) const {
   Survey found;

@@ -12,13 +12,14 @@ TIME = re.compile(r'^W[RC]\S+\s+\d+\s+\d+\s+\d+\s+\d+\s+([\d.]+)\s+\S+', re.MULT
 
 
 class Hpl:
-  """One run of HPL on `ranks` containers with one rank each (ranks: rows x columns)."""
+  """One run of HPL on rows x columns containers with one rank each: `problems` times the same system."""
 
-  def __init__(self, cluster, size, rows, columns):
+  def __init__(self, cluster, size, rows, columns, problems=1):
+    self.problems = problems
     self.work = os.path.join(cluster.work, 'hpl')
     os.makedirs(self.work)
     with open(os.path.join(self.work, 'HPL.dat'), 'w', encoding='ascii') as file:
-      file.write(hpl_input(size, 1, rows, columns))
+      file.write(hpl_input(size, problems, rows, columns))
     megabytes = size * size * 8 // (rows * columns) // harness.MB + 320
     self.job = harness.Job(cluster, 'hpl', {
       'command': ['/usr/local/bin/xhpl', '/work/HPL.dat'], 'containers': rows * columns,
@@ -28,13 +29,13 @@ class Hpl:
     self.began = time.monotonic()
 
   def finish(self, seconds=1800):
-    """Waits for its end; {time_s, residual}."""
+    """Waits for its end; {time_s, residual}: of all problems together, of each the same."""
     code = self.job.wait(seconds)
     text = self.job.text()
-    found, residuals = TIME.search(text), hpl_residuals(text)
-    if code != 0 or found is None or not residuals or residuals[0][1] != 'PASSED':
+    times, residuals = TIME.findall(text), hpl_residuals(text)
+    if code != 0 or len(times) != self.problems or len(set(residuals)) != 1 or residuals[0][1] != 'PASSED':
       raise Failure(f'HPL ended with status {code}:\n{text[-1500:]}')
-    return {'time_s': float(found.group(1)), 'residual': residuals[0][0]}
+    return {'time_s': sum(map(float, times)), 'residual': residuals[0][0]}
 
   def remove(self):
     self.job.end()

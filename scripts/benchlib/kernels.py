@@ -4,6 +4,7 @@ Each kernel runs one migration and returns {report, slowdown_percent}. How much 
 seen in its own rate, before and during the migration; of HPL, in its time against a run that was
 left alone.
 """
+import math
 import time
 
 from benchlib import hpl, systems
@@ -31,12 +32,17 @@ class Writer:
 
 
 class Hpl:
-  def __init__(self, size, start_s):
-    self.name, self.size, self.start_s, self.alone_s = 'hpl', size, start_s, None
+  """lasting_s: how long it is to run on beyond its migration's start, at least."""
+
+  def __init__(self, size, start_s, lasting_s):
+    self.name, self.size, self.start_s, self.lasting_s = 'hpl', size, start_s, lasting_s
+    self.alone_s, self.problems = None, 1
 
   def run(self, cluster, mode, fabric):
     if self.alone_s is None:
-      self.alone_s = self.once(cluster, lambda job: None)[0]
+      one_s = self.once(cluster, lambda job: None)[0]
+      self.problems = math.ceil((self.start_s + self.lasting_s) / one_s)
+      self.alone_s = one_s * self.problems
     def migrate(job):
       time.sleep(self.start_s)
       report = cluster.ask('migrate', job.containers[0], '--to', cluster.nodes[-1], '--fabric', fabric,
@@ -48,7 +54,7 @@ class Hpl:
     return {'report': report, 'slowdown_percent': 100 * (seconds / self.alone_s - 1)}
 
   def once(self, cluster, meanwhile):
-    run = hpl.Hpl(cluster, self.size, 1, 2)
+    run = hpl.Hpl(cluster, self.size, 1, 2, self.problems)
     try:
       out = meanwhile(run.job)
       return run.finish()['time_s'], out

@@ -40,12 +40,6 @@ std::uint64_t bytes_of(const std::vector<AddressRange>& ranges) {
   return bytes;
 }
 
-// Of a running container: a process that has ended is none of ours, a zombie has no memory, and one that
-// has begun another program gets a new tracker in the next round.
-bool is_gone(const DirtyTracker& tracker, const Error& error) {
-  return error.code == Errc::kNotFound || !tracker.current();
-}
-
 double seconds_since(SteadyClock::time_point start) { return elapsed_ms(start) / 1000; }
 
 }  // namespace
@@ -166,16 +160,13 @@ void MemorySource::track(pid_t pid, Process& process) {
   }
 }
 
-Result<std::vector<PageRun>> MemorySource::look_at(pid_t pid, Process& process) {
-  TRY(std::vector<PageRun> found, process.tracker->collect());
-  // Asked after the look: a read that was going on then still has its file open.
-  if (!process.tracker->tracking() || !uses_direct_io(pid)) return found;
+Status MemorySource::give_up_tracking(pid_t pid, Process& process) {
   TRY(process.tracker, DirtyTracker::untracked(pid));
-  process.carried.clear();
+  process.history.carried.clear();
   process.refusals = Process::kRefusalsMax;
   process.refusal = "process " + std::to_string(pid) +
                     " has a file open with O_DIRECT: devices write to its memory unseen";
-  return std::vector<PageRun>{};
+  return {};
 }
 
 std::string MemorySource::untracked_reason() const {
@@ -209,41 +200,24 @@ Status MemorySource::refresh_frozen() {
   Status status;
   for (auto& [pid, process] : processes_) {
     auto refreshed = process.tracker->refresh();
-    if (!refreshed && !is_gone(*process.tracker, refreshed.error())) status = refreshed;
+    if (!refreshed && !process.tracker->is_gone(refreshed.error())) status = refreshed;
   }
   CHECK_OK(cgroup_.thaw());
   return status;
 }
 
-Result<SendCounts> MemorySource::send_shard(PageSender& sender, Unread& unread) {
-  SendCounts total;
-  for (const auto& [pid, process] : processes_) {
-    std::vector<PageRun> missed;
-    PageJob job;
-    job.host_pid = pid;
-    job.pid = process.pid;
-    job.runs = process.to_send;
-    TRY(const SendCounts sent, sender.send(job, missed));
-    total += sent;
-    if (!missed.empty()) unread.emplace_back(pid, std::move(missed));
-  }
-  CHECK_OK(sender.flush());
-  return total;
-}
-
-// Every connection's thread sends its part of every process's `to_send`, and waits until the target
-// has it.
-Result<SendCounts> MemorySource::send_all(Priority priority) {
-  std::uint64_t wanted = 0;
-  for (const auto& [pid, process] : processes_) wanted += count_pages(process.to_send);
+Result<SendCounts> MemorySource::send_all(Priority priority, std::uint64_t pages, const SendPart& part) {
   progress_->pages_sent = 0;
-  progress_->pages_to_send = wanted;
+  progress_->pages_to_send = pages;
   std::vector<Result<SendCounts>> counts(senders_.size());
-  std::vector<Unread> unread(senders_.size());
   const auto send_part = [&](std::size_t index) {
     if (priority == Priority::kTakesTurns) lower_priority();
     bandwidth_.busy(index, true);
-    counts[index] = send_shard(*senders_[index], unread[index]);
+    counts[index] = part(index);
+    if (counts[index]) {
+      const auto flushed = senders_[index]->flush();
+      if (!flushed) counts[index] = tl::unexpected<Error>(flushed.error());
+    }
     bandwidth_.busy(index, false);
   };
   {
@@ -254,46 +228,12 @@ Result<SendCounts> MemorySource::send_all(Priority priority) {
     if (takes_part) send_part(0);
   }
   SendCounts total;
-  for (std::size_t i = 0; i < senders_.size(); ++i) {
-    if (!counts[i]) return counts[i];
-    total += *counts[i];
-    for (const auto& [pid, runs] : unread[i]) {
-      for (const PageRun& run : runs) processes_[pid].carried.remove(run);
-    }
+  for (const Result<SendCounts>& sent : counts) {
+    if (!sent) return sent;
+    total += *sent;
   }
   counts_ += total;
   return total;
-}
-
-void MemorySource::choose(Process& process, const std::vector<PageRun>& found, bool hold_back,
-                          RoundMeasurement& measured) {
-  PageSet written;
-  for (const PageRun& run : found) {
-    written.add(run);
-    process.written_before[0].split(run, [&](const PageRun& part, bool before) {
-      if (!before) {
-        process.to_send.push_back(part);
-        return;
-      }
-      // Resent: it went out in the round just before, and has been written again already.
-      process.carried.split(part, [&](const PageRun& piece, bool carried) {
-        if (carried) measured.pages_resent += piece.pages;
-      });
-      process.written_before[1].split(part, [&](const PageRun& piece, bool hot) {
-        if (!hold_back || !hot) {
-          process.to_send.push_back(piece);
-          return;
-        }
-        measured.pages_held_back += piece.pages;
-        process.carried.remove(piece);
-      });
-    });
-  }
-  for (const PageRun& run : process.to_send) process.carried.add(run);
-  measured.pages_found += count_pages(found);
-  measured.pages_sent += count_pages(process.to_send);
-  process.written_before[1] = std::move(process.written_before[0]);
-  process.written_before[0] = std::move(written);
 }
 
 void MemorySource::count_dirty(RoundMeasurement& measured) const {
@@ -305,7 +245,7 @@ void MemorySource::count_dirty(RoundMeasurement& measured) const {
     std::uint64_t pages = 0;
     const auto count = [&](const std::vector<PageRun>& runs, bool wanted) {
       for (const PageRun& run : runs) {
-        process.carried.split(run, [&](const PageRun& part, bool carried) {
+        process.history.carried.split(run, [&](const PageRun& part, bool carried) {
           if (carried == wanted) pages += part.pages;
         });
       }
@@ -318,27 +258,76 @@ void MemorySource::count_dirty(RoundMeasurement& measured) const {
 }
 
 Result<RoundMeasurement> MemorySource::run_round(Round how) {
+  // One process of this round.
+  struct Part {
+    Part(Process& process, bool hold_back, const std::vector<PageRun>& found)
+        : pages(*process.tracker, process.history, hold_back, found) {}
+    RoundPages pages;
+    std::vector<RoundShard> shards{};  // one for each connection
+    std::vector<std::vector<PageRun>> unread{};
+  };
   RoundMeasurement measured;
   measured.round = ++rounds_;
   const auto start = SteadyClock::now();
   measured.started_s = elapsed_ms(created_, start) / 1000;
   CHECK_OK(follow_processes(true));
   CHECK_OK(refresh_frozen());
+  std::map<pid_t, Part> parts;
+  std::uint64_t wanted = 0;
   for (auto& [pid, process] : processes_) {
-    process.to_send.clear();
-    const auto found = look_at(pid, process);
+    const auto found = process.tracker->look();
     if (!found) {
-      if (is_gone(*process.tracker, found.error())) continue;
+      if (process.tracker->is_gone(found.error())) continue;
       return tl::unexpected<Error>(found.error());
     }
-    choose(process, *found, how.hold_back, measured);
+    measured.pages_found += count_pages(*found);
+    const auto [part, added] = parts.try_emplace(pid, process, how.hold_back, *found);
+    wanted += part->second.pages.wanted();
   }
   measured.scan_s = seconds_since(start);
   const auto send_start = SteadyClock::now();
+  for (auto& [pid, part] : parts) {
+    for (unsigned shard = 0; shard < senders_.size(); ++shard) {
+      part.shards.emplace_back(part.pages, processes_[pid].pid, shard, static_cast<unsigned>(senders_.size()),
+                               progress_->pages_to_send, send_start);
+    }
+    part.unread.resize(senders_.size());
+  }
   const auto looking = std::async(std::launch::async, [this, pids = pids()] { smaps_.look(pids); });
-  TRY(const SendCounts sent, send_all(how.goes_first ? Priority::kGoesFirst : Priority::kTakesTurns));
+  const auto send_part = [&](std::size_t connection) -> Result<SendCounts> {
+    SendCounts total;
+    for (auto& [pid, part] : parts) {
+      PageSupply supply;
+      supply.host_pid = pid;
+      supply.pid = processes_.at(pid).pid;
+      supply.next = [&shard = part.shards[connection]] { return shard.next(); };
+      TRY(const SendCounts sent, senders_[connection]->send(supply, part.unread[connection]));
+      total += sent;
+    }
+    return total;
+  };
+  TRY(const SendCounts sent,
+      send_all(how.goes_first ? Priority::kGoesFirst : Priority::kTakesTurns, wanted, send_part));
   measured.send_s = seconds_since(send_start);
   measured.bytes_on_wire = sent.payload_bytes;
+  double page_seconds = 0;
+  for (auto& [pid, part] : parts) {
+    Process& process = processes_[pid];
+    note_round(process.history, part.shards);
+    for (const auto& runs : part.unread) {
+      for (const PageRun& run : runs) process.history.carried.remove(run);
+    }
+    for (const RoundShard& shard : part.shards) {
+      measured.pages_sent += shard.pages_sent;
+      measured.pages_resent += shard.pages_resent;
+      measured.pages_held_back += count_pages(shard.held_back);
+      page_seconds += shard.page_seconds;
+    }
+    if (part.pages.direct_io) CHECK_OK(give_up_tracking(pid, process));
+  }
+  if (measured.pages_sent > 0) {
+    measured.exposed_s = measured.send_s - page_seconds / static_cast<double>(measured.pages_sent);
+  }
   count_dirty(measured);
   return measured;
 }
@@ -385,10 +374,10 @@ Result<FinalMemory> MemorySource::survey_rest(bool later) {
   for (const auto& [pid, process] : in_order) {
     process->to_send.clear();
     TRY(const Survey found, process->tracker->survey(process->mappings));
-    for (const PageRun& run : found.written) process->carried.remove(run);
+    for (const PageRun& run : found.written) process->history.carried.remove(run);
     for (const PageRun& run : found.there) {
       if (!later) rest.pages.push_back({pid, run.pages, run.address, 0, 0});
-      process->carried.split(run, [&, pid = pid](const PageRun& part, bool carried) {
+      process->history.carried.split(run, [&, pid = pid](const PageRun& part, bool carried) {
         if (later) rest.pages.push_back({pid, part.pages, part.address, carried ? 0U : 1U, 0});
         if (carried) return;
         if (!process->tracker->tracking()) rest.untracked_pages += part.pages;
@@ -407,7 +396,20 @@ Result<FinalMemory> MemorySource::run_rest() {
   for (const auto& sender : senders_) sender->hurry();
   TRY(FinalMemory rest, survey_rest(false));
   const auto send_start = SteadyClock::now();
-  TRY(const SendCounts sent, send_all(Priority::kGoesFirst));
+  const auto send_part = [&](std::size_t connection) -> Result<SendCounts> {
+    SendCounts total;
+    std::vector<PageRun> unread;  // counted, that is enough
+    for (const auto& [pid, process] : processes_) {
+      PageJob job;
+      job.host_pid = pid;
+      job.pid = process.pid;
+      job.runs = process.to_send;
+      TRY(const SendCounts sent, senders_[connection]->send(job, unread));
+      total += sent;
+    }
+    return total;
+  };
+  TRY(const SendCounts sent, send_all(Priority::kGoesFirst, rest.sent_pages, send_part));
   if (sent.unread_pages > 0) {
     return fail(Errc::kSystem, std::to_string(sent.unread_pages) +
                                    " pages of the frozen container could not be read");

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -16,12 +17,12 @@
 #include "base/cgroup.hpp"
 #include "criu_glue/smaps_cache.hpp"
 #include "criu_glue/dirty_tracker.hpp"
-#include "criu_glue/page_set.hpp"
 #include "criu_glue/pager.hpp"
 #include "migration/bandwidth.hpp"
 #include "migration/page_server.hpp"
 #include "migration/page_stream.hpp"
 #include "migration/precopy_control.hpp"
+#include "migration/round_pages.hpp"
 #include "report.hpp"
 
 namespace lifeboat {
@@ -106,10 +107,9 @@ class MemorySource {
     std::unique_ptr<DirtyTracker> tracker;
     int refusals = 0;
     std::string refusal;       // why it is not tracked, if it is worth it
-    PageSet carried;           // the target has the newest version, as far as the tracker knows
-    PageSet written_before[2]; // in the last round, in the one before
+    PageHistory history;
     std::vector<AddressRange> mappings;  // of the frozen process
-    std::vector<PageRun> to_send;
+    std::vector<PageRun> to_send;        // while it is frozen
 
     // It is not tracked, and may be in the next round.
     [[nodiscard]] bool tries_again() const {
@@ -117,7 +117,6 @@ class MemorySource {
     }
   };
   using Processes = std::map<pid_t, Process>;
-  using Unread = std::vector<std::pair<pid_t, std::vector<PageRun>>>;
 
   Result<std::uint64_t> run_sample(Milliseconds watched);
   Result<RoundMeasurement> run_round(Round how);
@@ -130,21 +129,17 @@ class MemorySource {
   Status follow_processes(bool track);
   // Attaches a tracker, if it is worth it and has not been refused too often.
   void track(pid_t pid, Process& process);
-  // What was written since the last look. Ends the tracking of a process that does direct I/O.
-  Result<std::vector<PageRun>> look_at(pid_t pid, Process& process);
+  // Ends the tracking of a process that does direct I/O.
+  Status give_up_tracking(pid_t pid, Process& process);
   Status refresh_frozen();
-  // What was written in `process` since the last look, and what of it to send now; the rest of it is
-  // hot and held back.
-  void choose(Process& process, const std::vector<PageRun>& found, bool hold_back,
-              RoundMeasurement& measured);
   // Pages that would have to be sent were the container frozen now; those of processes that may be
   // tracked in the next round for themselves as well.
   void count_dirty(RoundMeasurement& measured) const;
-  // One connection's part of send_all(), on its thread.
-  Result<SendCounts> send_shard(PageSender& sender, Unread& unread);
   // A container that runs has its part of the processors; one that stands still waits for this.
   enum class Priority { kTakesTurns, kGoesFirst };
-  Result<SendCounts> send_all(Priority priority);
+  // Every connection sends its part by `part`, on a thread of its own, and waits until the target has it.
+  using SendPart = std::function<Result<SendCounts>(std::size_t connection)>;
+  Result<SendCounts> send_all(Priority priority, std::uint64_t pages, const SendPart& part);
   [[nodiscard]] std::vector<pid_t> pids() const;
 
   Cgroup cgroup_;

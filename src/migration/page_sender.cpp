@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <utility>
 
 #include "migration/codec.hpp"
 #include "migration/duplicates.hpp"
@@ -264,15 +265,25 @@ void PageSender::limit(std::uint64_t bytes_per_s) {
 }
 
 Result<SendCounts> PageSender::send(const PageJob& job, std::vector<PageRun>& unread) {
+  PageSupply supply;
+  supply.host_pid = job.host_pid;
+  supply.pid = job.pid;
+  supply.next = [runs = job.runs]() mutable -> Result<std::span<const PageRun>> {
+    return std::exchange(runs, {});
+  };
+  return send(supply, unread);
+}
+
+Result<SendCounts> PageSender::send(const PageSupply& supply, std::vector<PageRun>& unread) {
   SendCounts counts;
-  PageReader reader(job.host_pid);
+  PageReader reader(supply.host_pid);
   std::vector<PagePiece> pieces;
   std::size_t gathered = 0;
   const auto send_gathered = [&]() -> Status {
     if (pieces.empty()) return {};
     batch_->control().limited(limit_);
     SendCounts now;
-    auto sent = batch_->send(reader, job.pid, pieces, now, unread);
+    auto sent = batch_->send(reader, supply.pid, pieces, now, unread);
     bytes_ += now.payload_bytes;
     counts += now;
     if (options_.on_sent) options_.on_sent(now);
@@ -281,13 +292,13 @@ Result<SendCounts> PageSender::send(const PageJob& job, std::vector<PageRun>& un
     if (!sent && cancelled_) return fail(Errc::kCancelled, "cancelled");
     return sent;
   };
-  for (const PageRun& run : job.runs) {
+  const auto gather = [&](const PageRun& run) -> Status {
     std::uint64_t address = run.address;
-    const std::uint64_t end = run.address + run.pages * kPageBytes;
+    const std::uint64_t end = run.end();
     while (address < end) {
       const std::uint64_t chunk_end = (address / kChunkBytes + 1) * kChunkBytes;
       const std::uint64_t stop = std::min(end, chunk_end);
-      if (shard_of(job.pid, address, options_.shards) != options_.shard) {
+      if (shard_of(supply.pid, address, options_.shards) != options_.shard) {
         address = stop;
         continue;
       }
@@ -298,6 +309,12 @@ Result<SendCounts> PageSender::send(const PageJob& job, std::vector<PageRun>& un
       address += pages * kPageBytes;
       if (gathered == kBatchPages) CHECK_OK(send_gathered());
     }
+    return {};
+  };
+  for (;;) {
+    TRY(const std::span<const PageRun> runs, supply.next());
+    if (runs.empty()) break;
+    for (const PageRun& run : runs) CHECK_OK(gather(run));
   }
   CHECK_OK(send_gathered());
   return counts;

@@ -66,6 +66,14 @@ struct PageJob {
   std::span<const PageRun> runs;
 };
 
+// Pages of one process that are found while others are sent.
+struct PageSupply {
+  pid_t host_pid = -1;
+  std::uint32_t pid = 0;
+  // The next ones, each time; empty: that was all. What it returned last lasts until it is called again.
+  std::function<Result<std::span<const PageRun>>()> next;
+};
+
 struct SendCounts {
   std::uint64_t pages = 0;             // read and sent in some way
   std::uint64_t zero_pages = 0;        // of these: all zeros
@@ -97,6 +105,7 @@ class PageSender {
   // /proc/PID/mem is tried, too) are appended to `unread`: they were taken as sent by nobody.
   // kUnavailable when the connection or the target is gone, kCancelled after cancel().
   Result<SendCounts> send(const PageJob& job, std::vector<PageRun>& unread);
+  Result<SendCounts> send(const PageSupply& supply, std::vector<PageRun>& unread);
   // Sends a Mark and waits for its Ack: everything sent before is in the store, hashes right.
   Result<void> flush();
   // No Copy records from now on: for a target that begins to give its store back. By the thread that

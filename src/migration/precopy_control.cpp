@@ -5,7 +5,9 @@
 //      writes while the round is sent, so it shrinks at best as the time of sending does;
 //   3. freeze when neither the prediction nor the last two rounds show a fall worth the page faults
 //      that another round costs the job: that is one of the paper's patterns;
-//   4. in a steady state, do not freeze at a bad moment: take one no worse than the average.
+//   4. in a steady state, do not freeze at a bad moment: take one no worse than the average;
+//   5. where an interval's writes are sent within it, close with rounds one right after the other, each
+//      smaller than the one before, and freeze when they no longer fall.
 //
 // Khaled Z. Ibrahim, Steven Hofmeyr, Costin Iancu, Eric Roman: "Optimized Pre-Copy Live Migration
 // for Memory Intensive Applications", SC 2011. "Line n" below is a line of its Algorithm 2.
@@ -28,7 +30,7 @@ constexpr double kJitter = 0.3;
 constexpr double kApart = (1 + kJitter) / (1 - kJitter);
 
 // A fall of the dirty set by less than this is none ("steady state", line 38).
-constexpr double kLeastFall = 0.08;
+constexpr double kLeastFall = 0.1;
 // Line 41. A set that is resent whole may still shrink; only by more than kLeastFallResent a round
 // is that worth waiting for, where the paper stops in any case.
 constexpr double kResentShare = 0.9;
@@ -69,6 +71,7 @@ struct Round {
       : started(number(m.started_s)),
         scan(number(m.scan_s)),
         send(number(m.send_s)),
+        exposed(number(m.exposed_s)),
         found(static_cast<double>(m.pages_found)),
         sent(static_cast<double>(m.pages_sent)),
         resent(static_cast<double>(std::min(m.pages_resent, m.pages_sent))),
@@ -79,9 +82,12 @@ struct Round {
 
   [[nodiscard]] double time() const { return scan + send; }
   // Pages per second that the job wrote, as far as was seen.
-  [[nodiscard]] double dirtying() const { return time() > 0 ? (dirty - untracked) / time() : 0; }
+  [[nodiscard]] double dirtying() const {
+    const double seen = exposed > 0 ? std::min(exposed, time()) : time();
+    return seen > 0 ? (dirty - untracked) / seen : 0;
+  }
 
-  double started, scan, send, found, sent, resent, held, wire, dirty, untracked;
+  double started, scan, send, exposed, found, sent, resent, held, wire, dirty, untracked;
 };
 
 // Bytes of memory sent per second: sums that decay by 3/4 a round (line 37's filter), so that a
@@ -155,11 +161,26 @@ std::string percent(double share) { return format("%.0f %%", share * 100); }
 
 // ----------------------------------------------------------------------------------- prediction
 
+// Pages collected in a round for each that was found when it began: the others are written until their turn
+// comes, as many as it lasts long. At best, after round 1, which found all there was: none.
+double along(const std::vector<Round>& rounds) {
+  const Round& last = rounds.back();
+  return rounds.size() > 1 && last.found > 0 ? std::max(1.0, (last.sent + last.held) / last.found) : 1;
+}
+
+// At worst: half of what the job writes meanwhile comes before its turn.
+double along_at_worst(const std::vector<Round>& rounds, const SendTime& send_time) {
+  constexpr double kMostOfWire = 0.9;
+  if (rounds.size() > 1) return along(rounds);
+  return 1 / (1 - std::min(kMostOfWire, rounds.back().dirtying() * send_time.per_page / 2));
+}
+
 struct Forecast {
   double wait = 0;       // before the next scan
   double found = 0;      // by it
   double hot_share = 0;  // of those, to be held back if `hold_back`
   bool hold_back = false;
+  double sent = 0;       // pages, at worst: of these and of those written until their turn comes
   double send = 0;       // seconds
   double quotient = 1;   // dirty after it / dirty now, at best
 };
@@ -206,7 +227,9 @@ Forecast forecast(const std::vector<Round>& rounds, double pages, const PrecopyL
     next.hold_back = last.held > 0 || beyond >= kHotShare;
     next.hot_share = next.hold_back ? again : 0;
   }
-  next.send = send_time.of(next.found * (1 - next.hot_share));
+  const double all = std::max(pages, last.dirty);
+  next.sent = std::min(next.found * along_at_worst(rounds, send_time), all) * (1 - next.hot_share);
+  next.send = send_time.of(std::min(next.found * along(rounds), all) * (1 - next.hot_share));
   if (last.dirty <= 0) return next;
   // Dirty after a round: what is held back, and what the job writes while it is sent. A set of
   // written pages grows with time ever slower, so this is the best that can come.
@@ -227,8 +250,26 @@ double longest_s(const std::vector<Round>& rounds, const Forecast& next, double 
     fastest = std::max(fastest, r.sent * kPage / r.send);
   }
   slowest = std::min(slowest, fastest / kApart);
-  const double found = next.found * (next.wait > 0 ? 1 + kJitter : 1);
-  return next.wait + scan + kFixedMax / 5 + found * kPage / slowest;
+  const double sent = next.sent * (next.wait > 0 || next.sent > next.found ? 1 + kJitter : 1);
+  return next.wait + scan + kFixedMax / 5 + sent * kPage / slowest;
+}
+
+// Rounds that began further apart than this share of the interval kept it.
+constexpr double kInterval = 0.95;
+
+// How many rounds at the end began right after the one before, to close: all others keep the interval.
+std::size_t closing_rounds(const std::vector<Round>& rounds, const PrecopyLimits& limits) {
+  std::size_t closing = 0;
+  for (std::size_t i = rounds.size(); i-- > 1; ++closing) {
+    if (rounds[i].started - rounds[i - 1].started >= number(limits.interval_s) * kInterval) break;
+  }
+  return closing;
+}
+
+// One more round without a pause: dirty after it / dirty now, at best.
+double closing_quotient(const std::vector<Round>& rounds, const SendTime& send_time) {
+  const Round& last = rounds.back();
+  return last.time() > 0 ? (last.scan + send_time.of(last.dirty * along(rounds))) / last.time() : 1;
 }
 
 // The average dirty set over the rounds at the end that differ by no more than jitter; how many.
@@ -328,7 +369,7 @@ PrecopyDecision decide(const std::vector<RoundMeasurement>& measured, std::uint6
                   over + "all " + std::to_string(limits.rounds_max) + " rounds made: freeze");
   }
   const double bytes_max = number(limits.bytes_max_factor) * memory;
-  const double bytes_next = next.found * (1 - next.hot_share) * kPage;
+  const double bytes_next = next.sent * kPage;
   if (wire + bytes_next > bytes_max) {
     return freeze(PrecopyPattern::kNone,
                   over + mib(wire / kPage) + " sent, with " + mib(bytes_next / kPage) +
@@ -347,6 +388,26 @@ PrecopyDecision decide(const std::vector<RoundMeasurement>& measured, std::uint6
     return another(PrecopyPattern::kNone, over + mib(last.untracked) + " of it could not be tracked yet");
   }
   if (!limits.patterns) return another(PrecopyPattern::kNone, over + "patterns are not looked for");
+
+  // 5. (See 4.) They may close only with what is worth its page faults.
+  const double at_once = closing_quotient(rounds, send_time);
+  const bool may_close = at_once < 1 - kLeastFall && decision.expected_downtime_s * (1 - at_once) >
+                                                         last.dirty * number(limits.page_fault_cost_s);
+  const auto close = [&](PrecopyPattern pattern, const std::string& why) {
+    decision.pattern = pattern;
+    decision.reason = state + why + ": another round at once, to " + percent(at_once) + " at best";
+    return decision;
+  };
+  if (const std::size_t closing = closing_rounds(rounds, limits); closing > 0) {
+    const double before = rounds[rounds.size() - 2].dirty;
+    const PrecopyPattern pattern =
+        decide({measured.begin(), measured.end() - static_cast<std::ptrdiff_t>(closing)}, memory_bytes, limits)
+            .pattern;
+    const std::string change = "closed by " + std::to_string(closing) + " rounds, the last to " +
+                               percent(before > 0 ? last.dirty / before : 1);
+    if (last.dirty >= before * (1 - kLeastFall) || !may_close) return freeze(pattern, over + change + ": freeze");
+    return close(pattern, over + change);
+  }
 
   // 2. The patterns. What a round has left against the one before is noisy (a slow wire makes a
   // large dirty set), the forecast averages over rounds: only both together show a steady state.
@@ -382,6 +443,12 @@ PrecopyDecision decide(const std::vector<RoundMeasurement>& measured, std::uint6
   }
 
   // 4. A good moment.
+  std::string numbers = resent ? percent(again) + " again"
+                        : drained
+                            ? time(last.time()) + " of " + time(limits.interval_s)
+                            : (quotient > 1 ? "grows by " + percent(quotient - 1)
+                                            : "falls by only " + percent(1 - quotient));
+  if (drained && may_close) return close(pattern, over + meaning(pattern) + " (" + numbers + ")");
   const Steady end = steady_end(rounds);
   const double above = (last.dirty - end.average) * kPage / rate_now;
   if (end.rounds > 1 && end.rounds < kSteadyRoundsMax && last.dirty > end.average * kNotWorse &&
@@ -390,11 +457,6 @@ PrecopyDecision decide(const std::vector<RoundMeasurement>& measured, std::uint6
                                 percent(last.dirty / end.average - 1) + " above the average of " +
                                 std::to_string(end.rounds) + " rounds");
   }
-  std::string numbers = resent ? percent(again) + " again"
-                        : drained
-                            ? time(last.time()) + " of " + time(limits.interval_s)
-                            : (quotient > 1 ? "grows by " + percent(quotient - 1)
-                                            : "falls by only " + percent(1 - quotient));
   return freeze(pattern, over + meaning(pattern) + " (" + numbers + "): freeze");
 }
 
@@ -412,6 +474,7 @@ json::object to_json(const RoundMeasurement& round) {
           {"started_s", round.started_s},
           {"scan_s", round.scan_s},
           {"send_s", round.send_s},
+          {"exposed_s", round.exposed_s},
           {"pages_found", round.pages_found},
           {"pages_sent", round.pages_sent},
           {"pages_resent", round.pages_resent},
@@ -473,6 +536,9 @@ Result<RoundMeasurement> round_measurement_from(const json::object& object) {
   TRY(round.started_s, get_measure(object, "started_s"));
   TRY(round.scan_s, get_measure(object, "scan_s"));
   TRY(round.send_s, get_measure(object, "send_s"));
+  if (object.contains("exposed_s")) {
+    TRY(round.exposed_s, get_measure(object, "exposed_s"));
+  }
   TRY(round.pages_found, get_u64(object, "pages_found"));
   TRY(round.pages_sent, get_u64(object, "pages_sent"));
   TRY(round.pages_resent, get_u64(object, "pages_resent"));

@@ -21,8 +21,11 @@ struct RoundMeasurement {
   double started_s = 0;           // since the migration began: when the scan of the round began
   double scan_s = 0;
   double send_s = 0;              // until the target had acknowledged all of it
-  std::uint64_t pages_found = 0;  // written since the last round
-  std::uint64_t pages_sent = 0;   // of these; the rest was held back
+  // Mean over the pages sent: from the moment on from which writes to one counted as new (that it was
+  // read at) to the end of the round. 0: not told, the whole round.
+  double exposed_s = 0;
+  std::uint64_t pages_found = 0;  // written since they were sent last, when the round began
+  std::uint64_t pages_sent = 0;   // of these and of those written until their turn came; the rest was held back
   // Of those sent, sent in the round just before as well. (In *any* earlier round would say
   // nothing: round 1 sends everything.) It counts from round 3 on, like the paper's history bitmap.
   std::uint64_t pages_resent = 0;

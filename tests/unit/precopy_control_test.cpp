@@ -23,10 +23,10 @@ constexpr double kTenGigabit = 1.15e9;
 
 // ------------------------------------------------------------------------------------ simulator
 
-// The job's memory: which pages were written since the last scan.
+// The job's memory: which pages were written since they were collected (all, at first).
 class Memory {
  public:
-  explicit Memory(std::size_t pages) : written_(pages, 0) {}
+  explicit Memory(std::size_t pages) : written_(pages, 1), dirty_(pages) {}
 
   [[nodiscard]] std::size_t size() const { return written_.size(); }
   [[nodiscard]] std::uint64_t dirty() const { return dirty_; }
@@ -34,14 +34,15 @@ class Memory {
     dirty_ += written_[page] == 0 ? 1 : 0;
     written_[page] = 1;
   }
-  std::vector<char> scan() {
-    dirty_ = 0;
-    return std::exchange(written_, std::vector<char>(written_.size(), 0));
+  [[nodiscard]] const std::vector<char>& look() const { return written_; }
+  void collect(std::size_t page) {
+    dirty_ -= written_[page] == 0 ? 0 : 1;
+    written_[page] = 0;
   }
 
  private:
   std::vector<char> written_;
-  std::uint64_t dirty_ = 0;
+  std::uint64_t dirty_;
 };
 
 // A job that runs from `from` for `seconds`.
@@ -178,6 +179,7 @@ Made make_rounds(const World& world, const Job& job, const PrecopyLimits& limits
     }
   };
   Made made;
+  const std::size_t chunk = std::max<std::size_t>(512, world.pages / 64);
   std::vector<char> before, sent_before;
   bool hold_back = false;
   for (std::size_t n = 1; n <= 1000; ++n) {
@@ -185,29 +187,45 @@ Made make_rounds(const World& world, const Job& job, const PrecopyLimits& limits
     r.round = static_cast<unsigned>(n);
     r.started_s = now;
     r.scan_s = 0.002 * jittered();
-    std::vector<char> found = memory.scan();
-    if (n == 1) found.assign(world.pages, 1);
-    std::vector<char> sent = found;
-    for (std::size_t page = 0; page < found.size(); ++page) {
-      if (found[page] == 0) continue;
-      ++r.pages_found;
-      if (hold_back && n > 2 && before[page] != 0) {
-        // Sent stale before; whatever happens now, it is of the freeze.
-        sent[page] = 0;
-        ++r.pages_held_back;
-        continue;
+    r.pages_found = memory.dirty();
+    run(r.scan_s);
+    // As RoundPages does it: chunk by chunk from the top down, each collected when its turn comes.
+    const std::vector<char> at_start = memory.look();
+    std::vector<char> found(world.pages, 0), sent(world.pages, 0);
+    const double rate = world.rate * jittered();
+    double page_seconds = 0;
+    r.send_s = 0.0005;
+    run(r.send_s);
+    for (std::size_t end = world.pages; end > 0; end -= std::min(chunk, end)) {
+      const std::size_t begin = end - std::min(chunk, end);
+      const auto is_written = [](char written) { return written != 0; };
+      const auto from = at_start.begin() + static_cast<std::ptrdiff_t>(begin);
+      if (std::none_of(from, at_start.begin() + static_cast<std::ptrdiff_t>(end), is_written)) continue;
+      std::uint64_t pages = 0;
+      for (std::size_t page = begin; page < end; ++page) {
+        if (memory.look()[page] == 0) continue;
+        memory.collect(page);
+        found[page] = 1;
+        if (hold_back && n > 2 && before[page] != 0) {
+          // Sent stale before; whatever happens now, it is of the freeze.
+          ++r.pages_held_back;
+          continue;
+        }
+        sent[page] = 1;
+        ++pages;
+        if (n > 2 && sent_before[page] != 0) ++r.pages_resent;
       }
-      ++r.pages_sent;
-      if (n > 2 && sent_before[page] != 0) ++r.pages_resent;
+      page_seconds += static_cast<double>(pages) * r.send_s;
+      r.pages_sent += pages;
+      const double took = static_cast<double>(pages) * kPage / rate;
+      r.send_s += took;
+      run(took);
     }
     r.bytes_on_wire = r.pages_sent * (4096 + 8);
-    r.send_s = 0.0005 + static_cast<double>(r.pages_sent) * kPage / (world.rate * jittered());
-    run(r.scan_s + r.send_s);
-    // Held back and not written since: dirty all the same. (The next scan finds those again.)
-    if (r.pages_held_back > 0) {
-      for (std::size_t page = 0; page < found.size(); ++page) {
-        if (found[page] != 0 && sent[page] == 0) memory.write(page);
-      }
+    if (r.pages_sent > 0) r.exposed_s = r.send_s - page_seconds / static_cast<double>(r.pages_sent);
+    // Held back and not written since: dirty all the same. (The next round finds those again.)
+    for (std::size_t page = 0; page < found.size() && r.pages_held_back > 0; ++page) {
+      if (found[page] != 0 && sent[page] == 0) memory.write(page);
     }
     r.pages_dirty_after = memory.dirty();
     before = std::move(found);
@@ -341,11 +359,11 @@ TEST(PrecopyControl, SweepSlowerThanTheWireFallsLikeRandomWrites) {
   expect_good(measure("4 sweep, 0.5 x wire", world, sweep(0.5 * wire_pages(world))));
 }
 
-TEST(PrecopyControl, SweepFasterThanTheWireStopsAtOnce) {
+TEST(PrecopyControl, SweepFasterThanTheWireStopsSoon) {
   const World world;
   const Row row = measure("4 sweep, 3 x wire", world, sweep(3 * wire_pages(world)));
   expect_good(row);
-  EXPECT_EQ(row.stop, 1u);
+  EXPECT_LE(row.stop, 2u);
   EXPECT_EQ(row.decision.pattern, PrecopyPattern::kA);
 }
 
@@ -376,11 +394,12 @@ TEST(PrecopyControl, AboveTheWireStopsEarly) {
     const std::string name = "6 random, " + std::to_string(share).substr(0, 3) + " x wire";
     const Row row = measure(name.c_str(), world, random_writes(share * wire_pages(world), 3));
     if (share == 0.9) {
-      // bytes_max_factor comes before the best, which takes 20 rounds.
-      EXPECT_LE(row.stop, kNeverStop / 3);
+      // It takes half of them to come below the budget, and does.
+      EXPECT_EQ(row.decision.pattern, PrecopyPattern::kNone) << row.decision.reason;
+      EXPECT_LE(row.ratio(), 1.0);
       continue;
     }
-    expect_good(row, share == 1.1 ? 1.7 : 1.5);
+    expect_good(row);
   }
 }
 
@@ -396,7 +415,8 @@ TEST(PrecopyControl, JitterOfThirtyPercent) {
       {"hot 32 MiB", [](std::uint64_t) { return hot(32 * kMiB); }, 0.95},
       {"random 0.3", [=](std::uint64_t s) { return random_writes(0.3 * wire, s); }, 0.8},
       {"random 0.5", [=](std::uint64_t s) { return random_writes(0.5 * wire, s); }, 0.7},
-      {"random 2.0", [=](std::uint64_t s) { return random_writes(2.0 * wire, s); }, 0.9},
+      // What is left follows the ratio of two speeds that both jitter: the best of 30 rounds is a lucky one.
+      {"random 2.0", [=](std::uint64_t s) { return random_writes(2.0 * wire, s); }, 0.7},
       {"sweep 0.5", [=](std::uint64_t) { return sweep(0.5 * wire); }, 0.7},
       {"sweep 3.0", [=](std::uint64_t) { return sweep(3.0 * wire); }, 0.95},
   };
@@ -481,10 +501,11 @@ TEST(PrecopyLimits, EachLimitEndsTheRounds) {
   ASSERT_FALSE(decide(first, kBytes, {}).freeze);
   EXPECT_TRUE(decide(first, kBytes, {.downtime_budget_s = 1}).freeze);
   EXPECT_TRUE(decide(first, kBytes, {.rounds_max = 1}).freeze);
-  EXPECT_TRUE(decide(first, kBytes, {.bytes_max_factor = 1.3}).freeze);
-  EXPECT_FALSE(decide(first, kBytes, {.bytes_max_factor = 1.31}).freeze);
-  // The next round is expected to take 0.61 s, and with a bad wire not more than 1.2 s.
-  EXPECT_FALSE(decide(first, kBytes, {.deadline_s = 3.3}).freeze);
+  // The next round is to send 20,000 pages, and 3,600 more that are written until their turn comes.
+  EXPECT_TRUE(decide(first, kBytes, {.bytes_max_factor = 1.35}).freeze);
+  EXPECT_FALSE(decide(first, kBytes, {.bytes_max_factor = 1.37}).freeze);
+  // It is expected to take 0.72 s, and with a bad wire not more than 1.8 s.
+  EXPECT_FALSE(decide(first, kBytes, {.deadline_s = 3.9}).freeze);
   const PrecopyDecision late = decide(first, kBytes, {.deadline_s = 2.9});
   EXPECT_TRUE(late.freeze);
   EXPECT_NE(late.reason.find("the deadline is in 898 ms"), std::string::npos) << late.reason;
@@ -632,6 +653,7 @@ TEST(PrecopyProperties, RandomJobsEndInTimeWithinEachLimit) {
     return std::uniform_real_distribution<double>(low, high)(random);
   };
   int by_deadline = 0;
+  int closing = 0;
   for (int i = 0; i < 300; ++i) {
     const World world{.pages = 8 * kMiB + random() % (24 * kMiB),
                       .rate = 1e7 * std::pow(10, between(0, 1)),
@@ -667,14 +689,18 @@ TEST(PrecopyProperties, RandomJobsEndInTimeWithinEachLimit) {
               limits.bytes_max_factor * static_cast<double>(world.pages) * kPage * 1.05)
         << i;
     for (std::size_t k = 1; k < n; ++k) {
-      // Each round begins an interval after the one before, or later.
-      EXPECT_GE(made.rounds[k].started_s - made.rounds[k - 1].started_s, limits.interval_s - 1e-6);
+      // Each round begins an interval after the one before, or later, but for those that close.
+      const bool closes = made.decisions[k - 1].reason.find("at once") != std::string::npos;
+      closing += closes ? 1 : 0;
+      EXPECT_GE(made.rounds[k].started_s - made.rounds[k - 1].started_s,
+                closes ? 0 : limits.interval_s - 1e-6);
     }
     if (limits.deadline_s > 0) {
       EXPECT_LE(made.end_s(n), limits.deadline_s) << i;
     }
     if (made.decisions.back().reason.find("the deadline is") != std::string::npos) ++by_deadline;
   }
+  EXPECT_GT(closing, 10) << "the generator does not test rounds that close";
   EXPECT_GT(by_deadline, 10) << "the generator does not test deadlines";
 }
 
@@ -688,6 +714,7 @@ TEST(PrecopyJson, MeasurementsMakeTheRoundTrip) {
     r.started_s = static_cast<double>(random() % 1000000) / 1e6;
     r.scan_s = static_cast<double>(random() % 1000000) / 1e9;
     r.send_s = static_cast<double>(random() % 1000000) / 1e5;
+    r.exposed_s = static_cast<double>(random() % 1000000) / 1e6;
     r.pages_found = random();
     r.pages_sent = random();
     r.pages_resent = random();
@@ -699,7 +726,9 @@ TEST(PrecopyJson, MeasurementsMakeTheRoundTrip) {
     EXPECT_DOUBLE_EQ(read.started_s, r.started_s);
     EXPECT_DOUBLE_EQ(read.scan_s, r.scan_s);
     EXPECT_DOUBLE_EQ(read.send_s, r.send_s);
+    EXPECT_DOUBLE_EQ(read.exposed_s, r.exposed_s);
     r.started_s = read.started_s, r.scan_s = read.scan_s, r.send_s = read.send_s;
+    r.exposed_s = read.exposed_s;
     EXPECT_EQ(read, r);
   }
 }
@@ -720,8 +749,8 @@ TEST(PrecopyJson, RefusesWhatCannotBe) {
   for (const auto& member : good) {
     json::object bad = good;
     bad.erase(member.key());
-    // Traces from before it was counted lack this one.
-    const bool may_lack = member.key() == "pages_untracked";
+    // Traces from before they were measured lack these.
+    const bool may_lack = member.key() == "pages_untracked" || member.key() == "exposed_s";
     EXPECT_EQ(round_measurement_from(bad).has_value(), may_lack) << member.key();
     bad[member.key()] = "1";
     EXPECT_EQ(round_measurement_from(bad).error().code, Errc::kProtocol) << member.key();

@@ -13,10 +13,13 @@
 #include <chrono>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <random>
+#include <span>
 #include <thread>
 
 #include "criu_glue/dirty_tracker.hpp"
+#include "migration/round_pages.hpp"
 
 namespace lifeboat {
 namespace {
@@ -206,18 +209,21 @@ bool read_page(pid_t pid, std::uint64_t address, std::string& out) {
 class Copy {
  public:
   explicit Copy(pid_t pid) : pid_(pid) {}
-  void take(const std::vector<PageRun>& runs) {
-    for (const PageRun& run : runs) {
-      for (std::uint64_t i = 0; i < run.pages; ++i) {
-        const std::uint64_t address = run.address + i * kPageBytes;
-        std::string bytes;
-        if (read_page(pid_, address, bytes)) {
-          pages_[address] = std::move(bytes);
-        } else {
-          pages_.erase(address);
-        }
+  // By several threads at once.
+  void take(std::span<const PageRun> runs) {
+    each_page(runs, [&](std::uint64_t address) {
+      std::string bytes;
+      const bool read = read_page(pid_, address, bytes);
+      const std::lock_guard lock(mutex_);
+      if (read) {
+        pages_[address] = std::move(bytes);
+      } else {
+        pages_.erase(address);
       }
-    }
+    });
+  }
+  void forget(std::span<const PageRun> runs) {
+    each_page(runs, [&](std::uint64_t address) { pages_.erase(address); });
   }
   // The frozen process: pages that are clean, and those of them that are stale.
   void compare(const Survey& all, std::uint64_t& clean, std::string& stale) const {
@@ -261,6 +267,12 @@ class Copy {
   }
 
  private:
+  template <class Use>
+  static void each_page(std::span<const PageRun> runs, Use use) {
+    for (const PageRun& run : runs) {
+      for (std::uint64_t i = 0; i < run.pages; ++i) use(run.address + i * kPageBytes);
+    }
+  }
   [[nodiscard]] bool is_zero(std::uint64_t start, std::uint64_t end) const {
     constexpr std::uint64_t kPart = 1U << 20;
     const std::string zeros(kPart, '\0');
@@ -276,12 +288,38 @@ class Copy {
   }
 
   pid_t pid_;
+  std::mutex mutex_;
   std::map<std::uint64_t, std::string> pages_;
 };
 
 std::uint64_t number_from(const char* variable, std::uint64_t fallback) {
   const char* const text = std::getenv(variable);
   return text == nullptr ? fallback : std::strtoull(text, nullptr, 10);
+}
+
+// As a migration does it, over two connections; a page may wait a little before it is read.
+void send_round(DirtyTracker& tracker, PageHistory& history, bool hold_back, const std::vector<PageRun>& found,
+                Copy& copy) {
+  constexpr unsigned kShards = 2;
+  RoundPages round(tracker, history, hold_back, found);
+  std::atomic<std::uint64_t> wanted{round.wanted()};
+  std::vector<RoundShard> shards;
+  for (unsigned i = 0; i < kShards; ++i) shards.emplace_back(round, 1, i, kShards, wanted, SteadyClock::now());
+  {
+    std::vector<std::jthread> threads;
+    for (RoundShard& shard : shards) {
+      threads.emplace_back([&] {
+        for (;;) {
+          const auto runs = shard.next();
+          ASSERT_TRUE(runs.has_value()) << runs.error().message;
+          if (runs->empty()) return;
+          copy.take(*runs);
+        }
+      });
+    }
+  }
+  note_round(history, shards);
+  for (const RoundShard& shard : shards) copy.forget(shard.held_back);
 }
 
 // One migration's worth of rounds. `clean` grows by the pages that would not be sent again.
@@ -291,15 +329,18 @@ void keep_copy(Tracking kind, std::uint64_t seed, std::uint64_t& clean) {
   auto tracker = DirtyTracker::attach(victim.pid(), kind);
   ASSERT_TRUE(tracker.has_value()) << tracker.error().message;
   Copy copy(victim.pid());
+  PageHistory history;
   std::mt19937_64 random(seed);
   for (std::uint64_t round = 0, rounds = 2 + random() % 5; round < rounds; ++round) {
     ASSERT_TRUE(victim.stop());
     const auto refreshed = (*tracker)->refresh();
     ASSERT_TRUE(refreshed.has_value()) << refreshed.error().message;
     victim.go_on();
-    const auto runs = (*tracker)->collect();
-    ASSERT_TRUE(runs.has_value()) << runs.error().message;
-    copy.take(*runs);
+    const auto found = (*tracker)->look();
+    ASSERT_TRUE(found.has_value()) << found.error().message;
+    const bool hold_back = random() % 2 == 0;
+    send_round(**tracker, history, hold_back, *found, copy);
+    if (::testing::Test::HasFatalFailure()) return;
     ::usleep(static_cast<useconds_t>(random() % 20'000));
   }
   ASSERT_TRUE(victim.stop());

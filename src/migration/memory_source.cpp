@@ -162,7 +162,7 @@ void MemorySource::track(pid_t pid, Process& process) {
 
 Status MemorySource::give_up_tracking(pid_t pid, Process& process) {
   TRY(process.tracker, DirtyTracker::untracked(pid));
-  process.history.carried.clear();
+  process.history = {};
   process.refusals = Process::kRefusalsMax;
   process.refusal = "process " + std::to_string(pid) +
                     " has a file open with O_DIRECT: devices write to its memory unseen";

@@ -45,7 +45,7 @@ struct PrecopyLimits {
   double deadline_s = 0;             // since the migration began, for the freeze to start; 0: none
   unsigned rounds_max = 30;
   double bytes_max_factor = 4.0;     // x the container's memory, over all rounds
-  double interval_s = 0.3;           // least time from one scan to the next
+  double interval_s = 0.3;           // least time from round to round, but for those that close
   double rate_bytes_per_s = 0;       // nominal, of the fabric; measured rates replace it
   double page_fault_cost_s = 1.1e-6; // what a round costs the job per page it writes first
   bool patterns = true;  // false: only budget, rounds_max, bytes and deadline end the rounds

@@ -27,6 +27,7 @@ struct PageHistory {
   PageSet carried;  // the target has the newest version, as far as the tracker knows
   PageSet written_in_last;
   PageSet written_in_one_before;
+  std::vector<PageRun> held_back;  // in the last round, sorted
 };
 
 // Of one process; shared by the connections, which do not change it but for `direct_io`.
@@ -48,7 +49,7 @@ struct RoundPages {
   DirtyTracker* tracker;
   const PageHistory* history;
   bool hold_back;
-  std::vector<Chunk> chunks;  // with written pages, from the top down
+  std::vector<Chunk> chunks;  // with written pages or such as were held back, from the top down
   // Devices write to its memory unseen: nothing that was sent of it counts.
   std::atomic<bool> direct_io{false};
 };
@@ -63,8 +64,10 @@ class RoundShard {
   // The next pages to be sent, just collected; none: that was all. They last until the next call.
   Result<std::span<const PageRun>> next();
 
-  // Of all that was collected.
   std::vector<PageRun> sent, held_back;
+  // Of those sent: held back in the last round, and not written since. Nothing else would send them before the
+  // freeze.
+  std::vector<PageRun> rested;
   std::uint64_t pages_sent = 0;
   // Of those sent, sent in the round just before as well, and written since.
   std::uint64_t pages_resent = 0;
@@ -74,6 +77,7 @@ class RoundShard {
  private:
   Status collect(const RoundPages::Chunk& chunk);
   void choose(const PageRun& run);
+  void send_rested(const RoundPages::Chunk& chunk, const std::vector<PageRun>& written);
 
   RoundPages* round_;
   std::atomic<std::uint64_t>* wanted_;
@@ -81,6 +85,7 @@ class RoundShard {
   std::size_t next_ = 0;
   std::size_t at_once_;  // chunks that are collected by one call
   SteadyClock::time_point start_;
+  SteadyClock::time_point last_look_;
 };
 
 // Brings the history up to date with what the connections have sent of it.

@@ -163,11 +163,15 @@ TEST(RoundPages, WhatIsWrittenInEveryRoundIsHeldBack) {
   EXPECT_FALSE(carries(history, 0)) << "what is held back is to be sent in the end";
   EXPECT_TRUE(carries(history, 5));
   EXPECT_TRUE(carries(history, 50));
-  // It rests for a round: no longer hot, and found as soon as it is written.
-  send_round(tracker, history, true);
-  tracker.write(0, 4);
-  EXPECT_EQ(pages_of(send_round(tracker, history, true).runs), 4U);
+  // Part of it rests for a round: nobody but this round would send it before the freeze.
+  tracker.write(1, 1);
+  const Sent fourth = send_round(tracker, history, true);
+  EXPECT_EQ(fourth.runs, (std::vector<PageRun>{run_at(0, 1), run_at(2, 2)}));
+  EXPECT_EQ(fourth.held_back, 1U);
   EXPECT_TRUE(carries(history, 0));
+  // It is hot no longer, and sent again as soon as it is written.
+  tracker.write(0, 4);
+  EXPECT_EQ(send_round(tracker, history, true).runs, (std::vector<PageRun>{run_at(0, 1), run_at(2, 2)}));
 }
 
 TEST(RoundPages, ConnectionsShareTheChunks) {

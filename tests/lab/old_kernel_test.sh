@@ -41,12 +41,20 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# The test is linked statically and is the only program there: /init.
+# The test is the only program there: /init, with the libraries that it needs.
 strip -o "$work/init" "$tests"
 python3 - "$work/init" >"$work/initramfs" <<'END'
 # An archive as of `cpio -H newc`: (name, mode, device, contents).
-import sys
-entries = [(name, 0o040755, (0, 0), b"") for name in ("proc", "sys", "dev", "tmp")]
+import os, re, subprocess, sys
+libraries = re.findall(r"(/\S+) \(0x", subprocess.run(["ldd", sys.argv[1]], check=True, capture_output=True,
+                                                     text=True).stdout)
+directories = {"proc", "sys", "dev", "tmp"}
+for library in libraries:
+    parts = library.strip("/").split("/")[:-1]
+    directories.update("/".join(parts[:n]) for n in range(1, len(parts) + 1))
+entries = [(name, 0o040755, (0, 0), b"") for name in sorted(directories)]
+entries += [(library.strip("/"), 0o100755, (0, 0), open(os.path.realpath(library), "rb").read())
+            for library in libraries]
 entries += [("dev/console", 0o020600, (5, 1), b""),
             ("init", 0o100755, (0, 0), open(sys.argv[1], "rb").read()),
             ("TRAILER!!!", 0, (0, 0), b"")]

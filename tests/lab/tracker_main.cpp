@@ -1,6 +1,5 @@
-// tracker_tests: the tests of dirty tracking alone, linked statically, so that they run on any kernel. As
-// the first process of a machine (tests/lab/old_kernel_test.sh) it makes itself at home and
-// switches the machine off at the end.
+// tracker_tests: the tests of dirty tracking alone, for any kernel. As the first process of a machine
+// (tests/lab/old_kernel_test.sh) it makes itself at home and switches the machine off at the end.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>

@@ -73,6 +73,55 @@ class Child {
   pid_t pid_;
 };
 
+// A child that fills its memory, is tracked and collected once, and only then changes something.
+class CollectedChild {
+ public:
+  template <class Fill, class Change>
+  CollectedChild(Tracking kind, Fill fill, Change change)
+      : child_([=, this] {
+          fill();
+          filled_.done();
+          go_.await();
+          change();
+          changed_.done();
+          ::pause();
+        }) {
+    filled_.await();
+    auto tracker = DirtyTracker::attach(child_.pid(), kind);
+    EXPECT_TRUE(tracker.has_value()) << tracker.error().message;
+    if (!tracker) return;
+    tracker_ = std::move(*tracker);
+    child_.stop();
+    EXPECT_TRUE(tracker_->refresh().has_value());
+    EXPECT_TRUE(tracker_->look().has_value());
+    EXPECT_TRUE(tracker_->collect().has_value());
+    child_.go_on();
+  }
+  void let_it_change() const {
+    go_.done();
+    changed_.await();
+  }
+  [[nodiscard]] const Child& child() const { return child_; }
+  [[nodiscard]] bool tracked() const { return tracker_ != nullptr; }
+  [[nodiscard]] DirtyTracker& tracker() const { return *tracker_; }
+  [[nodiscard]] Survey survey() const {
+    const auto found = tracker_->survey(owned_mappings(child_.pid()).value());
+    EXPECT_TRUE(found.has_value()) << found.error().message;
+    return found.value_or(Survey{});
+  }
+
+ private:
+  Step filled_, go_, changed_;
+  Child child_;
+  std::unique_ptr<DirtyTracker> tracker_;
+};
+
+bool has(const std::vector<PageRun>& runs, const volatile void* at) {
+  const auto address = reinterpret_cast<std::uint64_t>(at);
+  return std::any_of(runs.begin(), runs.end(),
+                     [&](const PageRun& run) { return run.address <= address && address < run.end(); });
+}
+
 // More than the 512 pieces that the kernel collects at a time.
 TEST(DirtyTracker, MemoryInManyPiecesIsReportedOnce) {
   if (!can_track_writes()) GTEST_SKIP() << "this kernel cannot track writes";
@@ -170,40 +219,27 @@ void expect_alive(int answer) {
 TEST(DirtyTracker, AForeignMappingInTheMidstLosesNoPage) {
   for (const Tracking kind : {Tracking::kUserfaultfd, Tracking::kSoftDirty}) {
     if (!can_track_writes(kind)) continue;
-    const Step filled, go, written;
-    auto* const memory = const_cast<char*>(some_memory());
-    const Child child([&] {
-      std::memset(memory, 1, kSomePages * kPageBytes);
-      filled.done();
-      go.await();
-      ::mmap(memory + 64 * kPageBytes, 8 * kPageBytes, PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-      memory[10 * kPageBytes] = 2;
-      memory[66 * kPageBytes] = 2;
-      memory[100 * kPageBytes] = 2;
-      written.done();
-      ::pause();
-    });
-    filled.await();
-    auto tracker = DirtyTracker::attach(child.pid(), kind);
-    ASSERT_TRUE(tracker.has_value()) << tracker.error().message;
-    child.stop();
-    ASSERT_TRUE((*tracker)->refresh().has_value());
-    ASSERT_TRUE((*tracker)->collect().has_value());
-    child.go_on();
-    go.done();
-    written.await();
+    char* const memory = const_cast<char*>(some_memory());
+    const CollectedChild process(
+        kind, [=] { std::memset(memory, 1, kSomePages * kPageBytes); },
+        [=] {
+          ::mmap(memory + 64 * kPageBytes, 8 * kPageBytes, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+          memory[10 * kPageBytes] = 2;
+          memory[66 * kPageBytes] = 2;
+          memory[100 * kPageBytes] = 2;
+        });
+    ASSERT_TRUE(process.tracked());
+    process.let_it_change();
     std::map<std::uint64_t, int> told;
     const auto note = [&](const std::vector<PageRun>& runs) {
       for (const PageRun& run : runs) {
         for (std::uint64_t i = 0; i < run.pages; ++i) ++told[run.address + i * kPageBytes];
       }
     };
-    note((*tracker)->collect().value());
-    child.stop();
-    const auto mappings = owned_mappings(child.pid());
-    ASSERT_TRUE(mappings.has_value());
-    note((*tracker)->survey(*mappings).value().written);
+    note(process.tracker().collect().value());
+    process.child().stop();
+    note(process.survey().written);
     for (const std::size_t page : {10U, 66U, 100U}) {
       EXPECT_GT(told[reinterpret_cast<std::uint64_t>(memory) + page * kPageBytes], 0)
           << "page " << page << " by " << to_string(kind);
@@ -217,48 +253,61 @@ TEST(DirtyTracker, WhatWasGivenBackIsNotThere) {
   constexpr std::size_t kHuge = 2U << 20;
   for (const Tracking kind : {Tracking::kUserfaultfd, Tracking::kSoftDirty}) {
     if (!can_track_writes(kind)) continue;
-    const Step filled, go, changed;
     char* const mapped = static_cast<char*>(
         ::mmap(nullptr, 5 * kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     ASSERT_NE(mapped, MAP_FAILED);
     char* const memory = mapped + (kHuge - reinterpret_cast<std::uintptr_t>(mapped) % kHuge) % kHuge;
     ::madvise(memory, 4 * kHuge, MADV_HUGEPAGE);
-    const Child child([&] {
-      std::memset(memory, 1, 4 * kHuge);
-      filled.done();
-      go.await();
-      ::madvise(memory + kHuge, 2 * kHuge, MADV_DONTNEED);
-      ::madvise(memory + 2 * kHuge, kHuge, MADV_NOHUGEPAGE);
-      (void)static_cast<volatile char*>(memory)[2 * kHuge];  // now it has a page of zeros
-      static_cast<volatile char*>(memory)[3 * kHuge + 5 * kPageBytes] = 2;
-      changed.done();
-      ::pause();
-    });
-    filled.await();
-    auto tracker = DirtyTracker::attach(child.pid(), kind);
-    ASSERT_TRUE(tracker.has_value()) << tracker.error().message;
-    child.stop();
-    ASSERT_TRUE((*tracker)->refresh().has_value());
-    ASSERT_TRUE((*tracker)->collect().has_value());
-    child.go_on();
-    go.done();
-    changed.await();
-    child.stop();
-    const auto found = (*tracker)->survey(owned_mappings(child.pid()).value());
-    ASSERT_TRUE(found.has_value()) << found.error().message;
-    const auto has = [&](const std::vector<PageRun>& runs, std::size_t at) {
-      const std::uint64_t address = reinterpret_cast<std::uint64_t>(memory) + at;
-      return std::any_of(runs.begin(), runs.end(), [&](const PageRun& run) {
-        return run.address <= address && address < run.address + run.pages * kPageBytes;
-      });
-    };
+    const CollectedChild process(
+        kind, [=] { std::memset(memory, 1, 4 * kHuge); },
+        [=] {
+          ::madvise(memory + kHuge, 2 * kHuge, MADV_DONTNEED);
+          ::madvise(memory + 2 * kHuge, kHuge, MADV_NOHUGEPAGE);
+          (void)static_cast<volatile char*>(memory)[2 * kHuge];  // now it has a page of zeros
+          static_cast<volatile char*>(memory)[3 * kHuge + 5 * kPageBytes] = 2;
+        });
+    ASSERT_TRUE(process.tracked());
+    process.let_it_change();
+    process.child().stop();
+    const Survey found = process.survey();
     for (std::size_t at = 0; at < 4 * kHuge; at += kPageBytes) {
-      ASSERT_EQ(has(found->there, at), at < kHuge || at >= 3 * kHuge) << at / kPageBytes << " by " << to_string(kind);
+      ASSERT_EQ(has(found.there, memory + at), at < kHuge || at >= 3 * kHuge) << at / kPageBytes << " by " << to_string(kind);
       const bool written = at == 3 * kHuge + 5 * kPageBytes;
-      if (written) ASSERT_TRUE(has(found->written, at)) << to_string(kind);
-      if (at < kHuge) ASSERT_FALSE(has(found->written, at)) << to_string(kind);
+      if (written) ASSERT_TRUE(has(found.written, memory + at)) << to_string(kind);
+      if (at < kHuge) ASSERT_FALSE(has(found.written, memory + at)) << to_string(kind);
     }
     ::munmap(mapped, 5 * kHuge);
+  }
+}
+
+// As rounds do it: what is found is collected piece by piece, and only that is clean then.
+TEST(DirtyTracker, APieceIsCollectedAlone) {
+  for (const Tracking kind : {Tracking::kUserfaultfd, Tracking::kSoftDirty}) {
+    if (!can_track_writes(kind)) continue;
+    char* const memory = const_cast<char*>(some_memory());
+    const CollectedChild process(
+        kind, [=] { std::memset(memory, 1, kSomePages * kPageBytes); },
+        [=] { memory[10 * kPageBytes] = memory[11 * kPageBytes] = memory[200 * kPageBytes] = 2; });
+    ASSERT_TRUE(process.tracked());
+    DirtyTracker& tracker = process.tracker();
+    process.let_it_change();
+    process.child().stop();
+    ASSERT_TRUE(tracker.refresh().has_value());
+    for (int times = 0; times < 2; ++times) {
+      const auto found = tracker.look().value();
+      for (const std::size_t page : {10U, 11U, 200U}) EXPECT_TRUE(has(found, memory + page * kPageBytes)) << page;
+      EXPECT_FALSE(has(found, memory + 12 * kPageBytes));
+    }
+    const auto start = reinterpret_cast<std::uint64_t>(memory);
+    const auto first = tracker.collect({start + 11 * kPageBytes, start + 128 * kPageBytes}).value();
+    EXPECT_EQ(first, (std::vector<PageRun>{{start + 11 * kPageBytes, 1}})) << "cut where the piece begins";
+    if (kind == Tracking::kUserfaultfd) {
+      const Survey rest = process.survey();
+      EXPECT_TRUE(has(rest.written, memory + 10 * kPageBytes));
+      EXPECT_FALSE(has(rest.written, memory + 11 * kPageBytes));
+      EXPECT_TRUE(has(rest.written, memory + 200 * kPageBytes));
+    }
+    ::munmap(memory, kSomePages * kPageBytes);
   }
 }
 

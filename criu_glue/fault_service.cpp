@@ -28,6 +28,12 @@ void wake(int uffd, std::uint64_t address, std::uint64_t bytes) {
   (void)::ioctl(uffd, UFFDIO_WAKE, &range);
 }
 
+// Whether a change of mappings is under way that has not been told, or was told and its thread not woken yet.
+bool is_changing(int uffd) {
+  uffdio_copy nothing{};
+  return ::ioctl(uffd, UFFDIO_COPY, &nothing) != 0 && errno == EAGAIN;
+}
+
 }  // namespace
 
 FaultService::FaultService(std::function<void(const std::string&)> on_fatal,
@@ -50,12 +56,10 @@ FaultService::~FaultService() {
 }
 
 void FaultService::add(std::uint32_t pid, Fd uffd, Missing missing) {
-  auto space = std::make_shared<Space>();
+  auto space = std::make_shared<Space>(
+      MissingPages(std::move(missing.pending), std::move(missing.absent), missing.moved));
   space->pid = pid;
   space->uffd = std::move(uffd);
-  space->pending = std::move(missing.pending);
-  space->absent = std::move(missing.absent);
-  space->moved = missing.moved;
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.ptr = space.get();
@@ -94,7 +98,7 @@ std::uint64_t FaultService::bytes_left() const {
   std::uint64_t bytes = 0;
   for (const auto& space : spaces()) {
     const std::lock_guard inner(space->mutex);
-    if (!space->gone) bytes += space->pending.bytes() + space->absent.bytes();
+    if (!space->gone) bytes += space->bytes();
     if (space->copying > 0) ++bytes;  // not over yet
   }
   return bytes;
@@ -207,13 +211,16 @@ void FaultService::handle(Space& space) {
           faults.push_back(message.arg.pagefault.address / kPageBytes * kPageBytes);
           break;
         case UFFD_EVENT_REMAP:
-          space.pending.move(message.arg.remap.from, message.arg.remap.to, message.arg.remap.len);
-          space.absent.move(message.arg.remap.from, message.arg.remap.to, message.arg.remap.len);
-          space.moved = true;
+          space.move(message.arg.remap.from, message.arg.remap.to, message.arg.remap.len);
+          wake_waiting(space, message.arg.remap.from, message.arg.remap.from + message.arg.remap.len);
+          break;
+        case UFFD_EVENT_UNMAP:
+          if (!space.unmap(message.arg.remove.start, message.arg.remove.end)) break;
+          wake_waiting(space, message.arg.remove.start, message.arg.remove.end);
           break;
         case UFFD_EVENT_REMOVE:
-        case UFFD_EVENT_UNMAP:
-          forget(space, message.arg.remove.start, message.arg.remove.end);
+          space.give_up(message.arg.remove.start, message.arg.remove.end);
+          wake_waiting(space, message.arg.remove.start, message.arg.remove.end);
           break;
         case UFFD_EVENT_FORK: {
           forked_ = true;
@@ -261,10 +268,8 @@ void FaultService::ask(Space& space, std::uint64_t address) {
             source_address(*absent)});
 }
 
-// The process has given these up. Whoever waits for one may look again.
-void FaultService::forget(Space& space, std::uint64_t start, std::uint64_t end) {
-  space.pending.remove(start, end);
-  space.absent.remove(start, end);
+// Whoever waits for a page there looks again.
+void FaultService::wake_waiting(Space& space, std::uint64_t start, std::uint64_t end) {
   std::erase_if(space.waiting, [&](const auto& item) {
     if (item.second < start || item.second >= end) return false;
     wake(space.uffd.get(), item.second, kPageBytes);
@@ -288,10 +293,16 @@ void FaultService::deliver(Space& space, const RemotePages& pages, const unsigne
   std::unique_lock lock(space.mutex);
   space.changed.wait(lock, [&] { return !space.reader_waits; });
   if (space.gone) return;
-  auto found = space.moved
-                   ? space.absent.take_from_source(
-                         reinterpret_cast<const unsigned char*>(pages.address), size)
-                   : space.absent.take_within(pages.address, pages.address + size);
+  const auto* const source = reinterpret_cast<const unsigned char*>(pages.address);
+  auto found = space.moved ? space.absent.take_from_source(source, size)
+                           : space.absent.take_within(pages.address, pages.address + size);
+  for (Pending::Piece& piece : space.absent.displaced.take_from_source(source, size)) {
+    if (bytes == nullptr) continue;
+    const std::uint64_t offset = source_address(piece) - pages.address;
+    piece.source = place + offset;
+    std::memcpy(piece.source, bytes + offset, piece.bytes);
+    space.pending.displaced.add(piece);
+  }
   const auto first = space.waiting.lower_bound(pages.address);
   const auto last = space.waiting.lower_bound(pages.address + size);
   for (Pending::Piece& piece : found) {
@@ -402,6 +413,7 @@ void FaultService::fill(OrdinaryTurn& turn) {
       std::unique_lock lock(space->mutex);
       space->changed.wait(lock, [&] { return !space->reader_waits; });
       if (space->gone) continue;
+      if (space->untold() && !is_changing(space->uffd.get())) space->all_is_told();
       auto piece = space->pending.take_next(space->hint, kPushPiece);
       if (!piece) continue;
       space->hint = piece->address + piece->bytes;

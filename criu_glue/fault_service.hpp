@@ -25,7 +25,7 @@
 
 #include "base/fd.hpp"
 #include "base/result.hpp"
-#include "criu_glue/pending.hpp"
+#include "criu_glue/missing_pages.hpp"
 #include "criu_glue/remote_pages.hpp"
 
 namespace lifeboat {
@@ -72,12 +72,11 @@ class FaultService {
   void expect_from_chunk(unsigned char* chunk, std::uint32_t pages) { chunk_left_[chunk] += pages; }
 
  private:
-  struct Space {
+  struct Space : MissingPages {
+    explicit Space(MissingPages missing) : MissingPages(std::move(missing)) {}
+
     std::uint32_t pid = 0;  // of the process at the source that its memory comes from
     Fd uffd;
-    Pending pending;
-    Pending absent;
-    bool moved = false;  // see Missing
     // Absent pages that threads wait for: address at the source, and where it is waited for.
     std::map<std::uint64_t, std::uint64_t> waiting;
     std::mutex mutex;
@@ -97,7 +96,7 @@ class FaultService {
   void serve_fault(Space& space, std::uint64_t address);
   void deliver(Space& space, const RemotePages& pages, const unsigned char* bytes, unsigned char* place);
   void ask(Space& space, std::uint64_t address);
-  void forget(Space& space, std::uint64_t start, std::uint64_t end);
+  static void wake_waiting(Space& space, std::uint64_t start, std::uint64_t end);
   // Copies; what could not be copied goes back to `space.pending` (the caller holds no lock if
   // `locked` is false). kRetry: an event must be read first, or the memory is in motion.
   Copy copy(Space& space, const Pending::Piece& piece, bool locked);

@@ -71,15 +71,6 @@ std::vector<Pending::Piece> Pending::pieces() const {
 
 void Pending::remove(std::uint64_t start, std::uint64_t end) { (void)take_within(start, end); }
 
-void Pending::move(std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
-  std::vector<Piece> moved = take_within(from, from + bytes);
-  remove(to, to + bytes);
-  for (Piece& piece : moved) {
-    piece.address = piece.address - from + to;
-    add(piece);
-  }
-}
-
 std::optional<Pending::Piece> Pending::take_around(std::uint64_t address, std::uint64_t bytes_max) {
   auto at = ranges_.upper_bound(address);
   if (at == ranges_.begin()) return std::nullopt;

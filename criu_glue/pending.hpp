@@ -1,5 +1,5 @@
 // pending.hpp - the pages of one restored process that are still missing: where they belong, and
-// where in the page stores they lie. Pure; fault_service.hpp keeps it in step with the process.
+// where in the page stores they lie. Pure; missing_pages.hpp keeps it in step with the process.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,6 @@ class Pending {
   void add(const Piece& piece);
   // Never to be delivered: unmapped, or given up with madvise.
   void remove(std::uint64_t start, std::uint64_t end);
-  // mremap: what was at `from` is at `to`; what was at `to` is gone.
-  void move(std::uint64_t from, std::uint64_t to, std::uint64_t bytes);
 
   // Takes out up to `bytes_max` bytes around `address`, aligned to that size; nothing when the page
   // at `address` is not pending.

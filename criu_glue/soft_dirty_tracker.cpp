@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 namespace lifeboat {
 
@@ -79,8 +80,10 @@ Status SoftDirtyTracker::refresh() {
 }
 
 Result<std::vector<PageRun>> SoftDirtyTracker::look() {
-  collected_ = true;
-  return found_;
+  if (!std::exchange(collected_, true)) return found_;
+  Survey found;
+  for (const AddressRange& range : looked_at_) CHECK_OK(read(range, found, nullptr));
+  return std::move(found.written);
 }
 
 Result<std::vector<PageRun>> SoftDirtyTracker::collect(const AddressRange& range) {
@@ -93,13 +96,6 @@ Result<std::vector<PageRun>> SoftDirtyTracker::collect(const AddressRange& range
     found.push_back({start, static_cast<std::uint32_t>((end - start) / kPageBytes)});
   }
   return found;
-}
-
-Result<std::vector<PageRun>> SoftDirtyTracker::collect() {
-  if (!collected_) return look();
-  Survey found;
-  for (const AddressRange& range : looked_at_) CHECK_OK(read(range, found, nullptr));
-  return std::move(found.written);
 }
 
 Result<Survey> SoftDirtyTracker::survey(const std::vector<AddressRange>& mappings) const {

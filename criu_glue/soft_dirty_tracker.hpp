@@ -31,10 +31,10 @@ class SoftDirtyTracker : public DirtyTracker {
       : DirtyTracker(pid, std::move(pagemap)), clear_refs_(std::move(clear_refs)) {}
 
   Status refresh() override;
+  // Without a refresh() since the last call: what was written since that, still to be found later.
   Result<std::vector<PageRun>> look() override;
   Result<std::vector<PageRun>> collect(const AddressRange& range) override;
-  // Without a refresh() since the last call: what was written since then, still to be found later.
-  Result<std::vector<PageRun>> collect() override;
+  Result<std::vector<PageRun>> collect() override { return look(); }
   [[nodiscard]] Result<Survey> survey(const std::vector<AddressRange>& mappings) const override;
   [[nodiscard]] Tracking kind() const override { return Tracking::kSoftDirty; }
 

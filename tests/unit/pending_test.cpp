@@ -63,7 +63,11 @@ TEST(Pending, RandomChanges) {
           for (std::uint64_t i = 0; i < count; ++i) model.erase(page + i);
           break;
         case 1: {
-          pending.move(page * kPage, to * kPage, count * kPage);
+          const auto taken = pending.take_within(page * kPage, (page + count) * kPage);
+          pending.remove(to * kPage, (to + count) * kPage);
+          for (const Pending::Piece& piece : taken) {
+            pending.add({piece.address - page * kPage + to * kPage, piece.bytes, piece.source});
+          }
           std::map<std::uint64_t, unsigned char*> moved;
           for (std::uint64_t i = 0; i < count; ++i) {
             if (const auto found = model.find(page + i); found != model.end()) {

@@ -59,9 +59,9 @@ Progress estimate(const ProgressState& state) {
   }
   const bool after_round = state.send_bytes_per_s > 0;
   if (!state.live) out.expected_downtime_ms = state.stopped_ms;
-  if (state.live && after_round) out.expected_downtime_ms = kFixedLiveMs + state.rest_s * 1000;
+  if (state.live && after_round) out.expected_downtime_ms = state.fixed_ms + state.rest_s * 1000;
   const double frozen_s =
-      state.live ? std::max(out.expected_downtime_ms, kFixedLiveMs) / 1000
+      state.live ? std::max(out.expected_downtime_ms, state.fixed_ms) / 1000
                  : kRestoreSecondsPerByte * static_cast<double>(state.memory_bytes);
   double sending_s = 0;
   double factor = 1;

@@ -2,6 +2,7 @@
 // report knows while it goes on.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <string>
@@ -9,9 +10,9 @@
 
 namespace lifeboat {
 
-// CRIU at both ends for a container whose pages it leaves alone, as measured on two nodes that share
-// two processors (README, figures).
-inline constexpr double kFixedLiveMs = 170;
+// The downtime but for sending what is dirty, of a container whose pages CRIU leaves alone: CRIU goes through
+// its processes one by one, at both ends. As measured on two nodes that share two processors (README, figures).
+inline double fixed_live_ms(std::size_t processes) { return 25 + 12 * static_cast<double>(processes); }
 // CRIU's restore when it carries the memory, about half of its 1.3 s per GB.
 inline constexpr double kRestoreSecondsPerByte = 0.65e-9;
 
@@ -40,6 +41,7 @@ struct ProgressState {
   std::uint64_t ahead_bytes = 0;  // of others, that leave before it over the same fabric
   double rate_bytes_per_s = 0;    // measured just now
   double nominal_bytes_per_s = 0; // the fabric's
+  double fixed_ms = 0;            // fixed_live_ms() of it
   double stopped_ms = 0;          // predicted downtime if all of it moves while it is frozen
   // From the decision after the last round; all 0 before.
   double dirty_bytes_per_s = 0;

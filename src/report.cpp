@@ -102,6 +102,7 @@ Progress progress_of(const MigrationReport& report) {
   state.ahead_bytes = report.ahead_bytes;
   state.rate_bytes_per_s = report.rate.bytes_per_s();
   state.nominal_bytes_per_s = report.nominal_bytes_per_s;
+  state.fixed_ms = report.fixed_ms;
   state.stopped_ms = report.stopped_ms;
   if (!report.rounds.empty()) {
     const PrecopyDecision& decision = report.rounds.back().decision;

@@ -146,6 +146,7 @@ struct MigrationReport {
   RateMeter rate;
   std::uint64_t ahead_bytes = 0;
   double nominal_bytes_per_s = 0;
+  double fixed_ms = 0;
   double stopped_ms = 0;
   std::vector<std::string> warnings;
   MigrationTimes times;

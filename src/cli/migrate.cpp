@@ -65,7 +65,9 @@ void show_prediction(const json::object& answer, const Moving& moving) {
             << ", of which " << fixed(number_or(answer, "dirty_bytes_per_s") / 1e6, 1)
             << " MB/s are rewritten\n  predicted: downtime "
             << fixed(number_or(answer, "downtime_ms"), 0) << " ms, total "
-            << fixed(number_or(answer, "total_ms"), 0) << " ms\n";
+            << fixed(number_or(answer, "total_ms"), 0) << " ms";
+  if (number_or(answer, "rounds") > 0) std::cout << ", " << fixed(number_or(answer, "rounds"), 0) << " rounds";
+  std::cout << "\n";
   if (number_or(answer, "layer_bytes") > 0) {
     std::cout << "  with its writable files: " << mib(answer, "layer_bytes") << " in "
               << fixed(number_or(answer, "layer_files"), 0) << " files\n";

@@ -332,22 +332,32 @@ Result<RoundMeasurement> MemorySource::run_round(Round how) {
   return measured;
 }
 
-awaitable<Result<std::uint64_t>> MemorySource::sample(Milliseconds watched) {
-  std::function<Result<std::uint64_t>()> work = [this, watched] { return run_sample(watched); };
+awaitable<Result<WriteSample>> MemorySource::sample() {
+  std::function<Result<WriteSample>()> work = [this] { return run_sample(); };
   co_return co_await run_blocking(pool_, std::move(work));
 }
 
-Result<std::uint64_t> MemorySource::run_sample(Milliseconds watched) {
+Result<WriteSample> MemorySource::run_sample() {
+  constexpr Milliseconds kEarly{100};
+  constexpr Milliseconds kLate{1000};
   CHECK_OK(follow_processes(true));
   CHECK_OK(refresh_frozen());
   for (auto& [pid, process] : processes_) (void)process.tracker->collect();
-  std::this_thread::sleep_for(watched);
-  std::uint64_t pages = 0;
-  for (auto& [pid, process] : processes_) {
-    auto written = process.tracker->collect();
-    if (written) pages += count_pages(*written);
-  }
-  return pages;
+  const auto start = SteadyClock::now();
+  const auto count_at = [&](Milliseconds when, double& at_s) {
+    std::this_thread::sleep_until(start + when);
+    std::uint64_t pages = 0;
+    for (auto& [pid, process] : processes_) {
+      const auto written = process.tracker->look();
+      if (written) pages += count_pages(*written);
+    }
+    at_s = seconds_since(start);
+    return pages;
+  };
+  WriteSample sample;
+  sample.early_pages = count_at(kEarly, sample.early_s);
+  sample.late_pages = count_at(kLate, sample.late_s);
+  return sample;
 }
 
 std::vector<pid_t> MemorySource::pids() const {

@@ -22,6 +22,7 @@
 #include "migration/page_server.hpp"
 #include "migration/page_stream.hpp"
 #include "migration/precopy_control.hpp"
+#include "migration/precopy_forecast.hpp"
 #include "migration/round_pages.hpp"
 #include "report.hpp"
 
@@ -66,8 +67,8 @@ class MemorySource {
   // it acknowledged by the target when this returns.
   awaitable<Result<RoundMeasurement>> round(Round how);
 
-  // Pages written within `watched`, without sending any.
-  awaitable<Result<std::uint64_t>> sample(Milliseconds watched);
+  // What is written within a second, without sending any of it.
+  awaitable<Result<WriteSample>> sample();
 
   // The container is frozen, and CRIU has not begun: notes what is ours of it, for CRIU not to touch
   // and for send_rest() to send. 0.2 ms.
@@ -118,7 +119,7 @@ class MemorySource {
   };
   using Processes = std::map<pid_t, Process>;
 
-  Result<std::uint64_t> run_sample(Milliseconds watched);
+  Result<WriteSample> run_sample();
   Result<RoundMeasurement> run_round(Round how);
   Result<FinalMemory> run_rest();
   // Where its connections are counted.

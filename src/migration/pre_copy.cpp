@@ -49,6 +49,9 @@ PrecopyLimits precopy_limits(const Node& node, const Move& move) {
   return limits;
 }
 
+// What the freeze is allowed to last where others wait for it to be over.
+constexpr double kFreezeMs = 170;
+
 // The deadline has passed already: one round, and no more.
 constexpr double kNoTime = 1e-3;
 
@@ -71,7 +74,7 @@ awaitable<Status> send_rounds(Node& node, Connected& peer) {
   const SteadyClock::time_point created = peer.memory->created();
   PrecopyLimits limits = precopy_limits(node, move);
   if (move.leave_by) {
-    const double left_s = (elapsed_ms(created, *move.leave_by) - kFixedLiveMs) / 1000;
+    const double left_s = (elapsed_ms(created, *move.leave_by) - kFreezeMs) / 1000;
     limits.deadline_s = std::clamp(left_s, kNoTime, limits.deadline_s);
   }
   std::vector<RoundMeasurement> rounds;
@@ -165,30 +168,31 @@ namespace {
 awaitable<Result<json::object>> watch_and_predict(Node& node, Move move, MigrationMode mode) {
   const std::shared_ptr<Container> container = move.container;
   const std::string fabric = move.fabric;
-  const double rate = precopy_limits(node, move).rate_bytes_per_s;
   move.report->mode = mode;
+  const PrecopyLimits limits = precopy_limits(node, move);
   const double stopped_ms = predicted_downtime_ms(move, node);
   move.report->mode = MigrationMode::kPreCopy;  // for the connections, and to watch its writes
   CO_TRY(Connected connected, co_await connect(node, std::move(move)));
-  constexpr Milliseconds kWatched{1000};
-  CO_TRY(const std::uint64_t dirty, co_await connected.memory->sample(kWatched));
+  CO_TRY(const WriteSample sample, co_await connected.memory->sample());
   const std::uint64_t resident = container->resident_bytes();
-  const auto bytes = static_cast<double>(resident);
-  const auto dirty_bytes = static_cast<double>(dirty * kPageBytes);
-  const double interval_s = static_cast<double>(node.config().engine.round_interval.count()) / 1000;
   const std::string untracked = connected.memory->untracked_reason();
   const bool live = mode == MigrationMode::kPreCopy && untracked.empty();
-  const double rest_ms = std::min(dirty_bytes * interval_s, bytes) / rate * 1000;
-  const double downtime_ms = live ? kFixedLiveMs + rest_ms : stopped_ms;
+  PrecopyForecast rounds;
+  if (live) rounds = forecast_rounds(sample, resident, limits);
+  const double downtime_ms =
+      live ? fixed_live_ms(container->cgroup().pids().size()) + rounds.last.expected_downtime_s * 1000 : stopped_ms;
   const std::uint64_t layer_bytes =
       connected.layers->upper_bytes() + connected.layers->tmpfs_bytes();
-  const double running_ms = (live ? (bytes + dirty_bytes) / rate * 1000 : 0) +
-                            static_cast<double>(layer_bytes) / rate * 1000;
+  const double running_ms =
+      rounds.rounds_s * 1000 + static_cast<double>(layer_bytes) / limits.rate_bytes_per_s * 1000;
+  const double dirty_bytes =
+      sample.late_s > 0 ? static_cast<double>(sample.late_pages * kPageBytes) / sample.late_s : 0;
   json::object answer{{"container", container->spec().id}, {"fabric", fabric},
                       {"mode", to_string(mode)},           {"resident_bytes", resident},
                       {"dirty_bytes_per_s", dirty_bytes},  {"downtime_ms", downtime_ms},
                       {"layer_bytes", layer_bytes},
                       {"layer_files", connected.layers->files()},
+                      {"rounds", rounds.rounds},
                       {"total_ms", running_ms + downtime_ms}};
   if (!untracked.empty()) answer["warnings"] = json::array{json::value(untracked_warning(untracked))};
   co_return answer;

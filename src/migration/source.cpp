@@ -621,6 +621,7 @@ awaitable<void> migrate(Node& node, Move move) {
              {"target", report->target},
              {"fabric", report->fabric},
              {"mode", to_string(report->mode)}});
+  report->fixed_ms = fixed_live_ms(container->cgroup().pids().size());
   report->stopped_ms = predicted_downtime_ms(move, node);
   run_detached(node.executor(), "following a migration's progress", follow_progress(node, report));
   auto committed = co_await attempt(node, std::move(move));

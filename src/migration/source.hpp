@@ -14,7 +14,7 @@ awaitable<void> migrate(Node& node, Move move);
 
 // Makes every check and every connection of this migration, watches the container's writes for a
 // second, and says what to expect in this mode: {container, fabric, mode, resident_bytes,
-// dirty_bytes_per_s, downtime_ms, total_ms}. Nothing is moved, and no migration of it can begin
+// dirty_bytes_per_s, downtime_ms, rounds, total_ms}. Nothing is moved, and no migration of it can begin
 // meanwhile.
 awaitable<Result<json::object>> predict(Node& node, Move move, MigrationMode mode);
 

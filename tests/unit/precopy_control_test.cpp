@@ -1,5 +1,6 @@
 // When pre-copy stops: simulated jobs, properties over random ones, and recorded traces.
 #include "migration/precopy_control.hpp"
+#include "migration/precopy_forecast.hpp"
 
 #include <gtest/gtest.h>
 
@@ -756,6 +757,78 @@ TEST(PrecopyJson, RefusesWhatCannotBe) {
     EXPECT_EQ(round_measurement_from(bad).error().code, Errc::kProtocol) << member.key();
     bad[member.key()] = -1;
     EXPECT_EQ(round_measurement_from(bad).error().code, Errc::kProtocol) << member.key();
+  }
+}
+
+// -------------------------------------------------------------------------------------- forecast
+
+WriteSample watch(const World& world, const Job& job) {
+  Memory memory(world.pages);
+  for (std::size_t page = 0; page < world.pages; ++page) memory.collect(page);
+  WriteSample sample;
+  double now = 0;
+  const auto until = [&](double end) {
+    for (constexpr double kStep = 0.01; now < end - kStep / 2; now += kStep) job(memory, now, kStep);
+    return memory.dirty();
+  };
+  sample.early_pages = until(sample.early_s = 0.1);
+  sample.late_pages = until(sample.late_s = 1);
+  return sample;
+}
+
+// Said beforehand, from one second of it, what the rounds then came to.
+TEST(PrecopyForecast, FromASecondOfWrites) {
+  const World world;
+  const double wire = wire_pages(world);
+  struct Case {
+    const char* name;
+    std::function<Job()> job;
+    double within;  // factor, of what is left and of the time
+  };
+  const Case cases[] = {
+      {"idle", [] { return idle(); }, 1.05},
+      {"hot 10 MiB", [] { return hot(10 * kMiB); }, 1.1},
+      {"hot 60 MiB", [] { return hot(60 * kMiB); }, 1.1},
+      {"hot: all", [] { return hot(256 * kMiB); }, 1.1},
+      {"random 0.1", [=] { return random_writes(0.1 * wire, 5); }, 1.2},
+      {"random 0.3", [=] { return random_writes(0.3 * wire, 5); }, 1.2},
+      {"random 0.5", [=] { return random_writes(0.5 * wire, 5); }, 1.2},
+      {"random 0.7", [=] { return random_writes(0.7 * wire, 5); }, 1.3},
+      {"random 1.1", [=] { return random_writes(1.1 * wire, 5); }, 1.3},
+      {"random 2.0", [=] { return random_writes(2.0 * wire, 5); }, 1.2},
+      {"random 5.0", [=] { return random_writes(5.0 * wire, 5); }, 1.2},
+      {"sweep 3.0", [=] { return sweep(3 * wire); }, 1.3},
+  };
+  PrecopyLimits limits;
+  limits.rate_bytes_per_s = world.rate;
+  std::printf("%-12s | %7s %7s | %7s %7s | rounds\n", "forecast", "left ms", "real", "s", "real");
+  for (const Case& c : cases) {
+    const PrecopyForecast said = forecast_rounds(watch(world, c.job()), world.pages * 4096, limits);
+    const Made made = make_rounds(world, c.job(), limits);
+    const std::size_t n = made.rounds.size();
+    // Below the budget it does not matter by how much.
+    const double left = std::max(said.last.expected_downtime_s, limits.downtime_budget_s);
+    const double real = std::max(made.downtime_s(n, world.rate), limits.downtime_budget_s);
+    std::printf("%-12s | %7.0f %7.0f | %7.2f %7.2f | %u %zu\n", c.name, left * 1e3, real * 1e3, said.rounds_s,
+                made.end_s(n), said.rounds, n);
+    EXPECT_LE(std::max(left / real, real / left), c.within) << c.name;
+    EXPECT_LE(std::max(said.rounds_s / made.end_s(n), made.end_s(n) / said.rounds_s), c.within) << c.name;
+  }
+}
+
+TEST(PrecopyForecast, WhateverWasSeen) {
+  for (const double early_s : {0.0, 0.1, 1.0}) {
+    for (const std::uint64_t early : {0ULL, 1ULL, 1'000'000ULL}) {
+      for (const std::uint64_t late : {0ULL, 1ULL, 1'000'000ULL}) {
+        for (const double rate : {0.0, 1.2e8}) {
+          PrecopyLimits limits;
+          limits.rate_bytes_per_s = rate;
+          const PrecopyForecast said = forecast_rounds({early_s, early, 1, late}, 64 << 20, limits);
+          EXPECT_TRUE(said.last.freeze);
+          EXPECT_TRUE(std::isfinite(said.rounds_s) && std::isfinite(said.last.expected_downtime_s));
+        }
+      }
+    }
   }
 }
 

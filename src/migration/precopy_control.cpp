@@ -81,10 +81,10 @@ struct Round {
         untracked(static_cast<double>(std::min(m.pages_untracked, m.pages_dirty_after))) {}
 
   [[nodiscard]] double time() const { return scan + send; }
-  // Pages per second that the job wrote, as far as was seen.
+  // Pages per second that the job wrote, as far as was seen: of those held back nothing was.
   [[nodiscard]] double dirtying() const {
     const double seen = exposed > 0 ? std::min(exposed, time()) : time();
-    return seen > 0 ? (dirty - untracked) / seen : 0;
+    return seen > 0 ? std::max(0.0, dirty - untracked - held) / seen : 0;
   }
 
   double started, scan, send, exposed, found, sent, resent, held, wire, dirty, untracked;

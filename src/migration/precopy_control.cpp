@@ -6,8 +6,8 @@
 //   3. freeze when neither the prediction nor the last two rounds show a fall worth the page faults
 //      that another round costs the job: that is one of the paper's patterns;
 //   4. in a steady state, do not freeze at a bad moment: take one no worse than the average;
-//   5. where an interval's writes are sent within it, close with rounds one right after the other, each
-//      smaller than the one before, and freeze when they no longer fall.
+//   5. before all that, where what an interval finds is sent within it: close with rounds one right after the
+//      other, each smaller than the one before, and look for patterns only when they no longer fall.
 //
 // Khaled Z. Ibrahim, Steven Hofmeyr, Costin Iancu, Eric Roman: "Optimized Pre-Copy Live Migration
 // for Memory Intensive Applications", SC 2011. "Line n" below is a line of its Algorithm 2.
@@ -389,7 +389,7 @@ PrecopyDecision decide(const std::vector<RoundMeasurement>& measured, std::uint6
   }
   if (!limits.patterns) return another(PrecopyPattern::kNone, over + "patterns are not looked for");
 
-  // 5. (See 4.) They may close only with what is worth its page faults.
+  // 5. Rounds that close, as long as they are worth their page faults.
   const double at_once = closing_quotient(rounds, send_time);
   const bool may_close = at_once < 1 - kLeastFall && decision.expected_downtime_s * (1 - at_once) >
                                                          last.dirty * number(limits.page_fault_cost_s);
@@ -398,15 +398,19 @@ PrecopyDecision decide(const std::vector<RoundMeasurement>& measured, std::uint6
     decision.reason = state + why + ": another round at once, to " + percent(at_once) + " at best";
     return decision;
   };
+  const bool drained = last.time() < number(limits.interval_s);
+  const std::string drains = time(last.time()) + " of " + time(limits.interval_s);
   if (const std::size_t closing = closing_rounds(rounds, limits); closing > 0) {
     const double before = rounds[rounds.size() - 2].dirty;
-    const PrecopyPattern pattern =
-        decide({measured.begin(), measured.end() - static_cast<std::ptrdiff_t>(closing)}, memory_bytes, limits)
-            .pattern;
     const std::string change = "closed by " + std::to_string(closing) + " rounds, the last to " +
                                percent(before > 0 ? last.dirty / before : 1);
-    if (last.dirty >= before * (1 - kLeastFall) || !may_close) return freeze(pattern, over + change + ": freeze");
-    return close(pattern, over + change);
+    if (last.dirty >= before * (1 - kLeastFall) || !may_close) {
+      return freeze(PrecopyPattern::kB, over + change + ": freeze");
+    }
+    return close(PrecopyPattern::kB, over + change);
+  }
+  if (drained && may_close) {
+    return close(PrecopyPattern::kB, over + meaning(PrecopyPattern::kB) + " (" + drains + ")");
   }
 
   // 2. The patterns. What a round has left against the one before is noisy (a slow wire makes a
@@ -418,7 +422,6 @@ PrecopyDecision decide(const std::vector<RoundMeasurement>& measured, std::uint6
   const double quotient = std::min(next.quotient, measured_quotient);
   const double again = rounds.size() >= 3 ? again_share(last) : 0;
   const bool resent = again >= kResentShare && quotient > 1 - kLeastFallResent;
-  const bool drained = last.time() < number(limits.interval_s);
   const PrecopyPattern pattern = resent    ? PrecopyPattern::kC
                                  : drained ? PrecopyPattern::kB
                                            : PrecopyPattern::kA;
@@ -443,12 +446,6 @@ PrecopyDecision decide(const std::vector<RoundMeasurement>& measured, std::uint6
   }
 
   // 4. A good moment.
-  std::string numbers = resent ? percent(again) + " again"
-                        : drained
-                            ? time(last.time()) + " of " + time(limits.interval_s)
-                            : (quotient > 1 ? "grows by " + percent(quotient - 1)
-                                            : "falls by only " + percent(1 - quotient));
-  if (drained && may_close) return close(pattern, over + meaning(pattern) + " (" + numbers + ")");
   const Steady end = steady_end(rounds);
   const double above = (last.dirty - end.average) * kPage / rate_now;
   if (end.rounds > 1 && end.rounds < kSteadyRoundsMax && last.dirty > end.average * kNotWorse &&
@@ -457,6 +454,11 @@ PrecopyDecision decide(const std::vector<RoundMeasurement>& measured, std::uint6
                                 percent(last.dirty / end.average - 1) + " above the average of " +
                                 std::to_string(end.rounds) + " rounds");
   }
+  std::string numbers = resent ? percent(again) + " again"
+                        : drained
+                            ? drains
+                            : (quotient > 1 ? "grows by " + percent(quotient - 1)
+                                            : "falls by only " + percent(1 - quotient));
   return freeze(pattern, over + meaning(pattern) + " (" + numbers + "): freeze");
 }
 

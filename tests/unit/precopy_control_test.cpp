@@ -537,15 +537,36 @@ TEST(PrecopyLimits, WithoutPatternsOnlyTheLimitsEndTheRounds) {
 }
 
 TEST(PrecopyLimits, WaitKeepsTheIntervalConstant) {
-  // Falls, and was sent faster than an interval (which a round 1 before it had prolonged).
-  const std::vector<RoundMeasurement> rounds = {round_of(1, 0, 2, 65536, 6000),
-                                                round_of(2, 2.002, 0.18, 6000, 3000)};
+  // Fell, was sent faster than an interval, and would not fall if there was no pause.
+  const std::vector<RoundMeasurement> rounds = {round_of(1, 0, 2, 65536, 6500),
+                                                round_of(2, 2.002, 0.18, 6000, 5700)};
   const PrecopyLimits limits{.downtime_budget_s = 0.01};
   const PrecopyDecision d = decide(rounds, kBytes, limits);
   ASSERT_FALSE(d.freeze) << d.reason;
   EXPECT_NEAR(d.wait_s, limits.interval_s - 0.182, 1e-9);
   EXPECT_EQ(decide({rounds[0]}, kBytes, limits).wait_s, 0)
       << "sending took longer than an interval";
+}
+
+// Without the pause, which would only let them grow again.
+TEST(PrecopyLimits, RoundsCloseUntilTheyNoLongerFall) {
+  const PrecopyLimits limits{.downtime_budget_s = 0.01};
+  std::vector<RoundMeasurement> rounds = {round_of(1, 0, 2, 65536, 6000), round_of(2, 2.002, 0.18, 6000, 3000)};
+  const PrecopyDecision first = decide(rounds, kBytes, limits);
+  EXPECT_FALSE(first.freeze) << first.reason;
+  EXPECT_EQ(first.wait_s, 0);
+  EXPECT_EQ(first.pattern, PrecopyPattern::kB);
+  EXPECT_NE(first.reason.find("another round at once, to 51 % at best"), std::string::npos) << first.reason;
+  rounds.push_back(round_of(3, 2.184, 0.09, 3000, 1500));
+  EXPECT_FALSE(decide(rounds, kBytes, limits).freeze);
+  rounds.push_back(round_of(4, 2.276, 0.045, 1500, 1450));
+  const PrecopyDecision last = decide(rounds, kBytes, limits);
+  EXPECT_TRUE(last.freeze);
+  EXPECT_EQ(last.pattern, PrecopyPattern::kB);
+  EXPECT_NE(last.reason.find("closed by 2 rounds, the last to 97 %: freeze"), std::string::npos) << last.reason;
+  // Where a page costs the job as much as sending it, it is not worth it.
+  rounds.resize(2);
+  EXPECT_TRUE(decide(rounds, kBytes, {.downtime_budget_s = 0.01, .page_fault_cost_s = 1e-3}).freeze);
 }
 
 TEST(PrecopyLimits, TheSamePagesAgainAreThePapersPatternC) {

@@ -323,7 +323,9 @@ Result<RoundMeasurement> MemorySource::run_round(Round how) {
       measured.pages_held_back += count_pages(shard.held_back);
       page_seconds += shard.page_seconds;
     }
-    if (part.pages.direct_io) CHECK_OK(give_up_tracking(pid, process));
+    if (!part.pages.direct_io) continue;
+    const Status given_up = give_up_tracking(pid, process);
+    if (!given_up && !process.tracker->is_gone(given_up.error())) return tl::unexpected<Error>(given_up.error());
   }
   if (measured.pages_sent > 0) {
     measured.exposed_s = measured.send_s - page_seconds / static_cast<double>(measured.pages_sent);

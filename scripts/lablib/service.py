@@ -62,6 +62,10 @@ class Service(Daemon):
     self.wait_booted()
     self.systemctl('start', 'lifeboatd.service', check=False)
 
+  def has_ended(self):
+    """Killed and started at once, systemctl start does nothing; systemd sees the end later, and restarts it."""
+    return self.systemctl('is-active', 'lifeboatd.service', check=False) in ('inactive', 'failed')
+
   def stop(self, signo=signal.SIGTERM):
     if self.proc() is None:
       return False

@@ -56,8 +56,9 @@ class DirtyTracker {
   virtual Status refresh() = 0;
 
   // Pages written since they were last collected (all that are there, the first time), of the mappings
-  // seen by the last refresh(), and only of tracked ones: the others come with survey(). Changes nothing.
-  // The process may run, here as below.
+  // seen by the last refresh(), and only of tracked ones: the others come with survey(). Changes nothing
+  // (soft-dirty: a second look after the same refresh() is at what was written since that). The process may
+  // run, here as below.
   virtual Result<std::vector<PageRun>> look() = 0;
   // Collects what is written of `range` by now (with soft-dirty: what was by the refresh()): from now on,
   // writes to these pages count as new. After a look(); ranges that are apart by several threads at once.

@@ -293,7 +293,8 @@ TEST(DirtyTracker, APieceIsCollectedAlone) {
     process.let_it_change();
     process.child().stop();
     ASSERT_TRUE(tracker.refresh().has_value());
-    for (int times = 0; times < 2; ++times) {
+    // Soft-dirty bits are cleared by the refresh(): a second look is at what was written since.
+    for (int times = 0; times < (kind == Tracking::kUserfaultfd ? 2 : 1); ++times) {
       const auto found = tracker.look().value();
       for (const std::size_t page : {10U, 11U, 200U}) EXPECT_TRUE(has(found, memory + page * kPageBytes)) << page;
       EXPECT_FALSE(has(found, memory + 12 * kPageBytes));

@@ -296,20 +296,21 @@ void FaultService::deliver(Space& space, const RemotePages& pages, const unsigne
   const auto* const source = reinterpret_cast<const unsigned char*>(pages.address);
   auto found = space.moved ? space.absent.take_from_source(source, size)
                            : space.absent.take_within(pages.address, pages.address + size);
-  for (Pending::Piece& piece : space.absent.displaced.take_from_source(source, size)) {
-    if (bytes == nullptr) continue;
+  const auto bring = [&](Pending::Piece& piece) {
     const std::uint64_t offset = source_address(piece) - pages.address;
     piece.source = place + offset;
     std::memcpy(piece.source, bytes + offset, piece.bytes);
+  };
+  for (Pending::Piece& piece : space.absent.displaced.take_from_source(source, size)) {
+    if (bytes == nullptr) continue;
+    bring(piece);
     space.pending.displaced.add(piece);
   }
   const auto first = space.waiting.lower_bound(pages.address);
   const auto last = space.waiting.lower_bound(pages.address + size);
   for (Pending::Piece& piece : found) {
     if (bytes == nullptr) continue;  // neither pending nor absent: zeros
-    const std::uint64_t offset = source_address(piece) - pages.address;
-    piece.source = place + offset;
-    std::memcpy(piece.source, bytes + offset, piece.bytes);
+    bring(piece);
     if (first == last) {
       space.pending.add(piece);
     } else {

@@ -257,15 +257,34 @@ void MemorySource::count_dirty(RoundMeasurement& measured) const {
   }
 }
 
+struct MemorySource::Part {
+  Part(Process& process, bool hold_back, const std::vector<PageRun>& found)
+      : pages(*process.tracker, process.history, hold_back, found) {}
+  RoundPages pages;
+  std::vector<RoundShard> shards{};  // one for each connection
+  std::vector<std::vector<PageRun>> unread{};
+};
+
+Result<double> MemorySource::note_sent(pid_t pid, const Part& part, RoundMeasurement& measured) {
+  Process& process = processes_[pid];
+  note_round(process.history, part.shards);
+  for (const auto& runs : part.unread) {
+    for (const PageRun& run : runs) process.history.carried.remove(run);
+  }
+  double page_seconds = 0;
+  for (const RoundShard& shard : part.shards) {
+    measured.pages_sent += shard.pages_sent;
+    measured.pages_resent += shard.pages_resent;
+    measured.pages_held_back += count_pages(shard.held_back);
+    page_seconds += shard.page_seconds;
+  }
+  if (!part.pages.direct_io) return page_seconds;
+  const Status given_up = give_up_tracking(pid, process);
+  if (!given_up && !process.tracker->is_gone(given_up.error())) return tl::unexpected<Error>(given_up.error());
+  return page_seconds;
+}
+
 Result<RoundMeasurement> MemorySource::run_round(Round how) {
-  // One process of this round.
-  struct Part {
-    Part(Process& process, bool hold_back, const std::vector<PageRun>& found)
-        : pages(*process.tracker, process.history, hold_back, found) {}
-    RoundPages pages;
-    std::vector<RoundShard> shards{};  // one for each connection
-    std::vector<std::vector<PageRun>> unread{};
-  };
   RoundMeasurement measured;
   measured.round = ++rounds_;
   const auto start = SteadyClock::now();
@@ -312,20 +331,8 @@ Result<RoundMeasurement> MemorySource::run_round(Round how) {
   measured.bytes_on_wire = sent.payload_bytes;
   double page_seconds = 0;
   for (auto& [pid, part] : parts) {
-    Process& process = processes_[pid];
-    note_round(process.history, part.shards);
-    for (const auto& runs : part.unread) {
-      for (const PageRun& run : runs) process.history.carried.remove(run);
-    }
-    for (const RoundShard& shard : part.shards) {
-      measured.pages_sent += shard.pages_sent;
-      measured.pages_resent += shard.pages_resent;
-      measured.pages_held_back += count_pages(shard.held_back);
-      page_seconds += shard.page_seconds;
-    }
-    if (!part.pages.direct_io) continue;
-    const Status given_up = give_up_tracking(pid, process);
-    if (!given_up && !process.tracker->is_gone(given_up.error())) return tl::unexpected<Error>(given_up.error());
+    TRY(const double waited, note_sent(pid, part, measured));
+    page_seconds += waited;
   }
   if (measured.pages_sent > 0) {
     measured.exposed_s = measured.send_s - page_seconds / static_cast<double>(measured.pages_sent);

@@ -121,6 +121,11 @@ class MemorySource {
 
   Result<WriteSample> run_sample();
   Result<RoundMeasurement> run_round(Round how);
+  // One process of a round.
+  struct Part;
+  // What the connections have sent of it, into its history and the measurement; the sum of the times for which its
+  // pages waited.
+  Result<double> note_sent(pid_t pid, const Part& part, RoundMeasurement& measured);
   Result<FinalMemory> run_rest();
   // Where its connections are counted.
   [[nodiscard]] std::shared_ptr<SentBytes> counted_in() const;

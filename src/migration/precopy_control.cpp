@@ -1,13 +1,16 @@
 // The law in short, after every round:
 //
-//   1. cheap enough already (the budget), or a limit (rounds, bytes, deadline): freeze;
+//   1. cheap enough already (the budget) and no round at once saves anything worth it, or a limit (rounds,
+//      bytes, deadline): freeze. A closing round takes the wire for as long as it saves, so only its fixed
+//      cost and its page faults speak against it;
 //   2. predict what one more round would leave dirty. The dirty set after a round is what the job
 //      writes while the round is sent, so it shrinks at best as the time of sending does;
 //   3. freeze when neither the prediction nor the last two rounds show a fall worth the page faults
 //      that another round costs the job: that is one of the paper's patterns;
 //   4. in a steady state, do not freeze at a bad moment: take one no worse than the average;
-//   5. before all that, where what an interval finds is sent within it: close with rounds one right after the
-//      other, each smaller than the one before, and look for patterns only when they no longer fall.
+//   5. before all that, where what an interval finds is sent within it, or within the budget: close with rounds
+//      one right after the other, each smaller than the one before, and look for patterns only when they no
+//      longer fall.
 //
 // Khaled Z. Ibrahim, Steven Hofmeyr, Costin Iancu, Eric Roman: "Optimized Pre-Copy Live Migration
 // for Memory Intensive Applications", SC 2011. "Line n" below is a line of its Algorithm 2.
@@ -257,6 +260,10 @@ double longest_s(const std::vector<Round>& rounds, const Forecast& next, double 
 // Rounds that began further apart than this share of the interval kept it.
 constexpr double kInterval = 0.95;
 
+// A closing round is not made for less: looking at the page tables and waiting for the last acknowledgement take
+// about as long, however few pages it sends.
+constexpr double kLeastSaved = 0.005;
+
 // How many rounds at the end began right after the one before, to close: all others keep the interval.
 std::size_t closing_rounds(const std::vector<Round>& rounds, const PrecopyLimits& limits) {
   std::size_t closing = 0;
@@ -358,12 +365,23 @@ PrecopyDecision decide(const std::vector<RoundMeasurement>& measured, std::uint6
     return decision;
   };
 
+  // 5. Whether rounds that close are worth their page faults.
+  const double at_once = closing_quotient(rounds, send_time);
+  const double saved_at_once = decision.expected_downtime_s * (1 - at_once);
+  const bool may_close = limits.patterns && last.untracked <= 0 && at_once < 1 - kLeastFall &&
+                         saved_at_once > last.dirty * number(limits.page_fault_cost_s);
+  const std::size_t closing = closing_rounds(rounds, limits);
+  const double before = rounds.size() > 1 ? rounds[rounds.size() - 2].dirty : 0;
+  const bool closes = closing == 0 || last.dirty < before * (1 - kLeastFall);
+
   // 1. The budget and the limits.
   const double budget = number(limits.downtime_budget_s);
-  if (last.dirty <= 0 || decision.expected_downtime_s <= budget) {
-    return freeze(PrecopyPattern::kNone, " <= budget " + time(budget) + ": freeze");
+  const bool enough = decision.expected_downtime_s <= budget;
+  const std::string within = " <= budget " + time(budget);
+  if (last.dirty <= 0 || (enough && !(may_close && closes && saved_at_once >= kLeastSaved))) {
+    return freeze(PrecopyPattern::kNone, within + ": freeze");
   }
-  const std::string over = " > budget " + time(budget) + "; ";
+  const std::string over = enough ? within + "; " : " > budget " + time(budget) + "; ";
   if (measured.size() >= limits.rounds_max) {
     return freeze(PrecopyPattern::kNone,
                   over + "all " + std::to_string(limits.rounds_max) + " rounds made: freeze");
@@ -389,28 +407,22 @@ PrecopyDecision decide(const std::vector<RoundMeasurement>& measured, std::uint6
   }
   if (!limits.patterns) return another(PrecopyPattern::kNone, over + "patterns are not looked for");
 
-  // 5. Rounds that close, as long as they are worth their page faults.
-  const double at_once = closing_quotient(rounds, send_time);
-  const bool may_close = at_once < 1 - kLeastFall && decision.expected_downtime_s * (1 - at_once) >
-                                                         last.dirty * number(limits.page_fault_cost_s);
-  const auto close = [&](PrecopyPattern pattern, const std::string& why) {
-    decision.pattern = pattern;
-    decision.reason = state + why + ": another round at once, to " + percent(at_once) + " at best";
+  const auto close = [&](const std::string& why) {
+    decision.pattern = PrecopyPattern::kB;
+    decision.reason = state + over + why + ": another round at once, to " + percent(at_once) + " at best";
     return decision;
   };
   const bool drained = last.time() < number(limits.interval_s);
   const std::string drains = time(last.time()) + " of " + time(limits.interval_s);
-  if (const std::size_t closing = closing_rounds(rounds, limits); closing > 0) {
-    const double before = rounds[rounds.size() - 2].dirty;
+  if (closing > 0) {
     const std::string change = "closed by " + std::to_string(closing) + " rounds, the last to " +
                                percent(before > 0 ? last.dirty / before : 1);
-    if (last.dirty >= before * (1 - kLeastFall) || !may_close) {
-      return freeze(PrecopyPattern::kB, over + change + ": freeze");
-    }
-    return close(PrecopyPattern::kB, over + change);
+    if (!closes || !may_close) return freeze(PrecopyPattern::kB, over + change + ": freeze");
+    return close(change);
   }
-  if (drained && may_close) {
-    return close(PrecopyPattern::kB, over + meaning(PrecopyPattern::kB) + " (" + drains + ")");
+  if (may_close && (drained || enough)) {
+    return close(drained ? std::string(meaning(PrecopyPattern::kB)) + " (" + drains + ")"
+                         : "it can be had shorter");
   }
 
   // 2. The patterns. What a round has left against the one before is noisy (a slow wire makes a

@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "base/file.hpp"
+#include "criu_glue/memory.hpp"
 
 namespace lifeboat {
 
@@ -21,9 +22,9 @@ constexpr std::uint64_t kPunchStepBytes = 8U << 20;
 
 // The large ones: memory, and files that have no name any more. CRIU only appends to them, so they can be
 // sent while it does.
-bool only_grows(const std::string& name) {
-  return name.starts_with("pages-") || name.starts_with("ghost-file-");
-}
+bool is_pages(const std::string& name) { return name.starts_with("pages-"); }
+bool is_ghost(const std::string& name) { return name.starts_with("ghost-file-"); }
+bool only_grows(const std::string& name) { return is_pages(name) || is_ghost(name); }
 
 bool safe_name(const std::string& name) {
   if (name.empty() || name.size() > 128 || name.front() == '.') return false;
@@ -76,12 +77,35 @@ Status ImageReader::scan(bool dump_complete) {
   return {};
 }
 
+// Finds out what comes next, if the last part has been handed out.
+Status ImageReader::begin_part(File& file) const {
+  if (file.part.bytes > 0) return {};
+  file.part = {UINT64_MAX, is_pages(file.name)};
+  if (!is_ghost(file.name)) return {};
+  unsigned char header[GhostLayout::kHeaderBytesMax];
+  const ssize_t n = ::pread(file.fd.get(), header, sizeof header, static_cast<off_t>(file.sent));
+  if (n < 0) return fail_errno("read image " + file.name);
+  const auto part = file.layout.next(std::span(header, static_cast<std::size_t>(n)));
+  // Of what is incomplete when all is there the target's CRIU will have to make sense.
+  file.part = part.value_or(ImagePart{complete_ ? UINT64_MAX : 0, false});
+  return {};
+}
+
+Result<std::size_t> ImageReader::read_part(File& file, unsigned char* buffer, std::size_t capacity) const {
+  const std::size_t wanted = std::min<std::uint64_t>(capacity, file.part.bytes);
+  const ssize_t n = ::pread(file.fd.get(), buffer, wanted, static_cast<off_t>(file.sent));
+  if (n < 0) return fail_errno("read image " + file.name);
+  const auto got = static_cast<std::size_t>(n);
+  // CRIU may be in the middle of a page.
+  const bool half = file.part.contents && got < wanted && !complete_;
+  return half ? got - got % kPageBytes : got;
+}
+
 Result<ImageChunk> ImageReader::next(unsigned char* buffer, std::size_t capacity) {
   for (std::size_t number = first_; number < files_.size(); ++number) {
     File& file = files_[number];
-    const ssize_t n =
-        ::pread(file.fd.get(), buffer, capacity, static_cast<off_t>(file.sent));
-    if (n < 0) return fail_errno("read image " + file.name);
+    CHECK_OK(begin_part(file));
+    TRY(const std::size_t n, read_part(file, buffer, capacity));
     if (n == 0) {
       if (complete_ && number == first_) ++first_;
       continue;
@@ -89,8 +113,10 @@ Result<ImageChunk> ImageReader::next(unsigned char* buffer, std::size_t capacity
     ImageChunk chunk;
     chunk.file = static_cast<std::uint32_t>(number);
     chunk.offset = file.sent;
-    chunk.size = static_cast<std::size_t>(n);
+    chunk.size = n;
+    chunk.pages = file.part.contents;
     file.sent += chunk.size;
+    file.part.bytes -= chunk.size;
     bytes_ += chunk.size;
     if (file.sent - file.punched >= kPunchStepBytes) {
       // Best effort: without it more memory is used, nothing else.

@@ -13,6 +13,7 @@
 
 #include "base/fd.hpp"
 #include "base/result.hpp"
+#include "criu_glue/ghost_layout.hpp"
 
 namespace lifeboat {
 
@@ -43,6 +44,7 @@ struct ImageChunk {
   std::uint32_t file = 0;
   std::uint64_t offset = 0;
   std::size_t size = 0;  // bytes put into the buffer
+  bool pages = false;    // of memory or of a file: as many as are whole, one after another
 };
 
 // Follows a directory that CRIU dumps into.
@@ -53,6 +55,8 @@ class ImageReader {
     std::uint64_t sent = 0;     // bytes handed out
     std::uint64_t punched = 0;  // bytes given back to the system
     Fd fd;
+    GhostLayout layout;         // of a ghost file
+    ImagePart part;             // the one that is being handed out: what is left of it
   };
 
   explicit ImageReader(std::string path) : path_(std::move(path)) {}
@@ -60,7 +64,7 @@ class ImageReader {
   // Looks for files: those that only grow (pages, ghost files) while CRIU runs, all of them, a last time,
   // once it is done.
   Status scan(bool dump_complete);
-  // The next chunk not yet handed out, copied into `buffer`; size 0 when there is none now.
+  // The next chunk not yet handed out, copied into `buffer` (of whole pages); size 0 when there is none now.
   Result<ImageChunk> next(unsigned char* buffer, std::size_t capacity);
 
   // Number in this list = ImageChunk::file.
@@ -68,6 +72,9 @@ class ImageReader {
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
 
  private:
+  Status begin_part(File& file) const;
+  Result<std::size_t> read_part(File& file, unsigned char* buffer, std::size_t capacity) const;
+
   std::string path_;
   std::vector<File> files_;
   bool complete_ = false;   // these are all files, and none grows any more

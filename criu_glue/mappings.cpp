@@ -40,7 +40,16 @@ namespace {
 
 struct MapLine {
   AddressRange range;
-  bool owned = false;
+  bool is_private = false;
+  std::string_view file;  // "device inode"
+  std::uint64_t inode = 0;
+  std::string_view name;
+
+  [[nodiscard]] bool owned() const {
+    const bool anonymous =
+        name.empty() || name == "[heap]" || name.starts_with("[stack") || name.starts_with("[anon:");
+    return is_private && inode == 0 && anonymous;
+  }
 };
 
 // "7f00-7f01 rw-p 00000000 00:00 0   [heap]"
@@ -51,17 +60,15 @@ MapLine parse_map_line(std::string_view line) {
   map.range.start = std::strtoull(at, &end, 16);
   map.range.end = std::strtoull(end + 1, &end, 16);
   const char* const modes = end + 1;
-  const bool is_private = modes[3] == 'p';
+  map.is_private = modes[3] == 'p';
   at = modes + 5;
   (void)std::strtoull(at, &end, 16);              // offset
   const char* const device = end + 1;
   const char* const space = std::strchr(device, ' ');
-  const std::uint64_t inode = std::strtoull(space, &end, 10);
-  std::string_view name(end, static_cast<std::size_t>(line.data() + line.size() - end));
-  name.remove_prefix(std::min(name.find_first_not_of(' '), name.size()));
-  const bool anonymous = name.empty() || name == "[heap]" || name.substr(0, 6) == "[stack" ||
-                         name.substr(0, 6) == "[anon:";
-  map.owned = is_private && inode == 0 && anonymous;
+  map.inode = std::strtoull(space, &end, 10);
+  map.file = std::string_view(device, static_cast<std::size_t>(end - device));
+  map.name = std::string_view(end, static_cast<std::size_t>(line.data() + line.size() - end));
+  map.name.remove_prefix(std::min(map.name.find_first_not_of(' '), map.name.size()));
   return map;
 }
 
@@ -74,6 +81,14 @@ void for_each_line(const std::string& text, Use use) {
     use(std::string_view(text).substr(at, end - at));
     at = end + 1;
   }
+}
+
+// Of /proc/PID/maps.
+template <class Use>
+void for_each_map(const std::string& text, Use use) {
+  for_each_line(text, [&](std::string_view line) {
+    if (line.size() >= 20) use(parse_map_line(line));
+  });
 }
 
 bool has_locked_memory(pid_t pid) {
@@ -93,7 +108,7 @@ Result<std::vector<AddressRange>> owned_from_smaps(pid_t pid) {
       const std::string flags = std::string(line) + " ";
       const bool carried_by_criu = flags.find(" lo ") != std::string::npos ||
                                    flags.find(" ht ") != std::string::npos;
-      if (current.owned && !carried_by_criu) found.push_back(current.range);
+      if (current.owned() && !carried_by_criu) found.push_back(current.range);
     } else if (!line.empty() && (std::isdigit(line[0]) != 0 || (line[0] >= 'a' && line[0] <= 'f'))) {
       current = parse_map_line(line);
     }
@@ -107,10 +122,24 @@ Result<std::vector<AddressRange>> owned_mappings(pid_t pid) {
   if (has_locked_memory(pid)) return owned_from_smaps(pid);
   TRY(const std::string text, read_proc("/proc/" + std::to_string(pid) + "/maps"));
   std::vector<AddressRange> found;
-  for_each_line(text, [&](std::string_view line) {
-    if (line.size() < 20) return;
-    const MapLine map = parse_map_line(line);
-    if (map.owned) found.push_back(map.range);
+  for_each_map(text, [&](const MapLine& map) {
+    if (map.owned()) found.push_back(map.range);
+  });
+  return found;
+}
+
+Result<std::vector<ImagedMapping>> imaged_mappings(pid_t pid) {
+  TRY(const std::vector<AddressRange> owned, owned_mappings(pid));
+  TRY(const std::string text, read_proc("/proc/" + std::to_string(pid) + "/maps"));
+  std::vector<ImagedMapping> found;
+  for_each_map(text, [&](const MapLine& map) {
+    if (!map.is_private) {
+      if (map.name.ends_with(" (deleted)")) found.push_back({map.range, true, std::string(map.file)});
+      return;
+    }
+    const bool kernels = map.name.starts_with("[v");  // [vdso], [vvar]
+    if (kernels || std::find(owned.begin(), owned.end(), map.range) != owned.end()) return;
+    found.push_back({map.range, false, ""});
   });
   return found;
 }

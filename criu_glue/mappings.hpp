@@ -17,6 +17,17 @@ namespace lifeboat {
 // vma_entry_can_be_lazy() in CRIU's sources.
 Result<std::vector<AddressRange>> owned_mappings(pid_t pid);
 
+// A mapping whose pages CRIU puts into its images.
+struct ImagedMapping {
+  AddressRange range;
+  bool shared = false;   // its file, which has no name (any more), goes into an image as a whole
+  std::string file;      // of a shared one: "device inode", the same wherever it is mapped
+};
+
+// Files of shared memory, and private mappings that are not owned (files' pages that the process wrote to;
+// locked memory). kNotFound when the process is gone.
+Result<std::vector<ImagedMapping>> imaged_mappings(pid_t pid);
+
 // Smaller mappings are not worth tracking: they are sent whole at the end.
 inline constexpr std::uint64_t kTrackedMappingMin = 256U << 10;
 

@@ -70,6 +70,14 @@ json::object memory_json(const MemoryReport& memory) {
           {"untracked_reason", memory.untracked_reason}};
 }
 
+json::object images_json(const ImageReport& images) {
+  return {{"bytes", images.bytes},
+          {"known_bytes", images.known_bytes},
+          {"ahead_bytes", images.ahead_bytes},
+          {"passes", images.passes},
+          {"ahead_ms", rounded(images.ahead_ms)}};
+}
+
 json::object layer_json(const LayerReport& layer) {
   return {{"files", layer.files},
           {"bytes_running", layer.bytes_running},
@@ -158,6 +166,7 @@ json::object to_json(const MigrationReport& report) {
           {"round_pages_sent", report.progress->pages_sent.load()},
           {"memory", memory_json(report.memory)},
           {"held", std::move(held)},
+          {"images", images_json(report.images)},
           {"layer", layer_json(report.layer)},
           {"rounds", rounds_json(report.rounds)},
           {"queued_ms", rounded(times.queued)},

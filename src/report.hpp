@@ -100,6 +100,15 @@ struct MemoryReport {
   std::string untracked_reason;
 };
 
+// CRIU's images: all that Lifeboat does not carry itself.
+struct ImageReport {
+  std::uint64_t bytes = 0;        // of them
+  std::uint64_t known_bytes = 0;  // of these, pages that the target had already
+  std::uint64_t ahead_bytes = 0;  // of such pages, on the wire while it ran
+  unsigned passes = 0;            // in which they were sent
+  double ahead_ms = 0;            // these took
+};
+
 // Frames that arrived for the container while it was frozen (hold.hpp).
 struct HoldReport {
   std::uint64_t frames = 0;
@@ -136,6 +145,7 @@ struct MigrationReport {
   bool target_busy = false;          // this attempt was turned away: there will be a place later
   std::vector<RoundReport> rounds;
   MemoryReport memory;
+  ImageReport images;
   HoldReport hold;
   LayerReport layer;
   std::shared_ptr<MemoryProgress> progress = std::make_shared<MemoryProgress>();

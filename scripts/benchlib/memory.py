@@ -12,12 +12,14 @@ GAP = re.compile(r'gap rank (\d+) ([\d.]+) ms at ([\d.]+) pause ([\d.]+) ms at (
 
 
 def command(load, interface=None, rank=None):
-  """What runs in a container. `load`: {mb, hot, dirty, huge}; its peers hold PEER_MB each, or what
+  """What runs in a container. `load`: {mb, hot, dirty, huge, shared}; its peers hold PEER_MB each, or what
   `amounts` says. With an interface it is one of a pair that talks TCP, else an MPI rank. The
   launcher says which rank it is, or `rank` does. Its output is in /work/rankN."""
   words = ['/work/memory', '--hot', str(load['hot']), '--dirty', str(load['dirty'])]
   if load.get('huge'):
     words.append('--huge')
+  if load.get('shared'):
+    words.append('--shared')
   if interface is not None:
     words += ['--tcp', '/work', '--interface', interface]
   if rank is not None:

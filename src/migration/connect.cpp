@@ -131,6 +131,7 @@ awaitable<Result<Connected>> connect(Node& node, Move move) {
   }
   connected.stream = node.wire().join(std::move(use), std::move(set_limit));
   connected.layers = std::move(layers);
+  connected.images = std::make_unique<ImageSender>(connected.move.container->resident_bytes());
   co_return connected;
 }
 

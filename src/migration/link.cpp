@@ -209,19 +209,15 @@ awaitable<Status> Link::send(Kind kind, json::object body, Milliseconds limit) {
   co_return co_await write(std::move(buffers), limit);
 }
 
-awaitable<Status> Link::send_data(std::uint32_t file, std::uint64_t offset,
-                                  const unsigned char* bytes, std::size_t size,
-                                  Milliseconds limit) {
+awaitable<Status> Link::send_data(Kind kind, protocol::DataHeader header, const unsigned char* bytes,
+                                  std::size_t size, Milliseconds limit) {
   unsigned char headers[protocol::kHeaderBytes + protocol::kDataHeaderBytes];
   unsigned char frame[protocol::kHeaderBytes];
   const auto length = static_cast<std::uint32_t>(protocol::kDataHeaderBytes + size);
-  encode(protocol::Header{Kind::kImageData, length}, frame);
+  encode(protocol::Header{kind, length}, frame);
   std::copy(std::begin(frame), std::end(frame), headers);
-  protocol::DataHeader data;
-  data.file = file;
-  data.offset = offset;
-  data.hash = XXH3_64bits(bytes, size);
-  encode(data, headers + protocol::kHeaderBytes);
+  header.hash = XXH3_64bits(bytes, size);
+  encode(header, headers + protocol::kHeaderBytes);
   std::vector<asio::const_buffer> buffers{asio::buffer(headers), asio::buffer(bytes, size)};
   co_return co_await write(std::move(buffers), limit);
 }

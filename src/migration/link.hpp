@@ -69,8 +69,8 @@ class Link {
   awaitable<Result<PeerName>> accept_hello(LinkSelf self, Milliseconds limit);
 
   awaitable<Status> send(protocol::Kind kind, json::object body, Milliseconds limit);
-  // Image bytes; the hash is added here.
-  awaitable<Status> send_data(std::uint32_t file, std::uint64_t offset, const unsigned char* bytes,
+  // A frame of a kind that has a DataHeader: its hash is added here.
+  awaitable<Status> send_data(protocol::Kind kind, protocol::DataHeader header, const unsigned char* bytes,
                               std::size_t size, Milliseconds limit);
 
   // Bytes of a kind that has no header of its own.

@@ -30,6 +30,7 @@
 #include "criu_glue/checkpoint.hpp"
 #include "criu_glue/images.hpp"
 #include "migration/hold.hpp"
+#include "migration/image_transfer.hpp"
 #include "migration/layer_transfer.hpp"
 #include "migration/link.hpp"
 #include "migration/memory_source.hpp"
@@ -59,6 +60,7 @@ struct Connected {
   std::unique_ptr<PageServer> server;    // in post-copy, from the freeze on
   Wire::Stream stream;                   // its part of the wire
   std::unique_ptr<LayerSender> layers;   // its writable files
+  std::unique_ptr<ImageSender> images;   // what CRIU dumps of it
 };
 
 struct PreCopied {

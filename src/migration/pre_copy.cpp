@@ -67,72 +67,118 @@ double whole_s(const Connected& peer, const PrecopyLimits& limits) {
   return static_cast<double>(peer.move.container->resident_bytes()) / rate;
 }
 
-// Rounds while the container runs, until the control law says that the rest is better sent frozen.
-awaitable<Status> send_rounds(Node& node, Connected& peer) {
-  Move& move = peer.move;
-  MigrationReport& report = *move.report;
-  const SteadyClock::time_point created = peer.memory->created();
-  PrecopyLimits limits = precopy_limits(node, move);
-  if (move.leave_by) {
-    const double left_s = (elapsed_ms(created, *move.leave_by) - kFreezeMs) / 1000;
-    limits.deadline_s = std::clamp(left_s, kNoTime, limits.deadline_s);
+// Rounds while the container runs.
+class Rounds {
+ public:
+  Rounds(Node& node, Connected& peer) : node_(&node), peer_(&peer), limits_(precopy_limits(node, peer.move)) {
+    if (!peer.move.leave_by) return;
+    const double left_s = (elapsed_ms(peer.memory->created(), *peer.move.leave_by) - kFreezeMs) / 1000;
+    limits_.deadline_s = std::clamp(left_s, kNoTime, limits_.deadline_s);
   }
-  std::vector<RoundMeasurement> rounds;
-  MemorySource::Round how;
-  std::optional<double> rest_s;  // to send what is dirty
-  for (;;) {
+
+  // Until the control law says that the rest is better sent frozen, and it is this container's turn.
+  awaitable<Status> run() {
+    for (;;) {
+      const bool last = peer_->stream.has_turn();  // it came after waiting
+      CO_TRY(const PrecopyDecision decision, co_await round(last ? "others had been frozen" : ""));
+      if (last) co_return Status{};
+      // While others are frozen it goes on as before.
+      if (decision.freeze && co_await peer_->stream.take_turn(node_->config().engine.round_interval)) {
+        co_return Status{};
+      }
+      how_.hold_back = decision.hold_back_hot;
+      co_await wait(decision.wait_s);
+    }
+  }
+
+  // One more, after which the law is not asked.
+  awaitable<Status> once_more(const std::string& why) {
+    how_.hold_back = false;
+    CO_TRY(const PrecopyDecision decision, co_await round(why));
+    (void)decision;
+    co_return Status{};
+  }
+
+ private:
+  // `last_for`: why it is the last one in any case.
+  awaitable<Result<PrecopyDecision>> round(const std::string& last_for) {
+    const Move& move = peer_->move;
+    MigrationReport& report = *move.report;
     CO_CHECK_OK(report.cancellation.check());
     report.enter("pre-copy");
-    const bool last = peer.stream.has_turn();  // it came after waiting
-    peer.stream.set_sending(true);
-    how.goes_first = move.leave_by && goes_first(elapsed_ms(created) / 1000,
-                                                 rest_s.value_or(whole_s(peer, limits)), limits);
-    auto sent = co_await peer.memory->round(how);
-    peer.stream.set_sending(false);
-    CO_TRY(const RoundMeasurement round, std::move(sent));
-    rounds.push_back(round);
-    PrecopyDecision decision = decide(rounds, move.container->resident_bytes(), limits);
-    rest_s = decision.expected_downtime_s;
-    if (last) {
-      decision.reason = "the last one, after others had been frozen: " + decision.reason;
+    peer_->stream.set_sending(true);
+    how_.goes_first = move.leave_by && goes_first(elapsed_ms(peer_->memory->created()) / 1000,
+                                                  rest_s_.value_or(whole_s(*peer_, limits_)), limits_);
+    auto sent = co_await peer_->memory->round(how_);
+    peer_->stream.set_sending(false);
+    CO_TRY(const RoundMeasurement measured, std::move(sent));
+    rounds_.push_back(measured);
+    PrecopyDecision decision = decide(rounds_, move.container->resident_bytes(), limits_);
+    rest_s_ = decision.expected_downtime_s;
+    if (!last_for.empty()) {
+      decision.reason = "the last one, after " + last_for + ": " + decision.reason;
       decision.freeze = true;
     }
-    report.rounds.push_back(RoundReport{round, decision, how.goes_first});
-    if (last) co_return Status{};
-    if (decision.freeze) {
-      // While others are frozen it goes on as before.
-      const bool at_once = co_await peer.stream.take_turn(node.config().engine.round_interval);
-      if (at_once) co_return Status{};
-    }
-    how.hold_back = decision.hold_back_hot;
-    const auto until = SteadyClock::now() + std::chrono::microseconds(
-                                                static_cast<long>(decision.wait_s * 1e6));
+    report.rounds.push_back(RoundReport{measured, decision, how_.goes_first});
+    co_return decision;
+  }
+
+  awaitable<void> wait(double seconds) const {
+    const auto until = SteadyClock::now() + std::chrono::microseconds(static_cast<long>(seconds * 1e6));
     constexpr Milliseconds kSlice{50};  // a wish to cancel is heard so soon
-    while (SteadyClock::now() < until && !report.cancellation.requested()) {
+    while (SteadyClock::now() < until && !peer_->move.report->cancellation.requested()) {
       const auto left = std::chrono::duration_cast<Milliseconds>(until - SteadyClock::now());
       co_await sleep_for(std::clamp(left, Milliseconds(1), kSlice));
     }
   }
+
+  Node* node_;
+  Connected* peer_;
+  PrecopyLimits limits_;
+  std::vector<RoundMeasurement> rounds_;
+  MemorySource::Round how_;
+  std::optional<double> rest_s_;  // to send what is dirty
+};
+
+void note_untracked(const Connected& peer) {
+  MigrationReport& report = *peer.move.report;
+  report.memory.untracked_reason = peer.memory->untracked_reason();
+  if (report.memory.untracked_reason.empty()) return;
+  report.warnings.push_back(untracked_warning(report.memory.untracked_reason));
+  log::warn("memory could not be sent while the container ran",
+            {{"container", report.container}, {"id", report.id}, {"reason", report.memory.untracked_reason}});
 }
 
-// Files, then memory, then the files that were written meanwhile: little is left for the freeze.
+// Files and what CRIU will dump, then memory, then what has changed of the former: little is left for the freeze.
 awaitable<Status> send_while_running(Node& node, Connected& peer) {
   MigrationReport& report = *peer.move.report;
   const Milliseconds idle = node.config().timeouts.idle;
+  const bool in_rounds = report.mode == MigrationMode::kPreCopy || report.mode == MigrationMode::kHybrid;
+  const bool images_ahead = in_rounds || report.mode == MigrationMode::kPostCopy;
+  const auto send_images_ahead = [&]() -> awaitable<Status> {
+    if (!images_ahead) co_return Status{};
+    co_return co_await peer.images->send_ahead(peer.link, *peer.move.container, report.images, idle);
+  };
   report.enter("layer");
   report.layer = LayerReport();
+  report.images = ImageReport();
   CO_CHECK_OK(co_await peer.layers->send_running(peer.link, report.layer, idle));
-  if (report.mode == MigrationMode::kPreCopy || report.mode == MigrationMode::kHybrid) {
-    CO_CHECK_OK(co_await send_rounds(node, peer));
-    report.memory.untracked_reason = peer.memory->untracked_reason();
-    if (!report.memory.untracked_reason.empty()) {
-      report.warnings.push_back(untracked_warning(report.memory.untracked_reason));
-      log::warn("memory could not be sent while the container ran",
-                {{"container", report.container}, {"id", report.id}, {"reason", report.memory.untracked_reason}});
-    }
+  CO_CHECK_OK(co_await send_images_ahead());
+  std::optional<Rounds> rounds;
+  if (in_rounds) {
+    rounds.emplace(node, peer);
+    CO_CHECK_OK(co_await rounds->run());
   }
   report.enter("layer");
-  co_return co_await peer.layers->send_running(peer.link, report.layer, idle);
+  const auto start = SteadyClock::now();
+  CO_CHECK_OK(co_await send_images_ahead());
+  CO_CHECK_OK(co_await peer.layers->send_running(peer.link, report.layer, idle));
+  constexpr double kLongMs = 20;  // a round of what is written meanwhile takes less
+  if (rounds && elapsed_ms(start) > kLongMs) {
+    CO_CHECK_OK(co_await rounds->once_more("shared memory and files had been sent"));
+  }
+  if (rounds) note_untracked(peer);
+  co_return Status{};
 }
 
 }  // namespace

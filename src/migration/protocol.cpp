@@ -3,6 +3,7 @@
 #include <string>
 
 #include "base/little_endian.hpp"
+#include "criu_glue/memory.hpp"
 
 namespace lifeboat::protocol {
 namespace {
@@ -13,7 +14,10 @@ std::size_t limit_of(Kind kind) {
     case Kind::kHello:
       return kHelloBytesMax;
     case Kind::kImageData:
+    case Kind::kImagePages:
       return kDataHeaderBytes + kDataBytesMax;
+    case Kind::kImageKnown:
+      return kDataHeaderBytes + kDataBytesMax / kPageBytes * sizeof(std::uint32_t);
     case Kind::kFinalPages:
     case Kind::kHeldFrames:
     case Kind::kLayer:

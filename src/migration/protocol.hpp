@@ -17,12 +17,14 @@
 //            encrypted}
 //                                       <-   Response {} | Failed; then page_stream.hpp, in a TLS
 //                                            session of its own if encrypted (page_socket.hpp)
+//     [with pages, once or more]
+//     ImagePages ...                    ->   pages that the images will hold, numbered from 0 on; kept
 //     [with a writable layer, once or more, the last time while the container is frozen]
 //     Layer ..., LayerEnd {last}        ->   written to the layer's directory
 //     [rounds of pre-copy on the page connections; from here on the container is frozen]
 //     FinalPages ... (FinalPage[])      ->   every page there is
 //     MemoryEnd {pages, hash}           ->   the pager checks that it has them all
-//   ImageOpen, ImageData ...            ->   written to memory; hashes checked
+//   ImageOpen, ImageData, ImageKnown ... ->  written to memory; hashes checked
 //   HeldFrames ...                      ->   kept, for the container (hold.hpp)
 //   ImageEnd {files, sizes, right}      ->   restored, held before its first instruction
 //                                       <-   Staged {timings} | Failed {step, renounced}
@@ -38,7 +40,8 @@
 // knows the outcome, from the registry or by the request `migration.outcome`; see registry/decision.hpp.
 //
 // A frame is a header of 12 bytes (little endian: magic, kind, reserved 0, length) and a payload:
-// JSON text, for ImageData a DataHeader and bytes, for HeldFrames as HeldFrames::encode() makes it, for
+// JSON text, for ImageData and ImagePages a DataHeader and bytes, for ImageKnown a DataHeader and numbers of
+// pages (u32), for HeldFrames as HeldFrames::encode() makes it, for
 // FinalPages entries as they are in memory (all nodes have the same byte order: the preflight compares machines). Kind 0 is never valid.
 #pragma once
 
@@ -51,7 +54,7 @@
 namespace lifeboat::protocol {
 
 inline constexpr std::uint32_t kMagic = 0x3154424c;  // "LBT1"
-inline constexpr unsigned kVersion = 5;
+inline constexpr unsigned kVersion = 6;
 
 enum class Kind : std::uint16_t {
   kInvalid = 0,
@@ -72,6 +75,8 @@ enum class Kind : std::uint16_t {
   kMemoryEnd = 26,  // {pages, hash}
   kHeldFrames = 27,  // what arrived for the frozen container; see hold.hpp
   kHeldEnd = 28,
+  kImagePages = 29,  // its offset: the number of the first
+  kImageKnown = 30,  // image bytes that consist of such pages; its hash is of these bytes
   kLayer = 40,      // records of layer.hpp
   kLayerEnd = 41,   // {layer, pass}: the end of a pass over one of them
   kLayersTaken = 42,  // the target has written what a pass brought while the container ran
@@ -115,6 +120,10 @@ enum class Kind : std::uint16_t {
       return "HeldFrames";
     case Kind::kHeldEnd:
       return "HeldEnd";
+    case Kind::kImagePages:
+      return "ImagePages";
+    case Kind::kImageKnown:
+      return "ImageKnown";
     case Kind::kLayer:
       return "Layer";
     case Kind::kLayerEnd:

@@ -3,11 +3,14 @@
 #include <sys/mman.h>
 
 #include <map>
+#include <span>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "base/little_endian.hpp"
 #include "criu_glue/images.hpp"
+#include "migration/known_pages.hpp"
 
 namespace lifeboat {
 
@@ -15,20 +18,49 @@ using protocol::Kind;
 
 namespace {
 
-Status store_chunk(ImageWriter& writer, const Frame& frame) {
+// A frame of a kind with a DataHeader.
+struct DataFrame {
+  protocol::DataHeader header;
+  std::span<const unsigned char> bytes;
+};
+
+Result<DataFrame> data_of(const Frame& frame) {
   if (frame.payload.size() < protocol::kDataHeaderBytes) {
-    return fail(Errc::kProtocol, "an ImageData frame without its header");
+    return fail(Errc::kProtocol, "a frame of image data without its header");
   }
-  const protocol::DataHeader header = protocol::decode_data(frame.payload.data());
-  const unsigned char* bytes = frame.payload.data() + protocol::kDataHeaderBytes;
+  const std::span<const unsigned char> payload = frame.payload;
+  return DataFrame{protocol::decode_data(payload.data()), payload.subspan(protocol::kDataHeaderBytes)};
+}
+
+Status check_hash(const protocol::DataHeader& header, std::span<const unsigned char> bytes) {
+  if (hash_matches(header, bytes.data(), bytes.size())) return {};
+  return fail(Errc::kProtocol, "image data was damaged on the way (hash of a chunk is wrong)");
+}
+
+Status store(ImageWriter& writer, const protocol::DataHeader& header, std::span<const unsigned char> bytes) {
+  CHECK_OK(check_hash(header, bytes));
   ImageChunk chunk;
   chunk.file = header.file;
   chunk.offset = header.offset;
-  chunk.size = frame.payload.size() - protocol::kDataHeaderBytes;
-  if (!hash_matches(header, bytes, chunk.size)) {
-    return fail(Errc::kProtocol, "image data was damaged on the way (hash of a chunk is wrong)");
+  chunk.size = bytes.size();
+  return writer.write(chunk, bytes.data());
+}
+
+// ImagePages, ImageData, ImageKnown.
+Status take_data(const Frame& frame, PageShelf& shelf, ImageWriter& writer) {
+  TRY(const DataFrame data, data_of(frame));
+  if (frame.kind == Kind::kImageData) return store(writer, data.header, data.bytes);
+  if (frame.kind == Kind::kImagePages) {
+    CHECK_OK(check_hash(data.header, data.bytes));
+    return shelf.append(data.header.offset, data.bytes.data(), data.bytes.size());
   }
-  return writer.write(chunk, bytes);
+  constexpr std::size_t kNumberBytes = sizeof(std::uint32_t);
+  std::vector<unsigned char> bytes(data.bytes.size() / kNumberBytes * kPageBytes);
+  for (std::size_t at = 0; at < bytes.size(); at += kPageBytes) {
+    const unsigned char* const number = data.bytes.data() + at / kPageBytes * kNumberBytes;
+    CHECK_OK(shelf.copy(get_le<std::uint32_t>(number), bytes.data() + at));
+  }
+  return store(writer, data.header, bytes);
 }
 
 Status check_complete(ImageWriter& writer, const json::object& end) {
@@ -83,6 +115,7 @@ class FinalList {
 awaitable<Result<json::object>> receive_images(const Config& config, ReceiveRequest request,
                                                Link& link) {
   ImageWriter writer(request.images, request.bytes_max);
+  PageShelf shelf(request.bytes_max);
   FinalList final_list;
   bool memory_complete = request.pager == nullptr;
   // Between Accepted and the first byte are all rounds of pre-copy (a dead source is noticed by the
@@ -92,8 +125,8 @@ awaitable<Result<json::object>> receive_images(const Config& config, ReceiveRequ
   if (request.pager) silence += config.engine.precopy_limit;
   for (;;) {
     CO_TRY(Frame frame, co_await link.receive(silence));
-    if (frame.kind == Kind::kImageData) {
-      CO_CHECK_OK(store_chunk(writer, frame));
+    if (frame.kind == Kind::kImageData || frame.kind == Kind::kImagePages || frame.kind == Kind::kImageKnown) {
+      CO_CHECK_OK(take_data(frame, shelf, writer));
       continue;
     }
     if (frame.kind == Kind::kFinalPages && !memory_complete) {

@@ -23,31 +23,6 @@ using protocol::Kind;
 
 namespace {
 
-// Sends image bytes until the dump is complete and everything is sent.
-awaitable<Status> send_images(ImageReader& reader, Link& link, const bool& dump_ended,
-                              Milliseconds idle, MemoryProgress& progress) {
-  std::vector<unsigned char> buffer(protocol::kDataBytesMax);
-  std::size_t announced = 0;
-  for (;;) {
-    const bool complete = dump_ended;  // read before scanning: what is there then is all
-    CO_CHECK_OK(reader.scan(complete));
-    for (; announced < reader.files().size(); ++announced) {
-      json::object open{{"file", announced}, {"name", reader.files()[announced].name}};
-      CO_CHECK_OK(co_await link.send(Kind::kImageOpen, std::move(open), idle));
-    }
-    CO_TRY(const ImageChunk chunk, reader.next(buffer.data(), buffer.size()));
-    if (chunk.size > 0) {
-      CO_CHECK_OK(
-          co_await link.send_data(chunk.file, chunk.offset, buffer.data(), chunk.size, idle));
-      progress.bytes_sent.add(chunk.size);
-    } else if (complete) {
-      co_return Status{};
-    } else {
-      co_await sleep_for(Milliseconds(1));
-    }
-  }
-}
-
 awaitable<Result<HeldDump>> dump_then(PreparedDump dump, const Cgroup& cgroup, bool& ended,
                                       SteadyClock::time_point& ended_at) {
   auto held = co_await errors_of(std::move(dump).start(cgroup), "dump");  // `ended` must be set in any case
@@ -277,7 +252,7 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
   auto [held, memory_sent, images_sent, layers_sent] =
       co_await (dump_then(std::move(source.dump), container->cgroup(), dump_ended, dumped_at) &&
                 errors_of(send_memory(peer, config.timeouts.idle), "send memory") &&
-                errors_of(send_images(*reader, peer.link, dump_ended, config.timeouts.idle, *report.progress),
+                errors_of(peer.images->send_images(peer.link, *reader, dump_ended, report, config.timeouts.idle),
                           "send images") &&
                 errors_of(peer.layers->send_frozen(peer.link, report.layer, config.timeouts.idle), "send files"));
   if (!held) co_return tl::unexpected<Error>(held.error());

@@ -8,6 +8,9 @@
 #include <filesystem>
 #include <fstream>
 
+#include "criu_glue/files.pb.h"
+#include "criu_glue/memory.hpp"
+
 namespace lifeboat {
 namespace {
 
@@ -68,14 +71,88 @@ TEST_F(Images, ReaderFollowsAGrowingFile) {
   append("pages-1.img", "abcdef");
   append("core-1.img", "core");  // may still change: not before the dump is complete
   ASSERT_TRUE(reader.scan(false));
-  EXPECT_EQ(drain(reader), "pages-1.img@0:abcd pages-1.img@4:ef ");
+  EXPECT_EQ(drain(reader), "pages-1.img@0:abcd ") << "CRIU is in the middle of a page";
   append("pages-1.img", "gh");
-  EXPECT_EQ(drain(reader), "pages-1.img@6:gh ");
+  EXPECT_EQ(drain(reader), "pages-1.img@4:efgh ");
   EXPECT_EQ(drain(reader), "");
+  append("pages-1.img", "i");
   ASSERT_TRUE(reader.scan(true));
-  EXPECT_EQ(drain(reader), "core-1.img@0:core ");
+  EXPECT_EQ(drain(reader), "pages-1.img@8:i core-1.img@0:core ");
   EXPECT_EQ(reader.files().size(), 2u);
-  EXPECT_EQ(reader.bytes(), 12u);
+  EXPECT_EQ(reader.bytes(), 13u);
+}
+
+namespace {
+
+// As CRIU writes it: the size, then the message.
+template <class Message>
+std::string entry(const Message& message) {
+  const std::string bytes = message.SerializeAsString();
+  const auto size = static_cast<std::uint32_t>(bytes.size());
+  return std::string(reinterpret_cast<const char*>(&size), sizeof size) + bytes;
+}
+
+std::string ghost_header(bool chunks) {
+  criu::GhostFile file;
+  file.set_chunks(chunks);
+  return "MAGICS.." + entry(file);
+}
+
+std::string ghost_chunk(std::uint64_t bytes) {
+  criu::GhostChunk chunk;
+  chunk.set_bytes(bytes);
+  return entry(chunk);
+}
+
+}  // namespace
+
+// What begins at a page's border of the file is told apart from the headers between.
+TEST_F(Images, ReaderFindsThePagesOfAGhostFile) {
+  const std::string page(kPageBytes, 'p');
+  const std::string header = ghost_header(true), chunk = ghost_chunk(kPageBytes), last = ghost_chunk(5);
+  ImageReader reader(path_);
+  append("ghost-file-1.img", header.substr(0, 5));
+  ASSERT_TRUE(reader.scan(false));
+  std::vector<unsigned char> buffer(4 * kPageBytes);
+  EXPECT_EQ(reader.next(buffer.data(), buffer.size())->size, 0u) << "not even its header is there";
+  append("ghost-file-1.img", header.substr(5) + chunk + page.substr(0, 9));
+  std::vector<std::string> parts;
+  const auto take_all = [&] {
+    for (;;) {
+      const ImageChunk part = reader.next(buffer.data(), buffer.size()).value();
+      if (part.size == 0) return;
+      parts.push_back(std::to_string(part.size) + (part.pages ? " of pages" : ""));
+    }
+  };
+  take_all();
+  append("ghost-file-1.img", page.substr(9) + last + "short");
+  ASSERT_TRUE(reader.scan(true));
+  take_all();
+  EXPECT_EQ(parts, (std::vector<std::string>{std::to_string(header.size()), std::to_string(chunk.size()), "4096 of pages",
+                                             std::to_string(last.size()), "5 of pages"}));
+  EXPECT_EQ(reader.bytes(), header.size() + chunk.size() + kPageBytes + last.size() + 5);
+}
+
+TEST_F(Images, ReaderOfAGhostFileWithoutChunksOrWithoutSense) {
+  const std::string header = ghost_header(false);
+  append("ghost-file-1.img", header + "contents");
+  append("ghost-file-2.img", "MAGICS..\xff\xff\xff\xff all the same");
+  append("ghost-file-3.img", ghost_header(true) + ghost_chunk(0) + "x");
+  append("ghost-file-4.img", "MAG");
+  ImageReader reader(path_);
+  ASSERT_TRUE(reader.scan(true));
+  std::map<std::string, std::string> parts;
+  std::vector<unsigned char> buffer(4 * kPageBytes);
+  for (;;) {
+    const ImageChunk part = reader.next(buffer.data(), buffer.size()).value();
+    if (part.size == 0) break;
+    parts[reader.files()[part.file].name] += std::to_string(part.size) + (part.pages ? " of pages, " : ", ");
+  }
+  EXPECT_EQ(parts["ghost-file-1.img"], std::to_string(header.size()) + ", 8 of pages, ");
+  EXPECT_EQ(parts["ghost-file-2.img"], "25, ");
+  EXPECT_EQ(parts["ghost-file-3.img"],
+            std::to_string(ghost_header(true).size()) + ", " + std::to_string(ghost_chunk(0).size() + 1) + ", ");
+  EXPECT_EQ(parts["ghost-file-4.img"], "3, ");
 }
 
 TEST_F(Images, ReaderGivesMemoryBack) {

@@ -129,7 +129,10 @@ class LinkTest : public ::testing::Test {
   std::string client_said_;
 };
 
-constexpr const char* kHello = R"({"cluster":"c","node":"there","version":5})";
+std::string hello_of(const std::string& cluster) {
+  return R"({"cluster":")" + cluster + R"(","node":"there","version":)" + std::to_string(protocol::kVersion) + "}";
+}
+const std::string kHello = hello_of("c");
 
 TEST_F(LinkTest, GreetsAndTalks) {
   std::vector<awaitable<void>> tasks;
@@ -151,9 +154,10 @@ TEST_F(LinkTest, AnotherClusterIsRefusedAndTold) {
 }
 
 TEST_F(LinkTest, AnotherVersion) {
-  serve(frame(Kind::kHello, R"({"cluster":"c","node":"n","version":6})"));
-  EXPECT_EQ(server_said_,
-            "node n speaks protocol version 6, this one 5; install the same Lifeboat on both");
+  const std::string own = std::to_string(protocol::kVersion), other = std::to_string(protocol::kVersion + 1);
+  serve(frame(Kind::kHello, R"({"cluster":"c","node":"n","version":)" + other + "}"));
+  EXPECT_EQ(server_said_, "node n speaks protocol version " + other + ", this one " + own +
+                              "; install the same Lifeboat on both");
 }
 
 TEST_F(LinkTest, NothingLargeBeforeTheGreeting) {
@@ -224,7 +228,7 @@ TEST_F(LinkTest, AServerThatSaysNothing) {
 }
 
 TEST_F(LinkTest, AServerOfAnotherCluster) {
-  call(frame(Kind::kHello, R"({"cluster":"d","node":"there","version":5})"));
+  call(frame(Kind::kHello, hello_of("d")));
   EXPECT_EQ(client_said_, "refused: node there belongs to cluster 'd', this one to 'c'");
 }
 

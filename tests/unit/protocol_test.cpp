@@ -14,7 +14,7 @@ constexpr Kind kKinds[] = {Kind::kHello,     Kind::kRequest,   Kind::kResponse, 
                            Kind::kOffer,     Kind::kAccepted,  Kind::kImageOpen, Kind::kImageData,
                            Kind::kImageEnd,  Kind::kStaged,    Kind::kCommit,   Kind::kRunning,
                            Kind::kPages,     Kind::kFinalPages, Kind::kMemoryEnd,
-                           Kind::kHeldFrames, Kind::kHeldEnd,
+                           Kind::kHeldFrames, Kind::kHeldEnd,   Kind::kImagePages, Kind::kImageKnown,
                            Kind::kLayer,      Kind::kLayerEnd,   Kind::kLayersTaken};
 
 struct Raw {
@@ -39,7 +39,10 @@ std::size_t limit(Kind kind) {
   if (kind == Kind::kHello) return kHelloBytesMax;
   if (kind == Kind::kFinalPages || kind == Kind::kHeldFrames ||
       kind == Kind::kLayer) return kDataBytesMax;
-  return kind == Kind::kImageData ? kDataHeaderBytes + kDataBytesMax : kJsonBytesMax;
+  // 128 pages of 4 KiB, a number each.
+  if (kind == Kind::kImageKnown) return kDataHeaderBytes + 128 * 4;
+  const bool data = kind == Kind::kImageData || kind == Kind::kImagePages;
+  return data ? kDataHeaderBytes + kDataBytesMax : kJsonBytesMax;
 }
 
 TEST(Protocol, HeaderIsLittleEndian) {

@@ -36,6 +36,7 @@ TEST(Report, Json) {
   report.times.tidy = 40;
   report.memory.pages = 9;
   report.memory.pages_duplicate = 3;
+  report.images = {17, 18, 19, 2, 20};
   report.memory.pages_compressed = 4;
   report.memory.bytes_raw = 5;
   report.memory.bytes_on_wire = 6;
@@ -56,7 +57,8 @@ TEST(Report, Json) {
             R"("memory":{"pages":9,"pages_frozen":0,"pages_untracked":0,"pages_zero":0,)"
             R"("pages_later":0,"pages_wanted":0,"pages_duplicate":3,"pages_compressed":4,"bytes_raw":5,)"
             R"("bytes_on_wire":6,"survey_ms":0E0,"send_ms":0E0,"criu_dump_ms":0E0,"untracked_reason":""},)"
-            R"("held":{"frames":13,"bytes":14,"delivered":15,"dropped":16},"layer":{"files":11,"bytes_running":12,)"
+            R"("held":{"frames":13,"bytes":14,"delivered":15,"dropped":16},)"
+            R"("images":{"bytes":17,"known_bytes":18,"ahead_bytes":19,"passes":2,"ahead_ms":2E1},"layer":{"files":11,"bytes_running":12,)"
             R"("bytes_frozen":13,"frozen_ms":1.4E1},"rounds":[],)"
             R"("queued_ms":9E0,"preflight_ms":1E0,"pre_copy_ms":8E0,)"
             R"("downtime_ms":2.7001E1,"downtime_parts_ms":)"

@@ -1,0 +1,119 @@
+#include "migration/image_content.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+#include <string>
+
+#include "criu_glue/mappings.hpp"
+#include "criu_glue/pagemap.hpp"
+
+namespace lifeboat {
+
+namespace {
+
+// Of a mapping: anyone's that is still mapped there.
+Fd open_mapped(pid_t pid, AddressRange range) {
+  char path[96];
+  std::snprintf(path, sizeof path, "/proc/%d/map_files/%llx-%llx", pid, static_cast<unsigned long long>(range.start),
+                static_cast<unsigned long long>(range.end));
+  return Fd(::open(path, O_RDONLY | O_CLOEXEC));
+}
+
+// Pages that are not the file's.
+void append_own(const Pagemap& pagemap, AddressRange range, std::vector<PagePiece>& pieces) {
+  constexpr std::uint64_t kPagesMax = ImageContent::kPieceBytes / kPageBytes;
+  pm_scan_arg arg{};
+  arg.category_inverted = PAGE_IS_FILE;
+  arg.category_mask = PAGE_IS_PRESENT | PAGE_IS_FILE;
+  arg.return_mask = PAGE_IS_PRESENT;
+  (void)pagemap.scan(range, arg, [&](const page_region& region) {
+    for (std::uint64_t at = region.start; at < region.end;) {
+      const auto pages = std::min<std::uint64_t>((region.end - at) / kPageBytes, kPagesMax);
+      pieces.push_back({at, static_cast<std::uint32_t>(pages)});
+      at += pages * kPageBytes;
+    }
+  });
+}
+
+}  // namespace
+
+Result<ImageContent> ImageContent::of(const std::vector<pid_t>& pids) {
+  ImageContent content;
+  std::set<std::string> seen;
+  for (const pid_t pid : pids) {
+    auto mappings = imaged_mappings(pid);
+    if (!mappings && mappings.error().code == Errc::kNotFound) continue;
+    if (!mappings) return tl::unexpected<Error>(mappings.error());
+    Private process{std::make_unique<PageReader>(pid), {}, 0};
+    auto pagemap = Pagemap::open(pid);
+    for (const ImagedMapping& mapping : *mappings) {
+      if (!mapping.shared) {
+        if (pagemap && has_pagemap_scan()) append_own(*pagemap, mapping.range, process.pieces);
+        continue;
+      }
+      if (!seen.insert(mapping.file).second) continue;
+      Fd fd = open_mapped(pid, mapping.range);
+      if (fd) content.files_.push_back({std::move(fd), 0});
+    }
+    if (!process.pieces.empty()) content.processes_.push_back(std::move(process));
+  }
+  return content;
+}
+
+Status ImageContent::read(std::vector<unsigned char>& out) {
+  out.clear();
+  while (out.empty() && !files_.empty()) {
+    CHECK_OK(read_file(files_.back(), out));
+    if (out.empty()) files_.pop_back();
+  }
+  while (out.empty() && !processes_.empty()) {
+    Private& process = processes_.back();
+    if (process.at == process.pieces.size()) {
+      processes_.pop_back();
+    } else {
+      CHECK_OK(read_private(process, out));
+    }
+  }
+  return {};
+}
+
+Status ImageContent::read_file(File& file, std::vector<unsigned char>& out) {
+  const off_t data = ::lseek(file.fd.get(), file.at, SEEK_DATA);
+  if (data < 0 && errno == ENXIO) return {};  // no more
+  if (data < 0) return fail_errno("read shared memory");
+  const off_t hole = ::lseek(file.fd.get(), data, SEEK_HOLE);
+  const off_t length = std::min<off_t>(hole - data, kPieceBytes);
+  if (hole < 0 || length < static_cast<off_t>(kPageBytes)) return {};  // cut short, or a last page that is none
+  out.resize(static_cast<std::size_t>(length));
+  const ssize_t n = ::pread(file.fd.get(), out.data(), out.size(), data);
+  if (n < 0) return fail_errno("read shared memory");
+  out.resize(static_cast<std::size_t>(n) / kPageBytes * kPageBytes);
+  file.at = data + static_cast<off_t>(out.size());
+  return {};
+}
+
+Status ImageContent::read_private(Private& process, std::vector<unsigned char>& out) {
+  std::vector<PagePiece> pieces;
+  std::size_t pages = 0;
+  do {
+    pages += process.pieces[process.at].pages;
+    pieces.push_back(process.pieces[process.at++]);
+  } while (process.at < process.pieces.size() && (pages + process.pieces[process.at].pages) * kPageBytes <= kPieceBytes);
+  out.resize(pages * kPageBytes);
+  std::vector<bool> read;
+  CHECK_OK(process.reader->read(pieces, out.data(), read));
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < read.size(); ++i) {
+    if (!read[i]) continue;
+    std::memmove(out.data() + kept * kPageBytes, out.data() + i * kPageBytes, kPageBytes);
+    ++kept;
+  }
+  out.resize(kept * kPageBytes);
+  return {};
+}
+
+}  // namespace lifeboat

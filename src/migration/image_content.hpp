@@ -1,0 +1,43 @@
+// image_content.hpp - what CRIU's images of a container will mostly hold, read while it still runs: files of
+// shared memory, and what processes have privately that Lifeboat does not carry itself (mappings.hpp).
+//
+// Nothing is tracked, and all of it may change while it is read: it is only good to be compared with. Blocks.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/fd.hpp"
+#include "base/result.hpp"
+#include "migration/page_reader.hpp"
+
+namespace lifeboat {
+
+class ImageContent {
+ public:
+  static constexpr std::size_t kPieceBytes = 256U << 10;
+
+  // Processes that have ended meanwhile have none.
+  static Result<ImageContent> of(const std::vector<pid_t>& pids);
+  // The next whole pages, at most kPieceBytes; empty: that was all.
+  Status read(std::vector<unsigned char>& out);
+
+ private:
+  struct File {
+    Fd fd;
+    off_t at = 0;
+  };
+  struct Private {
+    std::unique_ptr<PageReader> reader;
+    std::vector<PagePiece> pieces;  // each no longer than kPieceBytes
+    std::size_t at = 0;
+  };
+  static Status read_file(File& file, std::vector<unsigned char>& out);
+  static Status read_private(Private& process, std::vector<unsigned char>& out);
+
+  std::vector<File> files_;      // those at the end come first
+  std::vector<Private> processes_;
+};
+
+}  // namespace lifeboat

@@ -57,7 +57,7 @@ Result<ImageContent> ImageContent::of(const std::vector<pid_t>& pids) {
       }
       if (!seen.insert(mapping.file).second) continue;
       Fd fd = open_mapped(pid, mapping.range);
-      if (fd) content.files_.push_back({std::move(fd), 0});
+      if (fd) content.files_.push_back({std::move(fd), 0, 0});
     }
     if (!process.pieces.empty()) content.processes_.push_back(std::move(process));
   }
@@ -82,17 +82,20 @@ Status ImageContent::read(std::vector<unsigned char>& out) {
 }
 
 Status ImageContent::read_file(File& file, std::vector<unsigned char>& out) {
-  const off_t data = ::lseek(file.fd.get(), file.at, SEEK_DATA);
-  if (data < 0 && errno == ENXIO) return {};  // no more
-  if (data < 0) return fail_errno("read shared memory");
-  const off_t hole = ::lseek(file.fd.get(), data, SEEK_HOLE);
-  const off_t length = std::min<off_t>(hole - data, kPieceBytes);
-  if (hole < 0 || length < static_cast<off_t>(kPageBytes)) return {};  // cut short, or a last page that is none
+  if (file.at >= file.hole) {
+    const off_t data = ::lseek(file.fd.get(), file.at, SEEK_DATA);
+    if (data < 0 && errno == ENXIO) return {};  // no more
+    if (data < 0) return fail_errno("read shared memory");
+    file.at = data;
+    file.hole = ::lseek(file.fd.get(), data, SEEK_HOLE);
+  }
+  const off_t length = std::min<off_t>(file.hole - file.at, kPieceBytes);
+  if (length < static_cast<off_t>(kPageBytes)) return {};  // cut short meanwhile, or a last page that is none
   out.resize(static_cast<std::size_t>(length));
-  const ssize_t n = ::pread(file.fd.get(), out.data(), out.size(), data);
+  const ssize_t n = ::pread(file.fd.get(), out.data(), out.size(), file.at);
   if (n < 0) return fail_errno("read shared memory");
   out.resize(static_cast<std::size_t>(n) / kPageBytes * kPageBytes);
-  file.at = data + static_cast<off_t>(out.size());
+  file.at += static_cast<off_t>(out.size());
   return {};
 }
 

@@ -27,6 +27,7 @@ class ImageContent {
   struct File {
     Fd fd;
     off_t at = 0;
+    off_t hole = 0;  // where the data at `at` ends: looked up once, the kernel goes from page to page for it
   };
   struct Private {
     std::unique_ptr<PageReader> reader;

@@ -1,19 +1,19 @@
 #include "criu_glue/images.hpp"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
 #include <algorithm>
-#include <filesystem>
+#include <memory>
+#include <string_view>
 
 #include "base/file.hpp"
 #include "criu_glue/memory.hpp"
 
 namespace lifeboat {
-
-namespace fs = std::filesystem;
 
 namespace {
 
@@ -22,9 +22,9 @@ constexpr std::uint64_t kPunchStepBytes = 8U << 20;
 
 // The large ones: memory, and files that have no name any more. CRIU only appends to them, so they can be
 // sent while it does.
-bool is_pages(const std::string& name) { return name.starts_with("pages-"); }
-bool is_ghost(const std::string& name) { return name.starts_with("ghost-file-"); }
-bool only_grows(const std::string& name) { return is_pages(name) || is_ghost(name); }
+bool is_pages(std::string_view name) { return name.starts_with("pages-"); }
+bool is_ghost(std::string_view name) { return name.starts_with("ghost-file-"); }
+bool only_grows(std::string_view name) { return is_pages(name) || is_ghost(name); }
 
 bool safe_name(const std::string& name) {
   if (name.empty() || name.size() > 128 || name.front() == '.') return false;
@@ -59,21 +59,21 @@ ImageDirectory::~ImageDirectory() {
 Status ImageReader::scan(bool dump_complete) {
   if (complete_) return {};
   complete_ = dump_complete;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(path_, error)) {
-    std::string name = entry.path().filename();
-    if (!dump_complete && !only_grows(name)) continue;
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(path_.c_str()), ::closedir);
+  if (!directory) return fail_errno("list images in " + path_);
+  // Every millisecond of a dump, over as many as a hundred files: nothing is made of most names.
+  while (const dirent* entry = ::readdir(directory.get())) {
+    const std::string_view name = entry->d_name;
+    if (name.front() == '.' || (!dump_complete && !only_grows(name))) continue;
     const bool known = std::any_of(files_.begin(), files_.end(),
                                    [&](const File& file) { return file.name == name; });
     if (known) continue;
-    Fd fd(::open(entry.path().c_str(), O_RDWR | O_CLOEXEC));
-    if (!fd) return fail_errno("open image " + name);
     File file;
-    file.name = std::move(name);
-    file.fd = std::move(fd);
+    file.name = name;
+    file.fd = Fd(::openat(::dirfd(directory.get()), entry->d_name, O_RDWR | O_CLOEXEC));
+    if (!file.fd) return fail_errno("open image " + file.name);
     files_.push_back(std::move(file));
   }
-  if (error) return fail(Errc::kSystem, "list images in " + path_ + ": " + error.message());
   return {};
 }
 

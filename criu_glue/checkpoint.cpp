@@ -17,8 +17,9 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// MPICH's shared memory is an unlinked file of some MB; CRIU refuses "ghosts" above its limit.
-constexpr std::uint32_t kGhostLimitBytes = 512U << 20;
+// Shared memory of MPI (segments of MPICH, windows of MPI-3) is in files without a name: "ghosts", which CRIU
+// refuses above a limit. This is the largest that it knows.
+constexpr std::uint32_t kGhostLimitBytes = UINT32_MAX;
 constexpr int kLogLevel = 2;  // errors and warnings; more would cost time in the window
 constexpr Milliseconds kWarmUpLimit{10'000};
 constexpr Milliseconds kAbortLimit{10'000};

@@ -25,7 +25,7 @@ constexpr KnownCause kKnownCauses[] = {
     {"Can't lookup mount=", "a process has a file open that lies outside the container"},
     {"doesn't have a proper root mount", "a mount of the container is unknown to Lifeboat"},
     {"but we're not supposed to dump it", "a mount of the container is unknown to Lifeboat"},
-    {"Can't dump ghost file", "an unlinked open file is larger than the limit of 512 MiB"},
+    {"Can't dump ghost file", "a file without a name (shared memory, or removed while it is open) is larger than CRIU's limit of 4 GiB"},
     {"has bad size", "a file that the job holds open has another size at the target: it must be on "
                      "shared storage and not be written while the container is frozen"},
     {"Can't open file", "a file that the job holds open is missing at the target"},

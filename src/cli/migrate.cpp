@@ -51,6 +51,14 @@ std::string memory_text(const json::object& report) {
          pages("pages_compressed") + " compressed\n";
 }
 
+// "13.2 MiB in CRIU's images, 12.6 MiB of that sent before the freeze"
+std::string images_text(const json::object& report) {
+  auto images = get_object(report, "images");
+  if (!images || number_or(**images, "known_bytes") <= 0) return "";
+  return mib(**images, "bytes") + " in CRIU's images, " + mib(**images, "known_bytes") +
+         " of that sent before the freeze\n";
+}
+
 void show_warnings(const json::object& report) {
   const auto warnings = get_array(report, "warnings");
   if (!warnings) return;
@@ -96,7 +104,7 @@ void show_end(const Moving& moving, bool details) {
               << (details ? " (" + parts_text(report) + ")" : "") << ", " << mib(report, "bytes_sent")
               << " over " << string_or(report, "fabric") << " in "
               << fixed(number_or(report, "total_ms"), 0) << " ms\n"
-              << (details ? rounds_text(report) + memory_text(report) : "");
+              << (details ? rounds_text(report) + memory_text(report) + images_text(report) : "");
     show_warnings(report);
   } else {
     std::cerr << "lifeboat: not moved, " << moving.container << " runs on at "

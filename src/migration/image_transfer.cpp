@@ -12,13 +12,6 @@ namespace {
 // A shorter run of known pages is sent as it is: a frame of its own costs more.
 constexpr std::size_t kLeastRun = 4;
 
-// How long it took and what it sent.
-void note_pass(ImageReport& report, SteadyClock::time_point start, std::uint64_t bytes) {
-  report.passes += 1;
-  report.ahead_ms += elapsed_ms(start);
-  report.ahead_bytes += bytes;
-}
-
 }  // namespace
 
 // The next pages that the target lacks; empty: that was all.
@@ -36,10 +29,9 @@ Status ImageSender::fill(ImageContent& content, std::vector<unsigned char>& payl
   return {};
 }
 
-awaitable<Status> ImageSender::send_ahead(Link& link, const Container& container, ImageReport& report,
+awaitable<Status> ImageSender::send_ahead(Link& link, const Container& container, MigrationReport& report,
                                           Milliseconds idle) {
   const auto start = SteadyClock::now();
-  std::uint64_t bytes = 0;
   std::function<Result<ImageContent>()> find = [&container] { return ImageContent::of(container.cgroup().pids()); };
   CO_TRY(ImageContent content, co_await run_blocking(pool_, std::move(find)));
   std::vector<unsigned char> payload;
@@ -49,9 +41,11 @@ awaitable<Status> ImageSender::send_ahead(Link& link, const Container& container
     CO_CHECK_OK(co_await run_blocking(pool_, next));
     if (payload.empty()) break;
     CO_CHECK_OK(co_await link.send_data(Kind::kImagePages, {0, first}, payload.data(), payload.size(), idle));
-    bytes += payload.size();
+    report.images.ahead_bytes += payload.size();
+    report.progress->bytes_sent.add(payload.size());
   }
-  note_pass(report, start, bytes);
+  report.images.passes += 1;
+  report.images.ahead_ms += elapsed_ms(start);
   co_return Status{};
 }
 

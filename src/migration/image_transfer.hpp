@@ -22,7 +22,7 @@ class ImageSender {
   explicit ImageSender(std::uint64_t bytes_max) : known_(bytes_max / kPageBytes) {}
 
   // A pass over what the images will hold: sends what the target lacks of it. The container runs.
-  awaitable<Status> send_ahead(Link& link, const Container& container, ImageReport& report, Milliseconds idle);
+  awaitable<Status> send_ahead(Link& link, const Container& container, MigrationReport& report, Milliseconds idle);
   // All that there is in `reader`'s directory, until the dump has ended and everything is sent.
   awaitable<Status> send_images(Link& link, ImageReader& reader, const bool& dump_ended, MigrationReport& report,
                                 Milliseconds idle);

@@ -79,6 +79,22 @@ Status HideList::set(std::vector<HiddenRange> ranges) {
   return {};
 }
 
+void HideList::set_files(const std::vector<NamedFile>& files) {
+  __atomic_store_n(&list_->file_count, 0, __ATOMIC_RELEASE);
+  std::uint64_t count = 0;
+  for (const NamedFile& file : files) {
+    if (count == LIFEBOAT_FILES_MAX) break;
+    lifeboat_file& entry = list_->files[count];
+    if (file.path.size() >= sizeof entry.path) continue;
+    entry.device = file.device;
+    entry.inode = file.inode;
+    file.path.copy(entry.path, file.path.size());
+    entry.path[file.path.size()] = '\0';
+    ++count;
+  }
+  __atomic_store_n(&list_->file_count, count, __ATOMIC_RELEASE);
+}
+
 std::optional<std::size_t> HideList::add_text(std::uint32_t pid, const std::string& path) {
   for (std::size_t slot = 0; slot < LIFEBOAT_TEXTS_MAX; ++slot) {
     lifeboat_text& text = list_->texts[slot];
@@ -113,6 +129,7 @@ HideCounters HideList::counters() const {
   counters.hidden_ranges = value_of(list_->hidden_ranges);
   counters.unknown_scans = value_of(list_->unknown_scans);
   counters.texts_used = value_of(list_->texts_used);
+  counters.files_named = value_of(list_->files_named);
   return counters;
 }
 

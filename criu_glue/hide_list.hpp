@@ -2,6 +2,8 @@
 // hide_pages.h. The list lies in a memfd, so it can be filled after CRIU was started.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -23,6 +25,14 @@ struct HiddenRange {
   bool operator==(const HiddenRange&) const = default;
 };
 
+// A file that has lost its name and is to seem as if it had not: it is carried as a file with that name, which
+// must be there when CRIU restores.
+struct NamedFile {
+  dev_t device = 0;
+  ino_t inode = 0;
+  std::string path;  // from the container's root on
+};
+
 // What the library did, so far.
 struct HideCounters {
   std::uint64_t loads = 0;          // 0: CRIU runs without it
@@ -31,6 +41,7 @@ struct HideCounters {
   std::uint64_t hidden_ranges = 0;  // ranges left out, summed over all scans
   std::uint64_t unknown_scans = 0;  // of a process that could not be told: nothing hidden
   std::uint64_t texts_used = 0;     // smaps that CRIU got from here
+  std::uint64_t files_named = 0;    // times that a file without a name seemed to have one
 };
 
 class HideList {
@@ -43,6 +54,8 @@ class HideList {
   // Replaces the list, in any order; not while CRIU works on a request. kInvalid: a range is empty,
   // not aligned or overlaps another; kRefused: too many.
   [[nodiscard]] Status set(std::vector<HiddenRange> ranges);
+  // Replaces these, on the same terms. Those for which there is no room CRIU sees as they are.
+  void set_files(const std::vector<NamedFile>& files);
   // For smaps_ahead.hpp. A text that is not ready yet is waited for. Nothing: there are too many.
   [[nodiscard]] std::optional<std::size_t> add_text(std::uint32_t pid, const std::string& path);
   void set_text(std::size_t slot, bool ready);

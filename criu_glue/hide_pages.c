@@ -13,6 +13,11 @@
  * to compose it means to walk all its page tables: 11 ms for 1 GB. A read that is shorter than the
  * text of one mapping ends before that happens.
  *
+ * And files that Lifeboat carries as files, shared memory that has lost its name, seem to have it
+ * still: CRIU would copy their contents into its images ("ghosts") and out of them again. It looks at
+ * such a file by fstat(), which says that it has no name, by readlink(), which says so at the end of
+ * the name it had, and whether what has that name now is the same file.
+ *
  * Whatever is not as expected passes through untouched. Then CRIU dumps too much, which costs time
  * and is found by the check of its images (pagemap_image.hpp), but never too little. */
 #define _GNU_SOURCE
@@ -337,4 +342,60 @@ __attribute__((visibility("default"))) int close(int fd) {
 __attribute__((visibility("default"))) ssize_t read(int fd, void *buffer, size_t size) {
   if (fd == smaps_fd && fd >= 0 && size > SMAPS_READ_BYTES) size = SMAPS_READ_BYTES;
   return (ssize_t)syscall(SYS_read, fd, buffer, size);
+}
+
+/* The file of the list that this is; NULL: none. */
+static const struct lifeboat_file *listed_file(const struct stat64 *found) {
+  if (list == NULL || found->st_nlink != 0) return NULL;
+  uint64_t files = __atomic_load_n(&list->file_count, __ATOMIC_ACQUIRE);
+  if (files > LIFEBOAT_FILES_MAX) files = 0;
+  for (uint64_t i = 0; i < files; ++i) {
+    const struct lifeboat_file *file = &list->files[i];
+    if (file->device == found->st_dev && file->inode == found->st_ino) return file;
+  }
+  return NULL;
+}
+
+__attribute__((visibility("default"))) int fstat64(int fd, struct stat64 *out) {
+  if (syscall(SYS_newfstatat, fd, "", out, AT_EMPTY_PATH) != 0) return -1;
+  if (listed_file(out) == NULL) return 0;
+  out->st_nlink = 1;
+  count(&list->files_named, 1);
+  return 0;
+}
+
+__attribute__((visibility("default"))) int fstatat64(int directory, const char *path, struct stat64 *out,
+                                                     int flags) {
+  const int result = (int)syscall(SYS_newfstatat, directory, path, out, flags);
+  /* "./dev/shm/name", below the root directory of the container */
+  if (result == 0 || errno != ENOENT || list == NULL || path[0] != '.') return result;
+  uint64_t files = __atomic_load_n(&list->file_count, __ATOMIC_ACQUIRE);
+  if (files > LIFEBOAT_FILES_MAX) files = 0;
+  for (uint64_t i = 0; i < files; ++i) {
+    const struct lifeboat_file *file = &list->files[i];
+    if (strcmp(path + 1, file->path) != 0) continue;
+    memset(out, 0, sizeof *out);
+    out->st_dev = file->device;
+    out->st_ino = file->inode;
+    out->st_nlink = 1;
+    out->st_mode = S_IFREG;
+    return 0;
+  }
+  return result;
+}
+
+__attribute__((visibility("default"))) ssize_t readlink(const char *path, char *buffer, size_t size) {
+  static const char kOwn[] = "/proc/self/fd/";
+  static const char kDeleted[] = " (deleted)";
+  const ssize_t got = (ssize_t)syscall(SYS_readlinkat, AT_FDCWD, path, buffer, size);
+  const ssize_t end = (ssize_t)sizeof kDeleted - 1;
+  if (list == NULL || got <= end || memcmp(buffer + got - end, kDeleted, (size_t)end) != 0) return got;
+  if (strncmp(path, kOwn, sizeof kOwn - 1) != 0) return got;
+  char *rest = NULL;
+  const unsigned long fd = strtoul(path + sizeof kOwn - 1, &rest, 10);
+  struct stat64 found;
+  if (*rest != '\0' || fd > INT32_MAX || syscall(SYS_newfstatat, (int)fd, "", &found, AT_EMPTY_PATH) != 0) {
+    return got;
+  }
+  return listed_file(&found) != NULL ? got - end : got;
 }

@@ -5,11 +5,10 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
-
-#include "base/fd.hpp"
 
 namespace lifeboat {
 
@@ -126,6 +125,18 @@ Result<std::vector<AddressRange>> owned_mappings(pid_t pid) {
     if (map.owned()) found.push_back(map.range);
   });
   return found;
+}
+
+OpenedMapping open_mapped(pid_t pid, AddressRange range) {
+  char path[96];
+  std::snprintf(path, sizeof path, "/proc/%d/map_files/%llx-%llx", pid, static_cast<unsigned long long>(range.start),
+                static_cast<unsigned long long>(range.end));
+  OpenedMapping file{Fd(::open(path, O_RDONLY | O_CLOEXEC)), std::string(4096, '\0')};
+  const ssize_t length = ::readlink(path, file.name.data(), file.name.size());
+  file.name.resize(length < 0 ? 0 : static_cast<std::size_t>(length));
+  constexpr std::string_view kDeleted = " (deleted)";
+  if (file.name.ends_with(kDeleted)) file.name.resize(file.name.size() - kDeleted.size());
+  return file;
 }
 
 Result<std::vector<ImagedMapping>> imaged_mappings(pid_t pid) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/fd.hpp"
 #include "base/result.hpp"
 #include "criu_glue/memory.hpp"
 
@@ -27,6 +28,14 @@ struct ImagedMapping {
 // Files of shared memory, and private mappings that are not owned (files' pages that the process wrote to;
 // locked memory). kNotFound when the process is gone.
 Result<std::vector<ImagedMapping>> imaged_mappings(pid_t pid);
+
+// The file of a mapping, for reading, and the name that it has or had, as the process sees it; no descriptor when
+// it is mapped there no more.
+struct OpenedMapping {
+  Fd fd;
+  std::string name;
+};
+OpenedMapping open_mapped(pid_t pid, AddressRange range);
 
 // Smaller mappings are not worth tracking: they are sent whole at the end.
 inline constexpr std::uint64_t kTrackedMappingMin = 256U << 10;

@@ -130,6 +130,8 @@ awaitable<Result<Connected>> connect(Node& node, Move move) {
     set_limit = [pages = connected.memory.get()](std::uint64_t rate) { pages->limit(rate); };
   }
   connected.stream = node.wire().join(std::move(use), std::move(set_limit));
+  // CRIU is told of it by a library that it has only where it leaves pages to us.
+  if (connected.memory) layers->carry_shared_memory();
   connected.layers = std::move(layers);
   connected.images = std::make_unique<ImageSender>(connected.move.container->resident_bytes());
   co_return connected;

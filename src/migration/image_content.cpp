@@ -1,12 +1,9 @@
 #include "migration/image_content.hpp"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
-#include <set>
-#include <string>
 
 #include "criu_glue/mappings.hpp"
 #include "criu_glue/pagemap.hpp"
@@ -14,14 +11,6 @@
 namespace lifeboat {
 
 namespace {
-
-// Of a mapping: anyone's that is still mapped there.
-Fd open_mapped(pid_t pid, AddressRange range) {
-  char path[96];
-  std::snprintf(path, sizeof path, "/proc/%d/map_files/%llx-%llx", pid, static_cast<unsigned long long>(range.start),
-                static_cast<unsigned long long>(range.end));
-  return Fd(::open(path, O_RDONLY | O_CLOEXEC));
-}
 
 // Pages that are not the file's.
 void append_own(const Pagemap& pagemap, AddressRange range, std::vector<PagePiece>& pieces) {
@@ -41,9 +30,8 @@ void append_own(const Pagemap& pagemap, AddressRange range, std::vector<PagePiec
 
 }  // namespace
 
-Result<ImageContent> ImageContent::of(const std::vector<pid_t>& pids) {
+Result<ImageContent> ImageContent::of(const std::vector<pid_t>& pids, std::set<std::string> seen) {
   ImageContent content;
-  std::set<std::string> seen;
   for (const pid_t pid : pids) {
     auto mappings = imaged_mappings(pid);
     if (!mappings && mappings.error().code == Errc::kNotFound) continue;
@@ -56,8 +44,8 @@ Result<ImageContent> ImageContent::of(const std::vector<pid_t>& pids) {
         continue;
       }
       if (!seen.insert(mapping.file).second) continue;
-      Fd fd = open_mapped(pid, mapping.range);
-      if (fd) content.files_.push_back({std::move(fd), 0, 0});
+      OpenedMapping file = open_mapped(pid, mapping.range);
+      if (file.fd) content.files_.push_back({std::move(file.fd), 0, 0});
     }
     if (!process.pieces.empty()) content.processes_.push_back(std::move(process));
   }

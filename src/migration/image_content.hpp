@@ -6,6 +6,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "base/fd.hpp"
@@ -18,8 +20,9 @@ class ImageContent {
  public:
   static constexpr std::size_t kPieceBytes = 256U << 10;
 
-  // Processes that have ended meanwhile have none.
-  static Result<ImageContent> of(const std::vector<pid_t>& pids);
+  // Processes that have ended meanwhile have none. `without`: files of shared memory that are left out, as
+  // ImagedMapping::file.
+  static Result<ImageContent> of(const std::vector<pid_t>& pids, std::set<std::string> without = {});
   // The next whole pages, at most kPieceBytes; empty: that was all.
   Status read(std::vector<unsigned char>& out);
 

@@ -29,10 +29,12 @@ Status ImageSender::fill(ImageContent& content, std::vector<unsigned char>& payl
   return {};
 }
 
-awaitable<Status> ImageSender::send_ahead(Link& link, const Container& container, MigrationReport& report,
-                                          Milliseconds idle) {
+awaitable<Status> ImageSender::send_ahead(Link& link, const Container& container, std::set<std::string> without,
+                                          MigrationReport& report, Milliseconds idle) {
   const auto start = SteadyClock::now();
-  std::function<Result<ImageContent>()> find = [&container] { return ImageContent::of(container.cgroup().pids()); };
+  std::function<Result<ImageContent>()> find = [&] {
+    return ImageContent::of(container.cgroup().pids(), std::move(without));
+  };
   CO_TRY(ImageContent content, co_await run_blocking(pool_, std::move(find)));
   std::vector<unsigned char> payload;
   std::function<Status()> next = [&] { return fill(content, payload); };

@@ -21,8 +21,10 @@ class ImageSender {
   // `bytes_max`: of pages that are sent while the container runs.
   explicit ImageSender(std::uint64_t bytes_max) : known_(bytes_max / kPageBytes) {}
 
-  // A pass over what the images will hold: sends what the target lacks of it. The container runs.
-  awaitable<Status> send_ahead(Link& link, const Container& container, MigrationReport& report, Milliseconds idle);
+  // A pass over what the images will hold: sends what the target lacks of it. The container runs. `without`: files
+  // that they will not hold (ImageContent).
+  awaitable<Status> send_ahead(Link& link, const Container& container, std::set<std::string> without,
+                               MigrationReport& report, Milliseconds idle);
   // All that there is in `reader`'s directory, until the dump has ended and everything is sent.
   awaitable<Status> send_images(Link& link, ImageReader& reader, const bool& dump_ended, MigrationReport& report,
                                 Milliseconds idle);

@@ -6,6 +6,9 @@
 // made while it is frozen, beside CRIU's dump, and is complete. A file that changed is compared with
 // what was sent of it in pieces of 64 KiB: of a log that grew, the end is sent.
 //
+// Files that have lost their name but not those who have them mapped (shared memory of MPI) go along under the
+// name they had: by that CRIU finds them at the target, where they lose it again when it has restored.
+//
 // CRIU gives names to files that have lost theirs but still have another (link_remap.N) while it
 // dumps: begin_rest() looks whether a directory has changed since the last pass. Files without any
 // name are in CRIU's images.
@@ -47,6 +50,15 @@ enum class LayerOp : std::uint8_t {
   kLink = 6,    // path, path that has the inode
 };
 
+// A file of the layer that has no name any more.
+struct NamelessFile {
+  std::string path;  // that it had, below the layer's root
+  Fd fd;
+  dev_t device = 0;
+  ino_t inode = 0;
+  std::string mapped_as;  // ImagedMapping::file
+};
+
 struct LayerCounts {
   std::uint64_t files = 0;   // in the layer at the last pass, directories not counted
   std::uint64_t bytes = 0;   // allocated by them
@@ -59,8 +71,15 @@ class LayerSource {
   LayerSource(Fd root, std::uint64_t bytes_max) : root_(std::move(root)), bytes_max_(bytes_max) {}
   static Result<LayerSource> open(const std::string& upper, std::uint64_t bytes_max);
 
+  // Of the file system; 0: not known.
+  [[nodiscard]] dev_t device() const;
   // How much there is: to be told to the target and to predict with.
   Result<LayerListing> look() const;
+
+  // Those that are in the layer from the next pass on. Where the name is another file's by then, it is not.
+  void set_nameless(std::vector<NamelessFile> files) { nameless_ = std::move(files); }
+  // Of these, those that the last pass has sent and whose name nobody else has now.
+  [[nodiscard]] std::vector<const NamelessFile*> nameless() const;
 
   // Starts a pass. `mapped`: files that the container has mapped now.
   Status begin(const MappedFiles& mapped);
@@ -75,6 +94,9 @@ class LayerSource {
   bool step(std::vector<unsigned char>& payload, bool running, Status& status);
   Status start_entry(std::vector<unsigned char>& payload, const LayerEntry& entry, bool running);
   void forget(std::size_t change);
+  void add_nameless(LayerListing& listing) const;
+  [[nodiscard]] const NamelessFile* nameless_of(const LayerEntry& entry) const;
+  [[nodiscard]] Fd open_entry(const LayerEntry& entry) const;
   Status send_piece(std::vector<unsigned char>& payload);
   Status read_piece(std::uint64_t start, std::uint64_t end);
   Status finish_entry(std::vector<unsigned char>& payload, const LayerEntry& entry, bool running);
@@ -92,6 +114,7 @@ class LayerSource {
   LayerListing before_;  // what the target has
   LayerListing now_;
   MappedFiles mapped_;  // of all passes
+  std::vector<NamelessFile> nameless_;
   std::unordered_map<std::uint64_t, Hashes> sent_;  // by inode
   LayerPlan plan_;
   std::size_t removed_ = 0;  // position in the plan
@@ -118,8 +141,9 @@ class LayerSink {
   Status apply(const std::vector<unsigned char>& payload);
   // A pass is over: the directories that it changed get their times.
   Status finish_pass();
-  // All directories get their times again: CRIU has made and removed files in some.
-  void settle();
+  // CRIU has restored: these paths go, and all directories get their times again; it, too, has made and removed
+  // files in some.
+  Status settle(const std::vector<std::string>& nameless);
 
  private:
   class Fields;

@@ -31,9 +31,7 @@ std::string name_of(const std::string& path) {
   return path.empty() ? "." : path.substr(path.rfind('/') + 1);
 }
 
-namespace {
-
-LayerEntry entry_from(std::string path, const struct stat& info) {
+LayerEntry layer_entry(std::string path, const struct stat& info) {
   LayerEntry entry;
   entry.path = std::move(path);
   entry.mode = info.st_mode;
@@ -50,6 +48,8 @@ LayerEntry entry_from(std::string path, const struct stat& info) {
   return entry;
 }
 
+namespace {
+
 using Directory = std::unique_ptr<DIR, int (*)(DIR*)>;
 
 // Adds what is in the directory of `entries[at]`; appends the directories among it to `open`.
@@ -64,7 +64,7 @@ Status list_directory(int root, LayerListing& listing, std::size_t at, std::vect
   // Its times as they are before its names are read: names that come later change them again.
   struct stat info {};
   if (::fstat(number, &info) != 0) return fail_errno("look at /" + path);
-  listing.entries[at] = entry_from(path, info);
+  listing.entries[at] = layer_entry(path, info);
   const auto depth = std::count(path.begin(), path.end(), '/');
   if (static_cast<std::size_t>(depth) >= kLayerDepthMax) {
     return fail(Errc::kRefused, "/" + path + " is nested deeper than " +
@@ -82,7 +82,7 @@ Status list_directory(int root, LayerListing& listing, std::size_t at, std::vect
     if (listing.entries.size() >= kLayerEntriesMax) {
       return fail(Errc::kRefused, "it holds more than " + std::to_string(kLayerEntriesMax) + " files");
     }
-    listing.entries.push_back(entry_from(std::move(full), info));
+    listing.entries.push_back(layer_entry(std::move(full), info));
     if (S_ISDIR(info.st_mode)) open.push_back(listing.entries.size() - 1);
   }
   return errno == 0 ? Status{} : fail_errno("read directory /" + path);

@@ -8,6 +8,7 @@
 // being wrong here costs reading, not sending.
 #pragma once
 
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include <cstdint>
@@ -49,6 +50,8 @@ struct LayerEntry {
   std::int64_t mtime_ns = 0;
   std::int64_t ctime_ns = 0;
 };
+
+LayerEntry layer_entry(std::string path, const struct stat& info);
 
 struct LayerListing {
   std::vector<LayerEntry> entries;  // by path: a directory before what is in it

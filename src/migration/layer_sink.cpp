@@ -324,8 +324,10 @@ Status LayerSink::finish_pass() {
   return {};
 }
 
-void LayerSink::settle() {
+Status LayerSink::settle(const std::vector<std::string>& nameless) {
+  for (const std::string& path : nameless) CHECK_OK(remove(path));
   for (const auto& [path, times] : directories_) (void)set_directory_times(path);
+  return {};
 }
 
 }  // namespace lifeboat

@@ -91,6 +91,11 @@ Result<LayerSource> LayerSource::open(const std::string& upper, std::uint64_t by
   return LayerSource(std::move(root), bytes_max);
 }
 
+dev_t LayerSource::device() const {
+  struct stat info {};
+  return ::fstat(root_.get(), &info) == 0 ? info.st_dev : 0;
+}
+
 Result<LayerListing> LayerSource::look() const {
   TRY(LayerListing listing, list_layer(root_.get()));
   if (listing.allocated > bytes_max_) {
@@ -106,6 +111,7 @@ Status LayerSource::begin(const MappedFiles& mapped) {
   mapped_.paths.insert(mapped.paths.begin(), mapped.paths.end());
   mapped_.inodes.insert(mapped.inodes.begin(), mapped.inodes.end());
   TRY(now_, look());
+  add_nameless(now_);
   plan_ = plan_layer(before_, now_, mapped_);
   removed_ = changed_ = links_ = 0;
   gone_.clear();
@@ -113,6 +119,54 @@ Status LayerSource::begin(const MappedFiles& mapped) {
   counts_.files = now_.files;
   counts_.bytes = now_.allocated;
   return {};
+}
+
+const NamelessFile* LayerSource::nameless_of(const LayerEntry& entry) const {
+  const auto file = std::find_if(nameless_.begin(), nameless_.end(), [&](const NamelessFile& one) {
+    return one.path == entry.path && one.inode == entry.inode;
+  });
+  return file == nameless_.end() ? nullptr : &*file;
+}
+
+void LayerSource::add_nameless(LayerListing& listing) const {
+  std::vector<LayerEntry> added;
+  for (const NamelessFile& file : nameless_) {
+    struct stat info {};
+    const LayerEntry* directory = find_entry(listing, parent_of(file.path));
+    const bool twice = std::any_of(added.begin(), added.end(),
+                                   [&](const LayerEntry& entry) { return entry.path == file.path; });
+    const bool has_room = directory != nullptr && S_ISDIR(directory->mode) && !twice &&
+                          find_entry(listing, file.path) == nullptr;
+    if (!has_room || ::fstat(file.fd.get(), &info) != 0) continue;
+    added.push_back(layer_entry(file.path, info));
+    added.back().links = 1;
+  }
+  listing.files += added.size();
+  std::move(added.begin(), added.end(), std::back_inserter(listing.entries));
+  std::sort(listing.entries.begin(), listing.entries.end(),
+            [](const LayerEntry& a, const LayerEntry& b) { return a.path < b.path; });
+}
+
+std::vector<const NamelessFile*> LayerSource::nameless() const {
+  std::vector<const NamelessFile*> sent;
+  for (const LayerEntry& entry : before_.entries) {
+    const NamelessFile* file = nameless_of(entry);
+    if (file == nullptr) continue;
+    const Fd directory = open_beneath(root_.get(), parent_of(file->path), O_PATH | O_DIRECTORY);
+    struct stat info {};
+    const bool taken =
+        ::fstatat(directory.get(), name_of(file->path).c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+    if (directory && !taken) sent.push_back(file);
+  }
+  return sent;
+}
+
+Fd LayerSource::open_entry(const LayerEntry& entry) const {
+  constexpr int kFlags = O_RDONLY | O_NONBLOCK | O_NOATIME;
+  const NamelessFile* file = nameless_of(entry);
+  if (file == nullptr) return open_beneath(root_.get(), entry.path, kFlags);
+  const std::string path = "/proc/self/fd/" + std::to_string(file->fd.get());
+  return Fd(::open(path.c_str(), kFlags | O_CLOEXEC));
 }
 
 Status LayerSource::begin_rest() {
@@ -192,7 +246,7 @@ void LayerSource::forget(std::size_t change) {
 Status LayerSource::start_entry(std::vector<unsigned char>& payload, const LayerEntry& entry,
                                 bool running) {
   if (!S_ISREG(entry.mode)) return finish_entry(payload, entry, running);
-  file_ = open_beneath(root_.get(), entry.path, O_RDONLY | O_NONBLOCK | O_NOATIME);
+  file_ = open_entry(entry);
   struct stat info {};
   const bool open = file_ && ::fstat(file_.get(), &info) == 0;
   if (!open || info.st_ino != entry.inode) {

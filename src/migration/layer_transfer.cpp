@@ -7,6 +7,7 @@
 #include <boost/asio/experimental/awaitable_operators.hpp>
 
 #include "base/file.hpp"
+#include "criu_glue/mappings.hpp"
 
 namespace lifeboat {
 
@@ -41,6 +42,12 @@ Status check_room(const LayerDirectory& directory, std::uint64_t announced, std:
                                   " MiB needed, " + std::to_string(free / kMiB) +
                                   " MiB are free where " + directory.upper() +
                                   " is (paths.layers_dir); make room, or choose another node");
+}
+
+json::array nameless_of(const LayerSource& source) {
+  json::array paths;
+  for (const NamelessFile* file : source.nameless()) paths.push_back(json::value(file->path));
+  return paths;
 }
 
 }  // namespace
@@ -92,6 +99,55 @@ MappedFiles LayerSender::mapped_files() const {
   return mapped;
 }
 
+std::size_t LayerSender::layer_of(dev_t device) const {
+  std::size_t i = sources_.size() - tmpfs_.size();
+  while (i < sources_.size() && sources_[i].device() != device) ++i;
+  return i;
+}
+
+// Shared memory whose files have lost their name, on the container's tmpfs mounts.
+void LayerSender::find_nameless() {
+  std::vector<std::vector<NamelessFile>> found(sources_.size());
+  const std::size_t own = sources_.size() - tmpfs_.size();
+  std::set<std::string> seen;
+  for (const pid_t pid : container_->cgroup().pids()) {
+    auto mappings = imaged_mappings(pid);
+    if (!mappings) continue;  // it has ended
+    for (const ImagedMapping& mapping : *mappings) {
+      if (!mapping.shared || !seen.insert(mapping.file).second) continue;
+      OpenedMapping opened = open_mapped(pid, mapping.range);
+      struct stat info {};
+      if (!opened.fd || ::fstat(opened.fd.get(), &info) != 0 || !S_ISREG(info.st_mode) || info.st_nlink != 0) continue;
+      const std::size_t layer = layer_of(info.st_dev);
+      if (layer == sources_.size()) continue;
+      const std::string root = tmpfs_[layer - own].target + "/";
+      // One of O_TMPFILE ("#1234") never had a name: the flags that it was opened with allow it none, either.
+      if (!opened.name.starts_with(root) || name_of(opened.name).starts_with('#')) continue;
+      found[layer].push_back({opened.name.substr(root.size()), std::move(opened.fd), info.st_dev, info.st_ino, mapping.file});
+    }
+  }
+  for (std::size_t i = own; i < sources_.size(); ++i) sources_[i].set_nameless(std::move(found[i]));
+}
+
+std::vector<NamedFile> LayerSender::shared_memory() const {
+  std::vector<NamedFile> files;
+  const std::size_t own = sources_.size() - tmpfs_.size();
+  for (std::size_t i = own; i < sources_.size(); ++i) {
+    for (const NamelessFile* file : sources_[i].nameless()) {
+      files.push_back({file->device, file->inode, tmpfs_[i - own].target + "/" + file->path});
+    }
+  }
+  return files;
+}
+
+std::set<std::string> LayerSender::shared_memory_mapped() const {
+  std::set<std::string> files;
+  for (const LayerSource& source : sources_) {
+    for (const NamelessFile* file : source.nameless()) files.insert(file->mapped_as);
+  }
+  return files;
+}
+
 Status LayerSender::check_mounts() const {
   TRY(const std::vector<TmpfsMount> now, tmpfs_mounts(container_->init().pid()));
   for (const TmpfsMount& mount : tmpfs_) {
@@ -123,6 +179,8 @@ awaitable<Status> LayerSender::pass(Link& link, LayerPass kind, Milliseconds idl
   std::vector<Payload> first(sources_.size());  // of each layer; nearly always there is nothing to send
   std::function<Status()> begin = [this, kind, running, &first]() -> Status {
     if (kind == LayerPass::kFrozen) CHECK_OK(check_mounts());
+    // Frozen, the same ones: CRIU has been told of them.
+    if (running && carries_shared_memory_) find_nameless();
     const MappedFiles mapped = kind == LayerPass::kRest ? MappedFiles() : mapped_files();
     for (std::size_t i = 0; i < sources_.size(); ++i) {
       CHECK_OK(kind == LayerPass::kRest ? sources_[i].begin_rest() : sources_[i].begin(mapped));
@@ -134,6 +192,7 @@ awaitable<Status> LayerSender::pass(Link& link, LayerPass kind, Milliseconds idl
   for (std::size_t i = 0; i < sources_.size(); ++i) {
     CO_CHECK_OK(co_await send(link, sources_[i], std::move(first[i]), running, idle));
     json::object end{{"layer", i}, {"pass", kPassNames[static_cast<int>(kind)]}};
+    if (kind == LayerPass::kRest) end["nameless"] = nameless_of(sources_[i]);
     CO_CHECK_OK(co_await link.send(Kind::kLayerEnd, std::move(end), idle));
   }
   co_return Status{};
@@ -206,6 +265,7 @@ Result<std::unique_ptr<LayerReceiver>> LayerReceiver::open(const Container& cont
     receiver->sinks_.emplace_back(std::move(root), pass_max(own > 0 ? own : container.spec().memory_bytes));
     receiver->mounts_.push_back(std::move(made));
   }
+  receiver->nameless_.resize(receiver->sinks_.size());
   if (receiver->sinks_.empty()) receiver->complete_ = true;
   return receiver;
 }
@@ -229,17 +289,24 @@ Status LayerReceiver::end_of_layer(const json::object& end) {
   CHECK_OK(sinks_[at_].finish_pass());
   at_ = (at_ + 1) % sinks_.size();
   TRY(const std::string pass, get_string(end, "pass"));
+  if (end.contains("nameless")) {
+    TRY(const json::array* paths, get_array(end, "nameless"));
+    for (const json::value& path : *paths) {
+      if (!path.is_string()) return fail(Errc::kProtocol, "the path of a file without a name is no text");
+      nameless_[layer].emplace_back(path.get_string());
+    }
+  }
   complete_ = at_ == 0 && pass == kPassNames[static_cast<int>(LayerPass::kRest)];
   taken_ = at_ == 0 && pass == kPassNames[static_cast<int>(LayerPass::kRunning)];
   return {};
 }
 
-awaitable<void> LayerReceiver::settle() {
-  std::function<bool()> work = [this] {
-    for (LayerSink& sink : sinks_) sink.settle();
-    return true;
+awaitable<Status> LayerReceiver::settle() {
+  std::function<Status()> work = [this]() -> Status {
+    for (std::size_t i = 0; i < sinks_.size(); ++i) CHECK_OK(sinks_[i].settle(nameless_[i]));
+    return {};
   };
-  (void)co_await run_blocking(pool_, std::move(work));
+  co_return co_await run_blocking(pool_, std::move(work));
 }
 
 }  // namespace lifeboat

@@ -5,10 +5,13 @@
 #pragma once
 
 #include <memory>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "base/blocking.hpp"
 #include "container.hpp"
+#include "criu_glue/hide_list.hpp"
 #include "migration/layer.hpp"
 #include "migration/link.hpp"
 #include "report.hpp"
@@ -30,6 +33,13 @@ class LayerSender {
   [[nodiscard]] std::uint64_t upper_bytes() const { return upper_bytes_; }
   [[nodiscard]] std::uint64_t tmpfs_bytes() const { return tmpfs_bytes_; }
 
+  // From the next pass on, shared memory that has lost its name is among the files. What CRIU is to be told of it:
+  // those that the last pass has sent.
+  void carry_shared_memory() { carries_shared_memory_ = true; }
+  [[nodiscard]] std::vector<NamedFile> shared_memory() const;
+  // The same as ImagedMapping::file.
+  [[nodiscard]] std::set<std::string> shared_memory_mapped() const;
+
   // A pass while the container runs.
   awaitable<Status> send_running(Link& link, LayerReport& report, Milliseconds idle);
   // The pass while it is frozen, beside the dump; then, the dump being complete, what CRIU has made.
@@ -44,6 +54,8 @@ class LayerSender {
   Status add_layers();
   Status look();
   [[nodiscard]] MappedFiles mapped_files() const;
+  void find_nameless();
+  [[nodiscard]] std::size_t layer_of(dev_t device) const;
   Status check_mounts() const;
   awaitable<Status> pass(Link& link, LayerPass kind, Milliseconds idle);
   awaitable<Status> send(Link& link, LayerSource& source, Payload payload, bool running,
@@ -52,7 +64,8 @@ class LayerSender {
   [[nodiscard]] std::uint64_t files_now() const;
 
   const Container* container_;
-  std::vector<TmpfsMount> tmpfs_;
+  bool carries_shared_memory_ = false;
+  std::vector<TmpfsMount> tmpfs_;      // as many as sources_ has at its end
   std::vector<LayerSource> sources_;
   std::uint64_t files_ = 0;
   std::uint64_t upper_bytes_ = 0;
@@ -73,8 +86,8 @@ class LayerReceiver {
   awaitable<Status> take(Link& link, Frame frame, Milliseconds limit);
   // The end of the last pass has come.
   [[nodiscard]] bool complete() const { return complete_; }
-  // CRIU has restored: it made and removed files.
-  awaitable<void> settle();
+  // CRIU has restored: it made and removed files, and has found those that have no name.
+  awaitable<Status> settle();
 
  private:
   LayerReceiver() = default;
@@ -82,6 +95,7 @@ class LayerReceiver {
 
   std::vector<NewMount> mounts_;
   std::vector<LayerSink> sinks_;
+  std::vector<std::vector<std::string>> nameless_;  // by layer
   std::size_t at_ = 0;  // the layer that frames are for
   bool taken_ = false;  // a pass made while it runs is over
   bool complete_ = false;

@@ -157,7 +157,8 @@ awaitable<Status> send_while_running(Node& node, Connected& peer) {
   const bool images_ahead = in_rounds || report.mode == MigrationMode::kPostCopy;
   const auto send_images_ahead = [&]() -> awaitable<Status> {
     if (!images_ahead) co_return Status{};
-    co_return co_await peer.images->send_ahead(peer.link, *peer.move.container, report, idle);
+    co_return co_await peer.images->send_ahead(peer.link, *peer.move.container, peer.layers->shared_memory_mapped(), report,
+                                               idle);
   };
   report.enter("layer");
   report.layer = LayerReport();

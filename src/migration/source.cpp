@@ -131,7 +131,7 @@ awaitable<Result<FrozenContainer>> freeze_between_steps(std::shared_ptr<Containe
   }
 }
 
-// Tells CRIU's helper library which mappings are ours.
+// Tells CRIU's helper library which mappings and files are ours.
 Status hide_owned(Connected& peer, PreparedDump& dump) {
   if (!peer.memory) return {};
   TRY(const std::vector<OwnedMappings> owned, peer.memory->note_owned());
@@ -141,6 +141,7 @@ Status hide_owned(Connected& peer, PreparedDump& dump) {
       hidden.push_back({static_cast<std::uint32_t>(process.pid), range.start, range.end});
     }
   }
+  dump.hidden()->set_files(peer.layers->shared_memory());
   return dump.hidden()->set(std::move(hidden));
 }
 

@@ -297,7 +297,7 @@ awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& lin
   *needed = nullptr;
   if (!held) co_return failed_at("restore", held.error());
   if (auto ok = check_connections(*network, net); !ok) co_return failed_at("restore", ok.error());
-  co_await prepared.layers->settle();
+  if (auto ok = co_await prepared.layers->settle(); !ok) co_return failed_at("restore", ok.error());
   if (auto ok = mark_restored(prepared, *held, *right); !ok) co_return failed_at("restore", ok.error());
   Restored restored{std::move(prepared), std::move(*held), std::move(*network), std::move(*right),
                     elapsed_ms(start)};

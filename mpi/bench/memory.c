@@ -7,7 +7,8 @@
  *   --dirty PAGES    pages of 4 KiB rewritten per second by rank 0, or "max" (default 16000); other
  *                    ranks write in proportion to their memory
  *   --huge           ask for huge pages (madvise)
- *   --shared         hold memory that could be shared with other processes (MAP_SHARED)
+ *   --shared KIND    hold memory that could be shared with other processes: "anonymous", or "file", one in
+ *                    /dev/shm that has lost its name, as MPI makes them
  *   --tcp DIR        no MPI: two processes that meet in DIR; needs --rank, or PMI_RANK in the
  *                    environment, as MPI launchers set it
  *   --rank N         0 or 1, with --tcp
@@ -50,7 +51,8 @@ static const double REPORT_S = 1;
 struct options {
   const char *amounts, *stop, *tcp, *interface, *log;
   double seconds, hot_percent, dirty_per_s; /* dirty < 0: as fast as it goes */
-  int rank, huge, shared;
+  const char *shared;
+  int rank, huge;
 };
 
 struct memory {
@@ -168,8 +170,8 @@ static uint64_t amount(const char *text, int rank) {
 }
 
 static int usage(void) {
-  fprintf(stderr, "usage: memory [--hot PERCENT] [--dirty PAGES|max] [--huge] [--shared] [--tcp DIR "
-                  "--rank N --interface NAME] [--log PREFIX] MB[,MB...] [SECONDS [FILE]]\n");
+  fprintf(stderr, "usage: memory [--hot PERCENT] [--dirty PAGES|max] [--huge] [--shared KIND] "
+                  "[--tcp DIR --rank N --interface NAME] [--log PREFIX] MB[,MB...] [SECONDS [FILE]]\n");
   return 2;
 }
 
@@ -177,7 +179,7 @@ static int parse(int argc, char **argv, struct options *o) {
   static const struct option known[] = {
     {"hot", 1, NULL, 'h'},       {"dirty", 1, NULL, 'd'}, {"huge", 0, NULL, 'H'},
     {"tcp", 1, NULL, 't'},       {"rank", 1, NULL, 'r'},  {"interface", 1, NULL, 'i'},
-    {"log", 1, NULL, 'l'},       {"shared", 0, NULL, 's'}, {NULL, 0, NULL, 0}};
+    {"log", 1, NULL, 'l'},       {"shared", 1, NULL, 's'}, {NULL, 0, NULL, 0}};
   const char *given = getenv("PMI_RANK");
   *o = (struct options){.interface = "eth0", .seconds = 60, .hot_percent = 100,
                         .dirty_per_s = 16000, .rank = given != NULL ? atoi(given) : -1};
@@ -186,7 +188,7 @@ static int parse(int argc, char **argv, struct options *o) {
       case 'h': o->hot_percent = atof(optarg); break;
       case 'd': o->dirty_per_s = strcmp(optarg, "max") == 0 ? -1 : atof(optarg); break;
       case 'H': o->huge = 1; break;
-      case 's': o->shared = 1; break;
+      case 's': o->shared = optarg; break;
       case 't': o->tcp = optarg; break;
       case 'r': o->rank = atoi(optarg); break;
       case 'i': o->interface = optarg; break;
@@ -197,17 +199,29 @@ static int parse(int argc, char **argv, struct options *o) {
   if (optind < argc) o->amounts = argv[optind];
   if (optind + 1 < argc) o->seconds = atof(argv[optind + 1]);
   if (optind + 2 < argc) o->stop = argv[optind + 2];
-  const int in_range = o->hot_percent >= 0 && o->hot_percent <= 100 && o->seconds > 0;
+  const int shared_ok = o->shared == NULL || strcmp(o->shared, "file") == 0 || strcmp(o->shared, "anonymous") == 0;
+  const int in_range = shared_ok && o->hot_percent >= 0 && o->hot_percent <= 100 && o->seconds > 0;
   const int has_rank = o->tcp == NULL || o->rank == 0 || o->rank == 1;
   return o->amounts != NULL && in_range && has_rank ? 0 : -1;
+}
+
+/* A file in /dev/shm without a name; -1: none. */
+static int nameless(size_t bytes) {
+  char path[] = "/dev/shm/memory-XXXXXX";
+  const int fd = mkstemp(path);
+  if (fd >= 0 && (unlink(path) != 0 || ftruncate(fd, (off_t)bytes) != 0)) return -1;
+  return fd;
 }
 
 static int allocate(struct memory *m, const struct options *o, uint64_t megabytes, int rank) {
   m->pages = megabytes * 1000000 / PAGE + 1;
   m->hot = (uint64_t)((double)m->pages * o->hot_percent / 100);
   m->seed = (uint64_t)rank << 56;
+  const int in_file = o->shared != NULL && strcmp(o->shared, "file") == 0;
+  const int fd = in_file ? nameless(m->pages * PAGE) : -1;
+  if (in_file && fd < 0) return -1;
   m->words = mmap(NULL, m->pages * PAGE, PROT_READ | PROT_WRITE,
-                  (o->shared ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS, -1, 0);
+                  (o->shared != NULL ? MAP_SHARED : MAP_PRIVATE) | (in_file ? 0 : MAP_ANONYMOUS), fd, 0);
   if (m->words == MAP_FAILED) return -1;
   if (o->huge && madvise(m->words, m->pages * PAGE, MADV_HUGEPAGE) != 0) return -1;
   for (uint64_t page = 0; page < m->pages; page++) fill_page(m, page, 0);

@@ -19,7 +19,7 @@ def command(load, interface=None, rank=None):
   if load.get('huge'):
     words.append('--huge')
   if load.get('shared'):
-    words.append('--shared')
+    words += ['--shared', load['shared']]
   if interface is not None:
     words += ['--tcp', '/work', '--interface', interface]
   if rank is not None:

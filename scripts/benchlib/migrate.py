@@ -47,7 +47,7 @@ def once(cluster, watched, system, load, fabric):
   cpu = max(0.0, cpu - idle * max(0.0, seconds - stopped))
   return {'system': system.name, 'mode': system.mode, 'rss_mb': load['mb'],
           'hot_percent': load['hot'], 'dirty_pages_per_s': load['dirty'], 'fabric': fabric,
-          'huge_pages': bool(load.get('huge')), 'shared_memory': bool(load.get('shared')), 'downtime_ms': seen['paused_ms'],
+          'huge_pages': bool(load.get('huge')), 'shared_memory': load.get('shared'), 'downtime_ms': seen['paused_ms'],
           'stall_ms': round(max(0.0, seen['peer_gap_ms'] - seen['paused_ms']), 3), **seen, **moved,
           'wire_bytes': wire, 'machine_stall_ms': watched.longest_ms(began, began + seconds),
           'net_downtime_ms': net_downtime_ms(watched, seen, moved),

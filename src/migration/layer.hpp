@@ -125,6 +125,7 @@ class LayerSource {
   // The regular file that is being sent.
   Fd file_;
   std::uint64_t offset_ = 0;
+  std::uint64_t data_until_ = 0;  // from where it was looked for up to here there is no hole
   Hashes old_hashes_;
   Hashes new_hashes_;
   std::vector<Extent> extents_;

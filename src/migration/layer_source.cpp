@@ -264,7 +264,7 @@ Status LayerSource::start_entry(std::vector<unsigned char>& payload, const Layer
     sent_.erase(sent);
   }
   new_hashes_.clear();
-  offset_ = 0;
+  offset_ = data_until_ = 0;
   put(payload, LayerOp::kOpen);
   put(payload, entry.path);
   put(payload, entry.size);
@@ -278,20 +278,24 @@ Status LayerSource::read_piece(std::uint64_t start, std::uint64_t end) {
   piece_.resize(kLayerPieceBytes);
   std::size_t used = 0;
   for (std::uint64_t at = start; at < end;) {
-    const off_t data = ::lseek(file_.get(), static_cast<off_t>(at), SEEK_DATA);
-    if (data < 0 && errno != ENXIO) return fail_errno("find data");
-    if (data < 0 || static_cast<std::uint64_t>(data) >= end) break;
-    const off_t hole = ::lseek(file_.get(), data, SEEK_HOLE);
-    if (hole < 0) return fail_errno("find a hole");
-    const auto size = static_cast<std::size_t>(std::min(static_cast<std::uint64_t>(hole), end) -
-                                               static_cast<std::uint64_t>(data));
-    const ssize_t n = ::pread(file_.get(), piece_.data() + used, size, data);
+    // A tmpfs goes from page to page to find a hole: once for all pieces before it.
+    if (at >= data_until_) {
+      const off_t data = ::lseek(file_.get(), static_cast<off_t>(at), SEEK_DATA);
+      if (data < 0 && errno != ENXIO) return fail_errno("find data");
+      if (data < 0 || static_cast<std::uint64_t>(data) >= end) break;
+      const off_t hole = ::lseek(file_.get(), data, SEEK_HOLE);
+      if (hole < 0) return fail_errno("find a hole");
+      at = static_cast<std::uint64_t>(data);
+      data_until_ = static_cast<std::uint64_t>(hole);
+    }
+    const std::size_t size = std::min(data_until_, end) - at;
+    const ssize_t n = ::pread(file_.get(), piece_.data() + used, size, static_cast<off_t>(at));
     if (n < 0) return fail_errno("read");
     // It is shorter by now: so its time has changed, and the next pass sends it again.
     if (n == 0) break;
-    extents_.push_back({static_cast<std::uint64_t>(data), static_cast<std::size_t>(n)});
+    extents_.push_back({at, static_cast<std::size_t>(n)});
     used += static_cast<std::size_t>(n);
-    at = static_cast<std::uint64_t>(data + n);
+    at += static_cast<std::uint64_t>(n);
   }
   return {};
 }

@@ -219,6 +219,21 @@ class Runs(unittest.TestCase):
     self.assertEqual(len(out['summary']), 6)
     self.assertRegex(out['environment']['criu'], r'\d')
 
+  def test_shared_memory(self):
+    """Most of it is there before the freeze, and nothing of it is wrong."""
+    for kind in ('file', 'anonymous'):
+      out = bench('migrate', '--systems', 'lifeboat', '--sizes', '64', '--hot', '10', '--dirty-rate', '500', '--shared',
+                  kind, '--fabrics', '10g', '--repetitions', '1')
+      row, = out['rows']
+      self.assertEqual(row['shared_memory'], kind)
+      self.assertGreaterEqual(row['bytes'], 64e6, row)
+      self.assertLess(row['frozen_bytes'], 16e6, row)
+      images = row['report']['images']
+      # CRIU does not touch the file; of the other it dumps all, most of which the target has.
+      (self.assertLess if kind == 'file' else self.assertGreater)(images['bytes'], 32e6, images)
+      if kind == 'anonymous':
+        self.assertGreater(images['known_bytes'], 48e6, images)
+
   def test_ranks(self):
     out = bench('ranks', '--ranks', '3', '--size', '8', '--fabrics', '10g', '--repetitions', '1')
     self.assertEqual(len(out['rows']), 1)

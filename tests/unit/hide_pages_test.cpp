@@ -51,6 +51,9 @@ class Library {
     find(read, "read");
     find(close, "close");
     find(pread, "pread64");
+    find(fstat, "fstat64");
+    find(fstatat, "fstatat64");
+    find(readlink, "readlink");
   }
   Library(const Library&) = delete;
   ~Library() { ::dlclose(handle_); }
@@ -60,6 +63,9 @@ class Library {
   ssize_t (*read)(int, void*, std::size_t) = nullptr;
   int (*close)(int) = nullptr;
   ssize_t (*pread)(int, void*, std::size_t, off64_t) = nullptr;
+  int (*fstat)(int, struct stat*) = nullptr;
+  int (*fstatat)(int, const char*, struct stat*, int) = nullptr;
+  ssize_t (*readlink)(const char*, char*, std::size_t) = nullptr;
 
  private:
   template <class Function>
@@ -376,6 +382,73 @@ TEST_F(HidePages, SmapsReadAheadAreWhatCriuWouldRead) {
   EXPECT_EQ(all_of(library, after), expected);
   EXPECT_EQ(library.close(after), 0);
   EXPECT_EQ(list_->counters().texts_used, 1u) << "forgotten with the object";
+}
+
+// A file in /dev/shm that is open and has lost its name.
+class HideFiles : public HidePages {
+ protected:
+  void SetUp() override {
+    HidePages::SetUp();
+    char path[] = "/dev/shm/lifeboat-nameless-XXXXXX";
+    fd_ = Fd(::mkstemp(path));
+    path_ = path;
+    ASSERT_TRUE(fd_);
+    ASSERT_EQ(::unlink(path), 0);
+    ASSERT_EQ(::fstat(fd_.get(), &info_), 0);
+  }
+  // "LINKS NAME": what CRIU finds out about it.
+  std::string seen_by(const Library& library, int fd) const {
+    struct stat info {};
+    char name[256] = {};
+    if (library.fstat(fd, &info) != 0) return "no file";
+    const ssize_t size = library.readlink(("/proc/self/fd/" + std::to_string(fd)).c_str(), name, sizeof name);
+    return std::to_string(info.st_nlink) + " " + std::string(name, static_cast<std::size_t>(size));
+  }
+  [[nodiscard]] bool is_there(const Library& library, const std::string& path) const {
+    struct stat info {};
+    return library.fstatat(AT_FDCWD, path.c_str(), &info, 0) == 0 && info.st_ino == info_.st_ino &&
+           info.st_dev == info_.st_dev;
+  }
+
+  Fd fd_;
+  std::string path_;
+  struct stat info_ {};
+};
+
+TEST_F(HideFiles, SeemToHaveTheirNameWhenTheyAreListed) {
+  const Library library(list_.get());
+  EXPECT_EQ(seen_by(library, fd_.get()), "0 " + path_ + " (deleted)");
+  EXPECT_FALSE(is_there(library, "." + path_));
+  list_->set_files({{info_.st_dev, info_.st_ino, path_}});
+  EXPECT_EQ(seen_by(library, fd_.get()), "1 " + path_);
+  EXPECT_TRUE(is_there(library, "." + path_));
+  EXPECT_FALSE(is_there(library, "." + path_ + "x"));
+  EXPECT_FALSE(is_there(library, path_)) << "not as CRIU asks";
+  EXPECT_GE(list_->counters().files_named, 1u);
+  list_->set_files({});
+  EXPECT_EQ(seen_by(library, fd_.get()), "0 " + path_ + " (deleted)");
+}
+
+TEST_F(HideFiles, OthersAreSeenAsTheyAre) {
+  const Library library(list_.get());
+  list_->set_files({{info_.st_dev, info_.st_ino + 1, path_}});
+  EXPECT_EQ(seen_by(library, fd_.get()), "0 " + path_ + " (deleted)");
+  const Fd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  EXPECT_EQ(seen_by(library, null.get()), "1 /dev/null");
+  EXPECT_EQ(seen_by(library, 12345), "no file");
+  // What has the name now is told of, not what had it.
+  list_->set_files({{info_.st_dev, info_.st_ino, path_}});
+  const Fd other(::open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  ASSERT_TRUE(other);
+  EXPECT_EQ(::chdir("/"), 0);
+  EXPECT_FALSE(is_there(library, "." + path_));
+  EXPECT_EQ(::unlink(path_.c_str()), 0);
+}
+
+TEST_F(HideFiles, TooLongAPathIsNotListed) {
+  const Library library(list_.get());
+  list_->set_files({{info_.st_dev, info_.st_ino, "/" + std::string(300, 'x')}});
+  EXPECT_EQ(seen_by(library, fd_.get()), "0 " + path_ + " (deleted)");
 }
 
 TEST_F(HidePages, SmapsThatCannotBeReadAheadAreLeftToCriu) {

@@ -216,6 +216,84 @@ TEST_F(Layer, WhatBelongsToThisNodesOverlayStays) {
   EXPECT_EQ(attributes_of(to_ + "/file"), "");
 }
 
+// Shared memory whose name was taken from it.
+class NamelessLayer : public Layer {
+ protected:
+  // Makes a file, takes its name, and has it carried; returns it.
+  int make(const std::string& path, const std::string& text) {
+    write(path, text);
+    Fd file(::open((from_ + "/" + path).c_str(), O_RDWR | O_CLOEXEC));
+    EXPECT_EQ(::unlink((from_ + "/" + path).c_str()), 0);
+    struct stat info {};
+    EXPECT_EQ(::fstat(file.get(), &info), 0);
+    mapped_.inodes.insert(info.st_ino);
+    made_.push_back({path, std::move(file), info.st_dev, info.st_ino, "m"});
+    return made_.back().fd.get();
+  }
+  void carry() {
+    std::vector<NamelessFile> files;
+    for (const NamelessFile& file : made_) {
+      files.push_back({file.path, Fd(::fcntl(file.fd.get(), F_DUPFD_CLOEXEC, 0)), file.device, file.inode, file.mapped_as});
+    }
+    source_->set_nameless(std::move(files));
+  }
+  [[nodiscard]] std::vector<std::string> sent() const {
+    std::vector<std::string> paths;
+    for (const NamelessFile* file : source_->nameless()) paths.push_back(file->path);
+    return paths;
+  }
+
+  std::vector<NamelessFile> made_;
+  MappedFiles mapped_;
+};
+
+TEST_F(NamelessLayer, IsThereUntilItIsSettled) {
+  write("named", "n");
+  const int file = make("shared", std::string(200'000, 's'));
+  carry();
+  EXPECT_EQ(sent(), std::vector<std::string>{}) << "no pass has sent it";
+  EXPECT_GT(pass(true, mapped_), 200'000u);
+  EXPECT_EQ(sent(), std::vector<std::string>{"shared"});
+  EXPECT_EQ(contents_of(to_ + "/shared"), std::string(200'000, 's'));
+  // As if written by its mapping: no time tells of it.
+  ASSERT_EQ(::pwrite(file, "x", 1, 70'000), 1);
+  const std::uint64_t bytes = pass(false, mapped_);
+  EXPECT_GT(bytes, kLayerPieceBytes);
+  EXPECT_LT(bytes, 2 * kLayerPieceBytes);
+  EXPECT_EQ(contents_of(to_ + "/shared")[70'000], 'x');
+  ASSERT_TRUE(sink_->settle(sent()));
+  EXPECT_FALSE(fs::exists(to_ + "/shared"));
+  expect_same();
+}
+
+TEST_F(NamelessLayer, IsLeftOutWhereItsNameIsTakenOrItsDirectoryGone) {
+  fs::create_directory(from_ + "/d");
+  make("d/one", "1");
+  make("two", "2");
+  make("two", "another that had this name");
+  carry();
+  pass(true, mapped_);
+  EXPECT_EQ(sent(), (std::vector<std::string>{"d/one", "two"}));
+  EXPECT_EQ(contents_of(to_ + "/two"), "2");
+  write("two", "new");
+  fs::remove(from_ + "/d");
+  EXPECT_EQ(sent(), std::vector<std::string>{}) << "CRIU must not be told of them any more";
+  pass(false, mapped_);
+  EXPECT_EQ(sent(), std::vector<std::string>{});
+  expect_same();
+}
+
+TEST_F(NamelessLayer, WhatNobodyHasAnyMoreGoes) {
+  make("shared", "text");
+  carry();
+  pass(true, mapped_);
+  EXPECT_TRUE(fs::exists(to_ + "/shared"));
+  made_.clear();
+  carry();
+  pass();
+  expect_same();
+}
+
 TEST_F(Layer, HolesStayHoles) {
   const Fd file(::open((from_ + "/sparse").c_str(), O_RDWR | O_CREAT, 0600));
   ASSERT_EQ(::ftruncate(file.get(), 1LL << 36), 0);

@@ -80,12 +80,13 @@ std::vector<ImageSender::Run> ImageSender::runs_of(const ImageChunk& chunk, cons
 }
 
 awaitable<Status> ImageSender::send_chunk(Link& link, const ImageChunk& chunk, const unsigned char* bytes,
-                                          ImageReport& report, Milliseconds idle) {
+                                          MigrationReport& report, Milliseconds idle) {
   for (const Run& run : runs_of(chunk, bytes)) {
     const protocol::DataHeader where{chunk.file, chunk.offset + run.at};
     const unsigned char* const data = bytes + run.at;
     if (run.numbers.empty()) {
       CO_CHECK_OK(co_await link.send_data(Kind::kImageData, where, data, run.size, idle));
+      report.progress->bytes_sent.add(run.size);
       continue;
     }
     protocol::DataHeader checked = where;
@@ -95,7 +96,8 @@ awaitable<Status> ImageSender::send_chunk(Link& link, const ImageChunk& chunk, c
     unsigned char* out = payload.data() + protocol::kDataHeaderBytes;
     for (std::size_t i = 0; i < run.numbers.size(); ++i) put_le(out + i * sizeof(std::uint32_t), run.numbers[i]);
     CO_CHECK_OK(co_await link.send_bytes(Kind::kImageKnown, payload.data(), payload.size(), idle));
-    report.known_bytes += run.size;
+    report.images.known_bytes += run.size;
+    report.progress->bytes_sent.add(payload.size());
   }
   co_return Status{};
 }
@@ -113,9 +115,8 @@ awaitable<Status> ImageSender::send_images(Link& link, ImageReader& reader, cons
     }
     CO_TRY(const ImageChunk chunk, reader.next(buffer.data(), buffer.size()));
     if (chunk.size > 0) {
-      CO_CHECK_OK(co_await send_chunk(link, chunk, buffer.data(), report.images, idle));
+      CO_CHECK_OK(co_await send_chunk(link, chunk, buffer.data(), report, idle));
       report.images.bytes += chunk.size;
-      report.progress->bytes_sent.add(chunk.size);
     } else if (complete) {
       co_return Status{};
     } else {

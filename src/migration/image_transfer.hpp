@@ -39,7 +39,7 @@ class ImageSender {
 
   Status fill(ImageContent& content, std::vector<unsigned char>& payload);
   [[nodiscard]] std::vector<Run> runs_of(const ImageChunk& chunk, const unsigned char* bytes) const;
-  awaitable<Status> send_chunk(Link& link, const ImageChunk& chunk, const unsigned char* bytes, ImageReport& report,
+  awaitable<Status> send_chunk(Link& link, const ImageChunk& chunk, const unsigned char* bytes, MigrationReport& report,
                                Milliseconds idle);
 
   KnownPages known_;

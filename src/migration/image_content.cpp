@@ -1,5 +1,6 @@
 #include "migration/image_content.hpp"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -45,7 +46,9 @@ Result<ImageContent> ImageContent::of(const std::vector<pid_t>& pids, std::set<s
       }
       if (!seen.insert(mapping.file).second) continue;
       OpenedMapping file = open_mapped(pid, mapping.range);
-      if (file.fd) content.files_.push_back({std::move(file.fd), 0, 0});
+      struct stat info {};
+      const bool readable = file.fd && ::fstat(file.fd.get(), &info) == 0 && S_ISREG(info.st_mode);  // no device
+      if (readable) content.files_.push_back({std::move(file.fd), 0, 0});
     }
     if (!process.pieces.empty()) content.processes_.push_back(std::move(process));
   }
@@ -55,7 +58,7 @@ Result<ImageContent> ImageContent::of(const std::vector<pid_t>& pids, std::set<s
 Status ImageContent::read(std::vector<unsigned char>& out) {
   out.clear();
   while (out.empty() && !files_.empty()) {
-    CHECK_OK(read_file(files_.back(), out));
+    read_file(files_.back(), out);
     if (out.empty()) files_.pop_back();
   }
   while (out.empty() && !processes_.empty()) {
@@ -69,22 +72,19 @@ Status ImageContent::read(std::vector<unsigned char>& out) {
   return {};
 }
 
-Status ImageContent::read_file(File& file, std::vector<unsigned char>& out) {
+// Leaves `out` empty at its end, or where it cannot be read (huge pages have no SEEK_DATA): CRIU will tell.
+void ImageContent::read_file(File& file, std::vector<unsigned char>& out) {
   if (file.at >= file.hole) {
-    const off_t data = ::lseek(file.fd.get(), file.at, SEEK_DATA);
-    if (data < 0 && errno == ENXIO) return {};  // no more
-    if (data < 0) return fail_errno("read shared memory");
-    file.at = data;
-    file.hole = ::lseek(file.fd.get(), data, SEEK_HOLE);
+    file.at = ::lseek(file.fd.get(), file.at, SEEK_DATA);
+    if (file.at < 0) return;
+    file.hole = ::lseek(file.fd.get(), file.at, SEEK_HOLE);
   }
   const off_t length = std::min<off_t>(file.hole - file.at, kPieceBytes);
-  if (length < static_cast<off_t>(kPageBytes)) return {};  // cut short meanwhile, or a last page that is none
+  if (length < static_cast<off_t>(kPageBytes)) return;  // cut short meanwhile, or a last page that is none
   out.resize(static_cast<std::size_t>(length));
   const ssize_t n = ::pread(file.fd.get(), out.data(), out.size(), file.at);
-  if (n < 0) return fail_errno("read shared memory");
-  out.resize(static_cast<std::size_t>(n) / kPageBytes * kPageBytes);
+  out.resize(n < 0 ? 0 : static_cast<std::size_t>(n) / kPageBytes * kPageBytes);
   file.at += static_cast<off_t>(out.size());
-  return {};
 }
 
 Status ImageContent::read_private(Private& process, std::vector<unsigned char>& out) {

@@ -37,7 +37,7 @@ class ImageContent {
     std::vector<PagePiece> pieces;  // each no longer than kPieceBytes
     std::size_t at = 0;
   };
-  static Status read_file(File& file, std::vector<unsigned char>& out);
+  static void read_file(File& file, std::vector<unsigned char>& out);
   static Status read_private(Private& process, std::vector<unsigned char>& out);
 
   std::vector<File> files_;      // those at the end come first

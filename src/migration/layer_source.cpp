@@ -149,14 +149,14 @@ void LayerSource::add_nameless(LayerListing& listing) const {
 
 std::vector<const NamelessFile*> LayerSource::nameless() const {
   std::vector<const NamelessFile*> sent;
-  for (const LayerEntry& entry : before_.entries) {
-    const NamelessFile* file = nameless_of(entry);
-    if (file == nullptr) continue;
-    const Fd directory = open_beneath(root_.get(), parent_of(file->path), O_PATH | O_DIRECTORY);
+  for (const NamelessFile& file : nameless_) {
+    const LayerEntry* entry = find_entry(before_, file.path);
+    if (entry == nullptr || entry->inode != file.inode) continue;
+    const Fd directory = open_beneath(root_.get(), parent_of(file.path), O_PATH | O_DIRECTORY);
     struct stat info {};
     const bool taken =
-        ::fstatat(directory.get(), name_of(file->path).c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
-    if (directory && !taken) sent.push_back(file);
+        ::fstatat(directory.get(), name_of(file.path).c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+    if (directory && !taken) sent.push_back(&file);
   }
   return sent;
 }

@@ -53,11 +53,16 @@ void unlock_all(void) {
   for (unsigned i = 0; i < count; i++) unlock_area(areas[i]);
 }
 
+static bool has_file(const struct area *a) {
+  return a->kind == FILE_PRIVATE || a->kind == FILE_SHARED || a->kind == NAMELESS;
+}
+
 static int open_file(const struct area *a) {
   char path[64];
   snprintf(path, sizeof path, "/tmp/torture-%d-%u", my_rank, a->id);
   const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
   if (fd < 0 || ftruncate(fd, (off_t)(a->pages_max * PAGE)) != 0) die(path);
+  if (a->kind == NAMELESS && unlink(path) != 0) die(path);
   uint64_t words[WORDS];
   for (uint64_t page = 0; a->kind == FILE_PRIVATE && page < a->pages_max; page++) {
     fill_words(words, WORDS, mix(a->id, page));
@@ -77,13 +82,14 @@ static bool map_area(struct area *a, uint64_t pages) {
     case LOCKED: a->at = map(bytes, rw, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1); break;
     case SHARED: a->at = map(bytes, rw, MAP_SHARED | MAP_ANONYMOUS, -1); break;
     case FILE_PRIVATE: a->at = map(bytes, rw, MAP_PRIVATE, a->fd); break;
-    case FILE_SHARED: a->at = map(bytes, rw, MAP_SHARED, a->fd); break;
+    case FILE_SHARED:
+    case NAMELESS: a->at = map(bytes, rw, MAP_SHARED, a->fd); break;
     case HEAP: a->at = sbrk((intptr_t)bytes); break;
     case AREA_KINDS: break;
   }
   if (a->at == NULL || a->at == (void *)-1) return false;
   a->pages = pages;
-  if (a->kind != FILE_PRIVATE && a->kind != FILE_SHARED) a->id = atomic_fetch_add(&all->next_id, 1);
+  if (!has_file(a)) a->id = atomic_fetch_add(&all->next_id, 1);
   now_empty(a, 0, a->pages_max);
   if (a->kind == LOCKED && mlock(a->at, bytes) != 0) say("cannot lock memory: %s", strerror(errno));
   return true;
@@ -91,7 +97,7 @@ static bool map_area(struct area *a, uint64_t pages) {
 
 static void add_area(enum area_kind kind, uint64_t pages_max, uint64_t stride) {
   if (count == AREAS_MAX) return;
-  const bool common = kind == SHARED || kind == FILE_SHARED;
+  const bool common = kind == SHARED || kind == FILE_SHARED || kind == NAMELESS;
   const int flags = (common ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS;
   struct area *a = map(sizeof *a, PROT_READ | PROT_WRITE, flags, -1);
   if (a == NULL) die("torture: mmap");
@@ -105,7 +111,7 @@ static void add_area(enum area_kind kind, uint64_t pages_max, uint64_t stride) {
   a->pages_max = pages_max;
   a->id = atomic_fetch_add(&all->next_id, 1);
   a->entries = map(pages_max * sizeof *a->entries, PROT_READ | PROT_WRITE, flags, -1);
-  a->fd = kind == FILE_PRIVATE || kind == FILE_SHARED ? open_file(a) : -1;
+  a->fd = has_file(a) ? open_file(a) : -1;
   if (a->entries == NULL || !map_area(a, pages_max / 2 + 1)) die("torture: mmap");
   areas[count++] = a;
   for (uint64_t page = 0; page < a->pages; page++) {
@@ -119,6 +125,7 @@ void make_areas(uint64_t megabytes) {
   add_area(SHARED, pages / 32 + 8, 1);
   add_area(FILE_PRIVATE, pages / 32 + 8, 1);
   add_area(FILE_SHARED, pages / 32 + 8, 1);
+  add_area(NAMELESS, pages / 32 + 8, 1);
   add_area(LOCKED, 12, 1);
   add_area(SPARSE, 300, HUGE_PAGES);
   /* Half of each is mapped at first, and in the mean. */
@@ -161,7 +168,7 @@ static void write_some(struct area *a) {
 static void give_back(struct area *a) {
   const uint64_t first = random_below(a->pages), n = 1 + random_below(a->pages - first);
   for (uint64_t i = 0; i < n && i < TOUCHED_MAX; i++) check_page(a, first + i);
-  const int advice = a->kind == SHARED ? MADV_REMOVE : MADV_DONTNEED;
+  const int advice = a->kind == SHARED || a->kind == NAMELESS ? MADV_REMOVE : MADV_DONTNEED;
   if (madvise(a->at + first * a->stride * PAGE, n * a->stride * PAGE, advice) != 0) return;
   now_empty(a, first, n);
   for (uint64_t i = 0; i < n; i++) {

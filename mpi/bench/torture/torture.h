@@ -32,7 +32,8 @@ struct entry {
   uint32_t check;   /* of all that, the area and the index */
 };
 
-enum area_kind { ANON, SPARSE, SHARED, FILE_PRIVATE, FILE_SHARED, LOCKED, HEAP, AREA_KINDS };
+/* NAMELESS: a shared file that has lost its name, as MPI makes its shared memory. */
+enum area_kind { ANON, SPARSE, SHARED, FILE_PRIVATE, FILE_SHARED, NAMELESS, LOCKED, HEAP, AREA_KINDS };
 
 struct area {
   pthread_mutex_t lock; /* of all below; between processes when `common` */

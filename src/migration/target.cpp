@@ -313,9 +313,10 @@ awaitable<bool> ended_well(PagerClient& pager) {
   co_return status && *status && !(*status)->signalled && (*status)->code == 0;
 }
 
-// Follows the pager until it has put every page in place; until then `memory` stays promised.
+// Follows the pager until it has put every page in place; until then `memory` stays promised. `arrived_by`: the
+// migration whose source may still ask; empty: none.
 awaitable<void> watch_pager(Node& node, std::shared_ptr<PagerClient> pager, std::weak_ptr<Container> weak,
-                            MemoryAccount::Reservation memory) {
+                            MemoryAccount::Reservation memory, std::string arrived_by) {
   const auto start = SteadyClock::now();
   std::string id;
   if (auto container = weak.lock()) id = container->spec().id;
@@ -332,8 +333,10 @@ awaitable<void> watch_pager(Node& node, std::shared_ptr<PagerClient> pager, std:
     memory = MemoryAccount::Reservation();
     if (auto container = weak.lock()) {
       container->set_filling(false);
-      // The source is not needed any more, should it ask.
-      if (!container->migration().empty()) (void)container->set_state(container->state());
+      // The source is not needed any more, should it ask. By now the container may be leaving in turn, by a
+      // migration of its own.
+      const bool here = !arrived_by.empty() && container->migration() == arrived_by;
+      if (here) (void)container->set_state(container->state());
     }
     if (status) {
       log::info("memory is in place", {{"container", id},
@@ -395,7 +398,8 @@ awaitable<json::object> take_over(Node& node, Restored& restored) {
     container->set_filling(true);
     if (post_copy) node.add_pager(restored.prepared.migration, pager);
     run_detached(node.executor(), "watching a pager",
-                 watch_pager(node, std::move(pager), container, std::move(restored.prepared.memory)));
+                 watch_pager(node, std::move(pager), container, std::move(restored.prepared.memory),
+                             container->migration()));
   }
   node.watch(container);
   json::object body{{"network_ms", network_ms}, {"resume_ms", resume_ms}};
@@ -517,10 +521,11 @@ awaitable<void> adopt_pager(Node& node, std::shared_ptr<Container> container) {
   }
   container->set_filling(true);
   auto pager = std::make_shared<PagerClient>(std::move(*client));
-  if (running && !container->migration().empty()) node.add_pager(container->migration(), pager);
+  const std::string arrived_by = running ? container->migration() : "";
+  if (!arrived_by.empty()) node.add_pager(arrived_by, pager);
   // What it holds has been allocated already: nothing to promise.
   MemoryAccount::Reservation none;
-  co_await watch_pager(node, std::move(pager), container, std::move(none));
+  co_await watch_pager(node, std::move(pager), container, std::move(none), arrived_by);
 }
 
 awaitable<Status> take_page_connection(Node& node, Link link, json::object pages, Milliseconds limit) {

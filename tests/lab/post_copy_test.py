@@ -5,6 +5,7 @@
 
 What breaks while pages are missing pauses the container and loses nothing, as long as both ends live.
 """
+import json
 import os
 import sys
 import time
@@ -51,6 +52,17 @@ class PostCopy(Group):
           self.lab.start_migration('mv-1', 'n1', mode='hybrid'))]
         self.assertGreater(reports[0]['memory']['pages_later'], 1000)
         self.assertLess(reports[1]['memory']['pages_later'], reports[1]['memory']['pages'])
+
+      with self.subTest('sent on before its memory is in place: the record has the new migration to its end'):
+        first = self.lab.start_migration('mv-0', 'n1', '1g', mode='post-copy')
+        self.in_phase(first, ('draining',), 30)
+        second = self.lab.start_migration('mv-0', 'n2', '100m')
+        self.drained(first)
+        self.in_phase(second, ('pre-copy',), 30)
+        record = json.loads(self.lab.must('exec', 'n1', 'cat', '/run/lifeboat/containers/mv-0/record.json'))
+        self.assertEqual((record['state'], record['migration']), ('leaving', second))
+        self.drained(second)
+        self.runs_on('mv-0', 'n2', job)
 
   def test_link(self):
     with self.job('ln', n=4000) as job:

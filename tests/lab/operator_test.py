@@ -37,7 +37,8 @@ BUILD = os.path.abspath(os.environ.get('LIFEBOAT_TEST_BUILD')
                         or os.path.join(ROOT, 'build', 'dev', 'bin'))
 MODE = os.environ.get('LIFEBOAT_TEST_MODE')  # of every migration that does not say it
 SEED = int(os.environ.get('LIFEBOAT_TEST_SEED') or random.randrange(10**6))
-VERSION = 5   # of the protocol
+with open(os.path.join(ROOT, 'src/migration/protocol.hpp'), encoding='utf-8') as _header:
+  VERSION = int(re.search(r'kVersion = (\d+)', _header.read())[1])   # of the protocol
 COMPUTE = ('n1', 'n2', 'n3', 'small', 'full', 'old', 'dies', 'exits', 'slow')
 
 # Of every lab that tests make.

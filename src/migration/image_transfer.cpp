@@ -43,8 +43,8 @@ awaitable<Status> ImageSender::send_ahead(Link& link, const Container& container
     CO_CHECK_OK(co_await run_blocking(pool_, next));
     if (payload.empty()) break;
     CO_CHECK_OK(co_await link.send_data(Kind::kImagePages, {0, first}, payload.data(), payload.size(), idle));
+    // No part of the progress: what a socket has taken says nothing of the rate, and a limit of it is for pages.
     report.images.ahead_bytes += payload.size();
-    report.progress->bytes_sent.add(payload.size());
   }
   report.images.passes += 1;
   report.images.ahead_ms += elapsed_ms(start);

@@ -143,7 +143,7 @@ class LayerSink {
   // A pass is over: the directories that it changed get their times.
   Status finish_pass();
   // CRIU has restored: these paths go, and all directories get their times again; it, too, has made and removed
-  // files in some.
+  // files in some. kProtocol, kSystem.
   Status settle(const std::vector<std::string>& nameless);
 
  private:

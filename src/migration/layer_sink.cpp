@@ -325,7 +325,10 @@ Status LayerSink::finish_pass() {
 }
 
 Status LayerSink::settle(const std::vector<std::string>& nameless) {
-  for (const std::string& path : nameless) CHECK_OK(remove(path));
+  for (const std::string& path : nameless) {
+    if (path.empty() || !is_good_path(path)) return bad("a path of a file without a name is none");
+    CHECK_OK(remove(path));
+  }
   for (const auto& [path, times] : directories_) (void)set_directory_times(path);
   return {};
 }

@@ -123,7 +123,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
   }
   fuzz::require_good(sink->finish_pass());
-  sink->settle();
+  fuzz::require_good(sink->settle({}));
+  const std::string chosen(reinterpret_cast<const char*>(data), std::min<std::size_t>(size, 12));
+  for (const std::string& path : {chosen, std::string("../outside/x"), std::string(".."), std::string("a")}) {
+    fuzz::require_good(sink->settle({path}));
+  }
   fuzz::require(state_of(directory.path("/outside")) == before,
                 "nothing outside of the layer changes");
   std::size_t beside = 0;

@@ -261,6 +261,9 @@ TEST_F(NamelessLayer, IsThereUntilItIsSettled) {
   EXPECT_GT(bytes, kLayerPieceBytes);
   EXPECT_LT(bytes, 2 * kLayerPieceBytes);
   EXPECT_EQ(contents_of(to_ + "/shared")[70'000], 'x');
+  for (const char* bad : {"", "..", "../from/named", "/shared", "a//b"}) {
+    EXPECT_EQ(sink_->settle({bad}).error().code, Errc::kProtocol) << bad;
+  }
   ASSERT_TRUE(sink_->settle(sent()));
   EXPECT_FALSE(fs::exists(to_ + "/shared"));
   expect_same();

@@ -42,6 +42,7 @@ struct MapLine {
   bool is_private = false;
   std::string_view file;  // "device inode"
   std::uint64_t inode = 0;
+  std::uint64_t offset = 0;
   std::string_view name;
 
   [[nodiscard]] bool owned() const {
@@ -61,7 +62,7 @@ MapLine parse_map_line(std::string_view line) {
   const char* const modes = end + 1;
   map.is_private = modes[3] == 'p';
   at = modes + 5;
-  (void)std::strtoull(at, &end, 16);              // offset
+  map.offset = std::strtoull(at, &end, 16);
   const char* const device = end + 1;
   const char* const space = std::strchr(device, ' ');
   map.inode = std::strtoull(space, &end, 10);
@@ -131,7 +132,7 @@ OpenedMapping open_mapped(pid_t pid, AddressRange range) {
   char path[96];
   std::snprintf(path, sizeof path, "/proc/%d/map_files/%llx-%llx", pid, static_cast<unsigned long long>(range.start),
                 static_cast<unsigned long long>(range.end));
-  OpenedMapping file{Fd(::open(path, O_RDONLY | O_CLOEXEC)), std::string(4096, '\0')};
+  OpenedMapping file{Fd(::open(path, O_RDONLY | O_NOATIME | O_CLOEXEC)), std::string(4096, '\0')};
   const ssize_t length = ::readlink(path, file.name.data(), file.name.size());
   file.name.resize(length < 0 ? 0 : static_cast<std::size_t>(length));
   constexpr std::string_view kDeleted = " (deleted)";
@@ -145,12 +146,12 @@ Result<std::vector<ImagedMapping>> imaged_mappings(pid_t pid) {
   std::vector<ImagedMapping> found;
   for_each_map(text, [&](const MapLine& map) {
     if (!map.is_private) {
-      if (map.name.ends_with(" (deleted)")) found.push_back({map.range, true, std::string(map.file)});
+      if (map.name.ends_with(" (deleted)")) found.push_back({map.range, true, std::string(map.file), map.offset});
       return;
     }
     const bool kernels = map.name.starts_with("[v");  // [vdso], [vvar]
     if (kernels || std::find(owned.begin(), owned.end(), map.range) != owned.end()) return;
-    found.push_back({map.range, false, ""});
+    found.push_back({map.range, false, "", 0});
   });
   return found;
 }

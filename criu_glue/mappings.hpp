@@ -23,6 +23,8 @@ struct ImagedMapping {
   AddressRange range;
   bool shared = false;   // its file, which has no name (any more), goes into an image as a whole
   std::string file;      // of a shared one: "device inode", the same wherever it is mapped
+  std::uint64_t offset = 0;  // of a shared one: where in the file it begins
+  bool operator==(const ImagedMapping&) const = default;
 };
 
 // Files of shared memory, and private mappings that are not owned (files' pages that the process wrote to;

@@ -20,6 +20,13 @@ struct AddressRange {
   bool operator==(const AddressRange&) const = default;
 };
 
+// Bytes of a file, whole pages, `end` excluded.
+struct FileRange {
+  std::uint64_t start = 0;
+  std::uint64_t end = 0;
+  bool operator==(const FileRange&) const = default;
+};
+
 // Consecutive pages of one process that are there (in memory or in swap, not the zero page).
 struct PageRun {
   std::uint64_t address = 0;

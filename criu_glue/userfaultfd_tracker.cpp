@@ -9,36 +9,13 @@
 #include <cstring>
 
 #include "criu_glue/inject.hpp"
+#include "criu_glue/write_protect.hpp"
 
 namespace lifeboat {
 
 namespace {
 
 constexpr AddressRange kEverything{0, ~std::uint64_t{0}};
-
-Status enable(int uffd) {
-  uffdio_api api{};
-  api.api = UFFD_API;
-  api.features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_PAGEFAULT_FLAG_WP;
-  if (::ioctl(uffd, UFFDIO_API, &api) != 0) return fail_errno("userfaultfd without WP_ASYNC");
-  return {};
-}
-
-bool register_range(int uffd, const AddressRange& range) {
-  uffdio_register request{};
-  request.range.start = range.start;
-  request.range.len = range.bytes();
-  request.mode = UFFDIO_REGISTER_MODE_WP;
-  return ::ioctl(uffd, UFFDIO_REGISTER, &request) == 0;
-}
-
-// Takes the protection off, that is: everything counts as written.
-bool unprotect(int uffd, const AddressRange& range) {
-  uffdio_writeprotect request{};
-  request.range.start = range.start;
-  request.range.len = range.bytes();
-  return ::ioctl(uffd, UFFDIO_WRITEPROTECT, &request) == 0;
-}
 
 pm_scan_arg look_request() {
   pm_scan_arg arg{};
@@ -87,7 +64,7 @@ std::uint64_t count_written(const Pagemap& pagemap, const AddressRange& range) {
 bool UserfaultfdTracker::kernel_can() {
   const Fd uffd(static_cast<int>(
       ::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY)));
-  if (!uffd || !enable(uffd.get()) || !has_pagemap_scan()) return false;
+  if (!uffd || !write_protect::enable(uffd.get()) || !has_pagemap_scan()) return false;
   constexpr std::size_t kSize = 4 * kPageBytes;
   void* const memory =
       ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -97,7 +74,7 @@ bool UserfaultfdTracker::kernel_can() {
   range.end = range.start + kSize;
   bool good = false;
   const auto own = Pagemap::open(::getpid());
-  if (own && register_range(uffd.get(), range)) {
+  if (own && write_protect::register_range(uffd.get(), range)) {
     std::memset(memory, 1, kSize);
     good = count_written(*own, range) == 4;
     static_cast<volatile char*>(memory)[kPageBytes] = 2;
@@ -114,7 +91,7 @@ Result<std::unique_ptr<DirtyTracker>> UserfaultfdTracker::attach(pid_t pid) {
     return fail(uffd.error().code == Errc::kNotFound ? Errc::kNotFound : Errc::kUnavailable,
                 "process " + std::to_string(pid) + " cannot be tracked: " + uffd.error().message);
   }
-  if (auto ok = enable(uffd->get()); !ok) return fail(Errc::kUnavailable, ok.error().message);
+  if (auto ok = write_protect::enable(uffd->get()); !ok) return fail(Errc::kUnavailable, ok.error().message);
   return std::make_unique<UserfaultfdTracker>(pid, std::move(pagemap), std::move(*uffd));
 }
 
@@ -125,8 +102,8 @@ bool UserfaultfdTracker::track(const AddressRange& range) const {
   AddressRange first = range;
   first.end = first.start + kPageBytes;
   const bool is_new = pagemap_.scan(first, survey_request(), [](const page_region&) {}) != 0;
-  if (!register_range(uffd_.get(), range)) return false;
-  return !is_new || !refreshed_ || unprotect(uffd_.get(), range);
+  if (!write_protect::register_range(uffd_.get(), range)) return false;
+  return !is_new || !refreshed_ || write_protect::set(uffd_.get(), range, false);
 }
 
 Status UserfaultfdTracker::refresh() {

@@ -11,8 +11,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "base/fd.hpp"
 #include "base/result.hpp"
+#include "criu_glue/bpf_iterator.hpp"
 
 namespace lifeboat {
 
@@ -33,8 +33,8 @@ class VmaReader {
   [[nodiscard]] Result<std::vector<Vma>> read(pid_t pid) const;
 
  private:
-  explicit VmaReader(Fd program) : program_(std::move(program)) {}
-  Fd program_;
+  explicit VmaReader(BpfIterator mappings) : mappings_(std::move(mappings)) {}
+  BpfIterator mappings_;
 };
 
 }  // namespace lifeboat

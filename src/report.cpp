@@ -82,7 +82,8 @@ json::object layer_json(const LayerReport& layer) {
   return {{"files", layer.files},
           {"bytes_running", layer.bytes_running},
           {"bytes_frozen", layer.bytes_frozen},
-          {"frozen_ms", rounded(layer.frozen_ms)}};
+          {"frozen_ms", rounded(layer.frozen_ms)},
+          {"bytes_tracked", layer.bytes_tracked}};
 }
 
 json::array rounds_json(const std::vector<RoundReport>& rounds) {

@@ -123,6 +123,7 @@ struct LayerReport {
   std::uint64_t bytes_running = 0;  // on the wire while it ran
   std::uint64_t bytes_frozen = 0;   // on the wire while it was frozen
   double frozen_ms = 0;             // looking for these and sending them, beside the dump
+  std::uint64_t bytes_tracked = 0;  // of shared memory of which only what was written was looked at while frozen
 };
 
 struct MigrationReport {

@@ -223,6 +223,7 @@ static int allocate(struct memory *m, const struct options *o, uint64_t megabyte
   m->words = mmap(NULL, m->pages * PAGE, PROT_READ | PROT_WRITE,
                   (o->shared != NULL ? MAP_SHARED : MAP_PRIVATE) | (in_file ? 0 : MAP_ANONYMOUS), fd, 0);
   if (m->words == MAP_FAILED) return -1;
+  if (fd >= 0) (void)close(fd); /* as MPICH does with its windows */
   if (o->huge && madvise(m->words, m->pages * PAGE, MADV_HUGEPAGE) != 0) return -1;
   for (uint64_t page = 0; page < m->pages; page++) fill_page(m, page, 0);
   return 0;

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <sstream>
+#include <thread>
 
 #include "base/file.hpp"
 
@@ -138,6 +139,18 @@ Status Cgroup::freeze_now(Milliseconds limit) const {
     if (SteadyClock::now() >= deadline) return not_frozen(limit);
   }
   return {};
+}
+
+Status Cgroup::freeze_briefly() const {
+  constexpr Milliseconds kLimit{200};
+  constexpr Milliseconds kPause{100};
+  constexpr int kAttempts = 10;
+  for (int attempt = 1;; ++attempt) {
+    auto frozen = freeze_now(kLimit);
+    const bool late = !frozen && frozen.error().code == Errc::kTimeout;
+    if (!late || attempt == kAttempts) return frozen;
+    std::this_thread::sleep_for(kPause);
+  }
 }
 
 Status Cgroup::thaw() const { return set_frozen(false); }

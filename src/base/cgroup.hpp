@@ -39,6 +39,9 @@ class Cgroup {
   awaitable<Status> freeze(Milliseconds limit) const;
   // The same, blocking its thread: for a freeze of less than a millisecond.
   [[nodiscard]] Status freeze_now(Milliseconds limit) const;
+  // The same, where it matters little when: each task must run once to stop, and on an overloaded machine one may
+  // wait longer for that than the others should stand still. They go on for a while before the next attempt.
+  [[nodiscard]] Status freeze_briefly() const;
   // Says so and does not wait: for tasks that stand still anyway.
   [[nodiscard]] Status hold() const { return set_frozen(true); }
   // Needs nothing that could have run out: often only this is between a container and its going on.

@@ -7,7 +7,8 @@
 // what was sent of it in pieces of 64 KiB: of a log that grew, the end is sent.
 //
 // Files that have lost their name but not those who have them mapped (shared memory of MPI) go along under the
-// name they had: by that CRIU finds them at the target, where they lose it again when it has restored.
+// name they had: by that CRIU finds them at the target, where they lose it again when it has restored. Where it is
+// known what was written of one since the last pass (shared_writes.hpp), only that is looked at.
 //
 // CRIU gives names to files that have lost theirs but still have another (link_remap.N) while it
 // dumps: begin_rest() looks whether a directory has changed since the last pass. Files without any
@@ -32,6 +33,7 @@
 
 #include "base/fd.hpp"
 #include "base/result.hpp"
+#include "criu_glue/memory.hpp"
 #include "migration/layer_scan.hpp"
 
 namespace lifeboat {
@@ -63,6 +65,7 @@ struct LayerCounts {
   std::uint64_t files = 0;   // in the layer at the last pass, directories not counted
   std::uint64_t bytes = 0;   // allocated by them
   std::uint64_t sent = 0;    // records, over all passes
+  std::uint64_t tracked = 0;  // bytes of files of which the last pass looked at nothing but what was written
 };
 
 class LayerSource {
@@ -78,8 +81,13 @@ class LayerSource {
 
   // Those that are in the layer from the next pass on. Where the name is another file's by then, it is not.
   void set_nameless(std::vector<NamelessFile> files) { nameless_ = std::move(files); }
+  [[nodiscard]] const std::vector<NamelessFile>& all_nameless() const { return nameless_; }
   // Of these, those that the last pass has sent and whose name nobody else has now.
   [[nodiscard]] std::vector<const NamelessFile*> nameless() const;
+
+  // For the next pass, by inode: nothing else of these files was written since the last one.
+  using Written = std::map<ino_t, std::vector<FileRange>>;
+  void set_written(Written written) { written_ = std::move(written); }
 
   // Starts a pass. `mapped`: files that the container has mapped now.
   Status begin(const MappedFiles& mapped);
@@ -98,6 +106,8 @@ class LayerSource {
   [[nodiscard]] const NamelessFile* nameless_of(const LayerEntry& entry) const;
   [[nodiscard]] Fd open_entry(const LayerEntry& entry) const;
   Status send_piece(std::vector<unsigned char>& payload);
+  Status send_written(std::vector<unsigned char>& payload);
+  void put_piece(std::vector<unsigned char>& payload, std::uint64_t start, std::uint64_t end, bool had_data) const;
   Status read_piece(std::uint64_t start, std::uint64_t end);
   Status finish_entry(std::vector<unsigned char>& payload, const LayerEntry& entry, bool running);
 
@@ -106,7 +116,10 @@ class LayerSource {
     std::uint64_t offset;
     std::size_t size;
   };
-  using Hashes = std::vector<std::uint64_t>;  // by piece; 0: a hole
+  using Hashes = std::vector<std::uint64_t>;  // by piece
+  static constexpr std::uint64_t kHole = 0;
+  static constexpr std::uint64_t kUnknown = 1;  // sent, in parts
+  static constexpr std::uint64_t kLeastHash = 2;
 
   Fd root_;
   std::uint64_t bytes_max_;
@@ -115,6 +128,7 @@ class LayerSource {
   LayerListing now_;
   MappedFiles mapped_;  // of all passes
   std::vector<NamelessFile> nameless_;
+  Written written_;  // for this pass
   std::unordered_map<std::uint64_t, Hashes> sent_;  // by inode
   LayerPlan plan_;
   std::size_t removed_ = 0;  // position in the plan
@@ -128,6 +142,8 @@ class LayerSource {
   std::uint64_t data_until_ = 0;  // from where it was looked for up to here there is no hole
   Hashes old_hashes_;
   Hashes new_hashes_;
+  const std::vector<FileRange>* ranges_ = nullptr;  // that are to be looked at; null: all of it
+  std::size_t range_ = 0;
   std::vector<Extent> extents_;
   std::vector<unsigned char> piece_;
 };

@@ -165,8 +165,7 @@ Fd LayerSource::open_entry(const LayerEntry& entry) const {
   constexpr int kFlags = O_RDONLY | O_NONBLOCK | O_NOATIME;
   const NamelessFile* file = nameless_of(entry);
   if (file == nullptr) return open_beneath(root_.get(), entry.path, kFlags);
-  const std::string path = "/proc/self/fd/" + std::to_string(file->fd.get());
-  return Fd(::open(path.c_str(), kFlags | O_CLOEXEC));
+  return Fd(::fcntl(file->fd.get(), F_DUPFD_CLOEXEC, 0));  // opening it would be noted (shared_writes.hpp)
 }
 
 Status LayerSource::begin_rest() {
@@ -197,9 +196,12 @@ Status LayerSource::fill(std::vector<unsigned char>& payload, bool running) {
 bool LayerSource::step(std::vector<unsigned char>& payload, bool running, Status& status) {
   if (file_) {
     const LayerEntry& entry = now_.entries[plan_.changed[changed_]];
-    const std::uint64_t pieces = (entry.size + kLayerPieceBytes - 1) / kLayerPieceBytes;
-    status = offset_ < pieces * kLayerPieceBytes ? send_piece(payload)
-                                                 : finish_entry(payload, entry, running);
+    const bool over = ranges_ != nullptr ? range_ == ranges_->size() : offset_ >= entry.size;
+    if (over) {
+      status = finish_entry(payload, entry, running);
+    } else {
+      status = ranges_ != nullptr ? send_written(payload) : send_piece(payload);
+    }
   } else if (removed_ < plan_.removed.size()) {
     put(payload, LayerOp::kRemove);
     put(payload, plan_.removed[removed_++]);
@@ -224,6 +226,7 @@ bool LayerSource::step(std::vector<unsigned char>& payload, bool running, Status
     std::erase_if(now_.entries, [](const LayerEntry& entry) { return entry.inode == 0; });
     before_ = std::move(now_);
     now_ = LayerListing();
+    written_.clear();
     return false;
   }
   return true;
@@ -265,6 +268,13 @@ Status LayerSource::start_entry(std::vector<unsigned char>& payload, const Layer
   }
   new_hashes_.clear();
   offset_ = data_until_ = 0;
+  ranges_ = nullptr;
+  if (const auto written = written_.find(entry.inode); update && written != written_.end() && old->size == entry.size) {
+    new_hashes_ = std::move(old_hashes_);
+    ranges_ = &written->second;
+    range_ = 0;
+    counts_.tracked += entry.size;
+  }
   put(payload, LayerOp::kOpen);
   put(payload, entry.path);
   put(payload, entry.size);
@@ -300,6 +310,48 @@ Status LayerSource::read_piece(std::uint64_t start, std::uint64_t end) {
   return {};
 }
 
+// What was read, of a part of the file of which the target has data or a hole.
+void LayerSource::put_piece(std::vector<unsigned char>& payload, std::uint64_t start, std::uint64_t end,
+                            bool had_data) const {
+  std::uint64_t covered = 0;
+  for (const Extent& extent : extents_) covered += extent.size;
+  if (had_data && covered < end - start) {
+    put(payload, LayerOp::kHole);
+    put(payload, start);
+    put(payload, end - start);
+  }
+  std::size_t at = 0;
+  for (const Extent& extent : extents_) {
+    put(payload, LayerOp::kData);
+    put(payload, extent.offset);
+    put(payload, static_cast<std::uint64_t>(XXH3_64bits(piece_.data() + at, extent.size)));
+    put(payload, static_cast<std::uint32_t>(extent.size));
+    payload.insert(payload.end(), piece_.data() + at, piece_.data() + at + extent.size);
+    at += extent.size;
+  }
+}
+
+// The next of the ranges, as far as it is in one piece.
+Status LayerSource::send_written(std::vector<unsigned char>& payload) {
+  const LayerEntry& entry = now_.entries[plan_.changed[changed_]];
+  const FileRange& range = (*ranges_)[range_];
+  const std::uint64_t start = std::max(offset_, range.start);
+  const std::size_t number = start / kLayerPieceBytes;
+  const std::uint64_t end = std::min({entry.size, range.end, (number + 1) * kLayerPieceBytes});
+  if (start >= end) {  // behind the end of the file
+    range_ = ranges_->size();
+    return {};
+  }
+  auto read = read_piece(start, end);
+  if (!read) return tl::unexpected<Error>(read.error().context("/" + entry.path));
+  put_piece(payload, start, end, true);
+  if (number >= new_hashes_.size()) new_hashes_.resize(number + 1, kHole);
+  new_hashes_[number] = kUnknown;
+  offset_ = end;
+  if (end == range.end) ++range_;
+  return {};
+}
+
 Status LayerSource::send_piece(std::vector<unsigned char>& payload) {
   const LayerEntry& entry = now_.entries[plan_.changed[changed_]];
   const std::size_t number = offset_ / kLayerPieceBytes;
@@ -314,24 +366,9 @@ Status LayerSource::send_piece(std::vector<unsigned char>& payload) {
     XXH3_64bits_update(&state, piece_.data() + covered, extent.size);
     covered += extent.size;
   }
-  const std::uint64_t hash = extents_.empty() ? 0 : std::max<std::uint64_t>(XXH3_64bits_digest(&state), 1);
-  const std::uint64_t old = number < old_hashes_.size() ? old_hashes_[number] : 0;
-  if (hash != old) {
-    if (old != 0 && covered < end - offset_) {
-      put(payload, LayerOp::kHole);
-      put(payload, offset_);
-      put(payload, end - offset_);
-    }
-    std::size_t at = 0;
-    for (const Extent& extent : extents_) {
-      put(payload, LayerOp::kData);
-      put(payload, extent.offset);
-      put(payload, static_cast<std::uint64_t>(XXH3_64bits(piece_.data() + at, extent.size)));
-      put(payload, static_cast<std::uint32_t>(extent.size));
-      payload.insert(payload.end(), piece_.data() + at, piece_.data() + at + extent.size);
-      at += extent.size;
-    }
-  }
+  const std::uint64_t hash = extents_.empty() ? kHole : std::max(XXH3_64bits_digest(&state), kLeastHash);
+  const std::uint64_t old = number < old_hashes_.size() ? old_hashes_[number] : kHole;
+  if (hash != old) put_piece(payload, offset_, end, old != kHole);
   new_hashes_.push_back(hash);
   offset_ += kLayerPieceBytes;
   // Large holes are passed in one step.

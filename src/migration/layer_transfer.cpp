@@ -129,6 +129,29 @@ void LayerSender::find_nameless() {
   for (std::size_t i = own; i < sources_.size(); ++i) sources_[i].set_nameless(std::move(found[i]));
 }
 
+Status LayerSender::watch_nameless() {
+  // To hash less than this takes no longer than to track it.
+  constexpr off_t kLeast = 32 << 20;
+  std::vector<SharedFile> files;
+  off_t bytes = 0;
+  for (const LayerSource& source : sources_) {
+    for (const NamelessFile& file : source.all_nameless()) {
+      struct stat info {};
+      if (::fstat(file.fd.get(), &info) == 0) bytes += info.st_size;
+      files.push_back({file.mapped_as, file.fd.get()});
+    }
+  }
+  return bytes < kLeast ? Status{} : shared_writes_.watch(files);
+}
+
+LayerSource::Written LayerSender::written_of(const LayerSource& source) const {
+  LayerSource::Written written;
+  for (const NamelessFile& file : source.all_nameless()) {
+    if (auto ranges = shared_writes_.written(file.mapped_as)) written[file.inode] = std::move(*ranges);
+  }
+  return written;
+}
+
 std::vector<NamedFile> LayerSender::shared_memory() const {
   std::vector<NamedFile> files;
   const std::size_t own = sources_.size() - tmpfs_.size();
@@ -181,8 +204,10 @@ awaitable<Status> LayerSender::pass(Link& link, LayerPass kind, Milliseconds idl
     if (kind == LayerPass::kFrozen) CHECK_OK(check_mounts());
     // Frozen, the same ones: CRIU has been told of them.
     if (running && carries_shared_memory_) find_nameless();
+    if (running && tracks_shared_memory_) CHECK_OK(watch_nameless());
     const MappedFiles mapped = kind == LayerPass::kRest ? MappedFiles() : mapped_files();
     for (std::size_t i = 0; i < sources_.size(); ++i) {
+      if (kind == LayerPass::kFrozen) sources_[i].set_written(written_of(sources_[i]));
       CHECK_OK(kind == LayerPass::kRest ? sources_[i].begin_rest() : sources_[i].begin(mapped));
       CHECK_OK(sources_[i].fill(first[i], running));
     }
@@ -228,6 +253,7 @@ awaitable<Status> LayerSender::send_frozen(Link& link, LayerReport& report, Mill
   CO_CHECK_OK(co_await pass(link, LayerPass::kFrozen, idle));
   report.files = files_now();
   report.bytes_frozen += sent() - before;
+  for (const LayerSource& source : sources_) report.bytes_tracked += source.counts().tracked;
   report.frozen_ms += elapsed_ms(start);
   co_return Status{};
 }

@@ -176,27 +176,9 @@ std::string MemorySource::untracked_reason() const {
   return {};
 }
 
-namespace {
-
-// Each task must run once to stop, and on an overloaded machine one may wait longer for that than the
-// others should stand still: they go on for a while before the next attempt.
-Status freeze_briefly(const Cgroup& cgroup) {
-  constexpr Milliseconds kLimit{200};
-  constexpr Milliseconds kPause{100};
-  constexpr int kAttempts = 10;
-  for (int attempt = 1;; ++attempt) {
-    auto frozen = cgroup.freeze_now(kLimit);
-    const bool late = !frozen && frozen.error().code == Errc::kTimeout;
-    if (!late || attempt == kAttempts) return frozen;
-    std::this_thread::sleep_for(kPause);
-  }
-}
-
-}  // namespace
-
 // New mappings are registered while everything stands still for some tenths of a millisecond.
 Status MemorySource::refresh_frozen() {
-  CHECK_OK(freeze_briefly(cgroup_));
+  CHECK_OK(cgroup_.freeze_briefly());
   Status status;
   for (auto& [pid, process] : processes_) {
     auto refreshed = process.tracker->refresh();

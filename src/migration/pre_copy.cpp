@@ -173,6 +173,8 @@ awaitable<Status> send_while_running(Node& node, Connected& peer) {
   report.enter("layer");
   const auto start = SteadyClock::now();
   CO_CHECK_OK(co_await send_images_ahead());
+  const Tracking tracking = node.config().engine.tracking;
+  if (tracking == Tracking::kAuto || tracking == Tracking::kUserfaultfd) peer.layers->track_shared_memory();
   CO_CHECK_OK(co_await peer.layers->send_running(peer.link, report.layer, idle));
   constexpr double kLongMs = 20;  // a round of what is written meanwhile takes less
   if (rounds && elapsed_ms(start) > kLongMs) {

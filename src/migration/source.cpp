@@ -142,6 +142,7 @@ Status hide_owned(Connected& peer, PreparedDump& dump) {
     }
   }
   dump.hidden()->set_files(peer.layers->shared_memory());
+  peer.layers->check_shared_memory();
   return dump.hidden()->set(std::move(hidden));
 }
 

@@ -297,6 +297,43 @@ TEST_F(NamelessLayer, WhatNobodyHasAnyMoreGoes) {
   expect_same();
 }
 
+TEST_F(NamelessLayer, OnlyWhatIsToldToBeWrittenIsLookedAt) {
+  constexpr std::uint64_t kSize = 40 * kLayerPieceBytes + 100;
+  const int file = make("shared", std::string(30 * kLayerPieceBytes, 's'));
+  ASSERT_EQ(::ftruncate(file, kSize), 0);
+  carry();
+  pass(true, mapped_);
+  const auto put = [file](std::uint64_t at) { EXPECT_EQ(::pwrite(file, "x", 1, static_cast<off_t>(at)), 1); };
+  put(3 * kPageBytes);
+  put(20 * kPageBytes);                                         // is not told
+  put(35 * kLayerPieceBytes + 7);                               // in a hole
+  put(kSize - 1);                                               // in a page that is none
+  ASSERT_EQ(::fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 5 * kLayerPieceBytes - kPageBytes, 2 * kPageBytes), 0);
+  struct stat info {};
+  ASSERT_EQ(::fstat(file, &info), 0);
+  source_->set_written({{info.st_ino,
+                         {{3 * kPageBytes, 4 * kPageBytes},
+                          {4 * kLayerPieceBytes, 6 * kLayerPieceBytes},
+                          {35 * kLayerPieceBytes, 35 * kLayerPieceBytes + kPageBytes},
+                          {40 * kLayerPieceBytes, 40 * kLayerPieceBytes + kPageBytes}}}});
+  EXPECT_LT(pass(true, mapped_), 3 * kLayerPieceBytes);
+  EXPECT_EQ(source_->counts().tracked, kSize);
+  const auto expected = [file](bool all) {
+    std::string text(kSize, '\0');
+    EXPECT_EQ(::pread(file, text.data(), kSize, 0), static_cast<ssize_t>(kSize));
+    if (!all) text[20 * kPageBytes] = 's';
+    return std::hash<std::string>()(text);
+  };
+  EXPECT_EQ(std::hash<std::string>()(contents_of(to_ + "/shared")), expected(false));
+  struct stat copy {};
+  ASSERT_EQ(::stat((to_ + "/shared").c_str(), &copy), 0);
+  EXPECT_EQ(copy.st_blocks, info.st_blocks) << "holes are holes";
+  // What was told holds for one pass.
+  pass(true, mapped_);
+  EXPECT_EQ(source_->counts().tracked, kSize);
+  EXPECT_EQ(std::hash<std::string>()(contents_of(to_ + "/shared")), expected(true));
+}
+
 TEST_F(Layer, HolesStayHoles) {
   const Fd file(::open((from_ + "/sparse").c_str(), O_RDWR | O_CREAT, 0600));
   ASSERT_EQ(::ftruncate(file.get(), 1LL << 36), 0);

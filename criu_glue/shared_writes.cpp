@@ -1,0 +1,180 @@
+#include "criu_glue/shared_writes.hpp"
+
+#include <dirent.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <mutex>
+
+#include "base/log.hpp"
+#include "criu_glue/fork_counter.hpp"
+#include "criu_glue/inject.hpp"
+#include "criu_glue/write_protect.hpp"
+
+namespace lifeboat {
+
+namespace {
+
+// Null: this kernel has none, and nothing is known of any file.
+const ForkCounter* fork_counter() {
+  static const Result<ForkCounter> counter = ForkCounter::open();
+  static std::once_flag told;
+  std::call_once(told, [] {
+    if (!counter) log::debug("writes to shared memory are not tracked", {{"reason", counter.error().message}});
+  });
+  return counter ? &*counter : nullptr;
+}
+
+// The files that a process has open, as ImagedMapping::file says it.
+std::vector<std::string> opened_by(pid_t pid) {
+  std::vector<std::string> files;
+  const std::string path = "/proc/" + std::to_string(pid) + "/fd";
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(path.c_str()), ::closedir);
+  if (!directory) return files;
+  while (const dirent* entry = ::readdir(directory.get())) {
+    struct stat info {};
+    if (::fstatat(::dirfd(directory.get()), entry->d_name, &info, 0) != 0 || !S_ISREG(info.st_mode)) continue;
+    char text[64];
+    std::snprintf(text, sizeof text, "%02x:%02x %llu", major(info.st_dev), minor(info.st_dev),
+                  static_cast<unsigned long long>(info.st_ino));
+    files.emplace_back(text);
+  }
+  return files;
+}
+
+}  // namespace
+
+SharedWrites::Files SharedWrites::mappings_of_watched() const {
+  Files found;
+  std::vector<pid_t> pids = cgroup_.pids();
+  std::sort(pids.begin(), pids.end());
+  for (const pid_t pid : pids) {
+    auto mappings = imaged_mappings(pid);
+    if (!mappings) continue;  // it has ended
+    for (ImagedMapping& mapping : *mappings) {
+      if (mapping.shared && files_.contains(mapping.file)) found[mapping.file].emplace_back(pid, std::move(mapping));
+    }
+  }
+  return found;
+}
+
+void SharedWrites::attach(pid_t pid) {
+  if (processes_.contains(pid)) return;
+  auto pagemap = Pagemap::open(pid);
+  if (!pagemap) return;
+  auto uffd = inject_userfaultfd(pid);
+  if (!uffd || !write_protect::enable(uffd->get())) return;
+  processes_.emplace(pid, Process{std::move(*pagemap), std::move(*uffd)});
+}
+
+void SharedWrites::forget_opened() {
+  for (const pid_t pid : cgroup_.pids()) {
+    for (const std::string& file : opened_by(pid)) files_.erase(file);
+  }
+}
+
+// Everything stands still: as it is now, it has to be in the end.
+Status SharedWrites::note_frozen() {
+  TRY(forks_, fork_counter()->read(init_));
+  Files now = mappings_of_watched();
+  for (auto& [name, mappings] : now) {
+    const bool registered = std::all_of(mappings.begin(), mappings.end(), [&](const auto& mapping) {
+      const auto process = processes_.find(mapping.first);
+      return process != processes_.end() &&
+             write_protect::register_range(process->second.uffd.get(), mapping.second.range);
+    });
+    if (registered) files_[name] = std::move(mappings);
+  }
+  std::erase_if(files_, [](const auto& file) { return file.second.empty(); });
+  forget_opened();
+  return {};
+}
+
+Status SharedWrites::watch(const std::vector<SharedFile>& files) {
+  processes_.clear();
+  files_.clear();
+  watched_by_.clear();
+  events_ = Fd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  if (fork_counter() == nullptr || !has_pagemap_scan() || !events_) return {};
+  for (const SharedFile& file : files) {
+    const std::string path = "/proc/self/fd/" + std::to_string(file.fd);
+    const int number = ::inotify_add_watch(events_.get(), path.c_str(), IN_OPEN | IN_MODIFY);
+    if (number < 0) continue;
+    watched_by_[number] = file.mapped_as;
+    files_[file.mapped_as];
+  }
+  for (const auto& [name, mappings] : mappings_of_watched()) {
+    for (const auto& [pid, mapping] : mappings) attach(pid);
+  }
+  CHECK_OK(cgroup_.freeze_briefly());
+  const Status noted = note_frozen();
+  CHECK_OK(cgroup_.thaw());
+  if (!noted) files_.clear();
+  std::erase_if(files_, [&](const auto& file) {
+    return !std::all_of(file.second.begin(), file.second.end(), [&](const auto& mapping) {
+      return write_protect::set(processes_.at(mapping.first).uffd.get(), mapping.second.range, true);
+    });
+  });
+  return {};
+}
+
+void SharedWrites::forget_with_events() {
+  alignas(inotify_event) char buffer[4096];
+  for (;;) {
+    const ssize_t size = ::read(events_.get(), buffer, sizeof buffer);
+    if (size <= 0) return;
+    for (ssize_t at = 0; at < size;) {
+      const auto* event = reinterpret_cast<const inotify_event*>(buffer + at);
+      if ((event->mask & IN_Q_OVERFLOW) != 0) files_.clear();
+      if (const auto name = watched_by_.find(event->wd); name != watched_by_.end()) files_.erase(name->second);
+      at += static_cast<ssize_t>(sizeof *event + event->len);
+    }
+  }
+}
+
+void SharedWrites::check() {
+  if (files_.empty()) return;
+  const auto forks = fork_counter()->read(init_);
+  if (!forks || *forks != forks_) files_.clear();
+  forget_with_events();
+  forget_opened();
+  const Files now = mappings_of_watched();
+  std::erase_if(files_, [&](const auto& file) {
+    const auto found = now.find(file.first);
+    return found == now.end() || found->second != file.second;
+  });
+}
+
+std::optional<std::vector<FileRange>> SharedWrites::written(const std::string& mapped_as) const {
+  const auto file = files_.find(mapped_as);
+  if (file == files_.end()) return std::nullopt;
+  pm_scan_arg request{};
+  request.flags = PM_SCAN_CHECK_WPASYNC;
+  request.category_mask = PAGE_IS_WRITTEN;
+  request.return_mask = PAGE_IS_WRITTEN;
+  std::vector<FileRange> found;
+  for (const auto& [pid, mapping] : file->second) {
+    const std::uint64_t start = mapping.range.start;
+    const int error = processes_.at(pid).pagemap.scan(mapping.range, request, [&](const page_region& region) {
+      found.push_back({region.start - start + mapping.offset, region.end - start + mapping.offset});
+    });
+    if (error != 0) return std::nullopt;
+  }
+  std::sort(found.begin(), found.end(), [](const FileRange& a, const FileRange& b) { return a.start < b.start; });
+  std::vector<FileRange> apart;
+  for (const FileRange& range : found) {
+    if (apart.empty() || range.start > apart.back().end) {
+      apart.push_back(range);
+    } else {
+      apart.back().end = std::max(apart.back().end, range.end);
+    }
+  }
+  return apart;
+}
+
+}  // namespace lifeboat

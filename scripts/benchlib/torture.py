@@ -395,13 +395,20 @@ def through_images(reports):
   return sum('moved through criu' in ' '.join(r['warnings']) for r in reports)
 
 
+def tracked_shared(reports):
+  """Migrations in whose freeze of shared memory only that was looked at which was known to be written."""
+  return sum(r['layer'].get('bytes_tracked', 0) > 0 for r in reports)
+
+
 def summary(args, torture, failure):
   out = {'ok': failure is None, 'failure': failure, 'what': args.what, 'seed': args.seed,
          'migrations': len(torture.reports), 'jobs': torture.jobs, 'modes': by_mode(torture.reports),
-         'through_images': through_images(torture.reports), 'kills': dict(torture.kills),
+         'through_images': through_images(torture.reports),
+         'shared_memory_tracked': tracked_shared(torture.reports), 'kills': dict(torture.kills),
          'ended_with_reason': torture.ended_with_reason, 'connections_lost': torture.connections_lost}
   say(('ok' if failure is None else 'FAILED') + f': seed {args.seed}, {len(torture.reports)} migrations'
-      f' ({out["through_images"]} of them repeated through images)'
+      f' ({out["through_images"]} of them repeated through images, {out["shared_memory_tracked"]} with tracked shared '
+      'memory)'
       + (f', {sum(torture.kills.values())} kills, after {len(torture.ended_with_reason)} of them the '
          f'container was ended with a reason, after {torture.connections_lost} a connection was lost to a killed '
          'CRIU' if args.what == 'kill' else ''))

@@ -18,7 +18,7 @@
 #define MADV_COLLAPSE 25
 #endif
 
-enum { AREAS_MAX = 96, HUGE_PAGES = 512, TOUCHED_MAX = 24, BETWEEN_SWEEPS_US = 4000 };
+enum { AREAS_MAX = 96, HUGE_PAGES = 512, TOUCHED_MAX = 24, BETWEEN_SWEEPS_US = 4000, WINDOW_PAGES = 3000 };
 
 static struct area *areas[AREAS_MAX];
 static unsigned count;
@@ -54,7 +54,7 @@ void unlock_all(void) {
 }
 
 static bool has_file(const struct area *a) {
-  return a->kind == FILE_PRIVATE || a->kind == FILE_SHARED || a->kind == NAMELESS;
+  return a->kind == FILE_PRIVATE || a->kind == FILE_SHARED || a->kind == NAMELESS || a->kind == WINDOW;
 }
 
 static int open_file(const struct area *a) {
@@ -62,7 +62,7 @@ static int open_file(const struct area *a) {
   snprintf(path, sizeof path, "/tmp/torture-%d-%u", my_rank, a->id);
   const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
   if (fd < 0 || ftruncate(fd, (off_t)(a->pages_max * PAGE)) != 0) die(path);
-  if (a->kind == NAMELESS && unlink(path) != 0) die(path);
+  if ((a->kind == NAMELESS || a->kind == WINDOW) && unlink(path) != 0) die(path);
   uint64_t words[WORDS];
   for (uint64_t page = 0; a->kind == FILE_PRIVATE && page < a->pages_max; page++) {
     fill_words(words, WORDS, mix(a->id, page));
@@ -83,6 +83,7 @@ static bool map_area(struct area *a, uint64_t pages) {
     case SHARED: a->at = map(bytes, rw, MAP_SHARED | MAP_ANONYMOUS, -1); break;
     case FILE_PRIVATE: a->at = map(bytes, rw, MAP_PRIVATE, a->fd); break;
     case FILE_SHARED:
+    case WINDOW:
     case NAMELESS: a->at = map(bytes, rw, MAP_SHARED, a->fd); break;
     case HEAP: a->at = sbrk((intptr_t)bytes); break;
     case AREA_KINDS: break;
@@ -97,7 +98,7 @@ static bool map_area(struct area *a, uint64_t pages) {
 
 static void add_area(enum area_kind kind, uint64_t pages_max, uint64_t stride) {
   if (count == AREAS_MAX) return;
-  const bool common = kind == SHARED || kind == FILE_SHARED || kind == NAMELESS;
+  const bool common = kind == SHARED || kind == FILE_SHARED || kind == NAMELESS || kind == WINDOW;
   const int flags = (common ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS;
   struct area *a = map(sizeof *a, PROT_READ | PROT_WRITE, flags, -1);
   if (a == NULL) die("torture: mmap");
@@ -113,6 +114,7 @@ static void add_area(enum area_kind kind, uint64_t pages_max, uint64_t stride) {
   a->entries = map(pages_max * sizeof *a->entries, PROT_READ | PROT_WRITE, flags, -1);
   a->fd = has_file(a) ? open_file(a) : -1;
   if (a->entries == NULL || !map_area(a, pages_max / 2 + 1)) die("torture: mmap");
+  if (kind == WINDOW) close(a->fd);
   areas[count++] = a;
   for (uint64_t page = 0; page < a->pages; page++) {
     if (kind != FILE_PRIVATE || page % 3 == 0) write_page(a, page);
@@ -126,6 +128,7 @@ void make_areas(uint64_t megabytes) {
   add_area(FILE_PRIVATE, pages / 32 + 8, 1);
   add_area(FILE_SHARED, pages / 32 + 8, 1);
   add_area(NAMELESS, pages / 32 + 8, 1);
+  for (int i = 0; i < 3; i++) add_area(WINDOW, WINDOW_PAGES, 1);
   add_area(LOCKED, 12, 1);
   add_area(SPARSE, 300, HUGE_PAGES);
   /* Half of each is mapped at first, and in the mean. */
@@ -168,7 +171,11 @@ static void write_some(struct area *a) {
 static void give_back(struct area *a) {
   const uint64_t first = random_below(a->pages), n = 1 + random_below(a->pages - first);
   for (uint64_t i = 0; i < n && i < TOUCHED_MAX; i++) check_page(a, first + i);
-  const int advice = a->kind == SHARED || a->kind == NAMELESS ? MADV_REMOVE : MADV_DONTNEED;
+  if (a->kind == WINDOW && random_below(4) != 0) { /* out of the page table: the file keeps them */
+    (void)madvise(a->at + first * PAGE, n * PAGE, MADV_DONTNEED);
+    return;
+  }
+  const int advice = a->kind == SHARED || a->kind == NAMELESS || a->kind == WINDOW ? MADV_REMOVE : MADV_DONTNEED;
   if (madvise(a->at + first * a->stride * PAGE, n * a->stride * PAGE, advice) != 0) return;
   now_empty(a, first, n);
   for (uint64_t i = 0; i < n; i++) {

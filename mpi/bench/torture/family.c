@@ -84,6 +84,7 @@ static pid_t make_child(unsigned depth) {
 void *forker_main(void *ticks) {
   pid_t children[CHILDREN_MAX] = {0};
   while (!all->stopping) {
+    while (calm() && !all->stopping) sleep_us(10000);
     pid_t *slot = &children[random_below(CHILDREN_MAX)];
     /* One that has ended meanwhile was a zombie since then. */
     if (*slot > 0) check_child(*slot);
@@ -116,6 +117,7 @@ static void *short_main(void *argument) {
 
 void *threads_main(void *ticks) {
   while (!all->stopping) {
+    while (calm() && !all->stopping) sleep_us(10000);
     pthread_t threads[SHORT_THREADS];
     unsigned made = 0;
     while (made < SHORT_THREADS &&

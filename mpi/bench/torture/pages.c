@@ -111,7 +111,7 @@ static uint64_t expected_word(uint64_t seed, const struct entry *e, uint64_t ind
 /* What a wrong page holds instead. */
 static void diagnose(const struct area *a, uint64_t page, const struct entry *e) {
   static const char *const kinds[] = {"anonymous", "sparse", "shared", "private file",
-                                      "shared file", "nameless file", "locked", "heap"};
+                                      "shared file", "nameless file", "window", "locked", "heap"};
   static const char *const states[] = {"zeros", "data", "file's"};
   const uint64_t *at = (const uint64_t *)page_of(a, page);
   const uint64_t seed = seed_of(a, page, e);

@@ -32,8 +32,9 @@ struct entry {
   uint32_t check;   /* of all that, the area and the index */
 };
 
-/* NAMELESS: a shared file that has lost its name, as MPI makes its shared memory. */
-enum area_kind { ANON, SPARSE, SHARED, FILE_PRIVATE, FILE_SHARED, NAMELESS, LOCKED, HEAP, AREA_KINDS };
+/* NAMELESS: a shared file that has lost its name, as MPI makes its shared memory. WINDOW: one that nobody has a
+ * descriptor of, and large. */
+enum area_kind { ANON, SPARSE, SHARED, FILE_PRIVATE, FILE_SHARED, NAMELESS, WINDOW, LOCKED, HEAP, AREA_KINDS };
 
 struct area {
   pthread_mutex_t lock; /* of all below; between processes when `common` */
@@ -91,6 +92,9 @@ void lock_area(struct area *a);
 void unlock_area(struct area *a);
 void *worker_main(void *ticks);
 void *sweeper_main(void *ticks);
+
+/* main.c */
+bool calm(void); /* for some seconds, then not for as long: nobody is to begin a process or a thread */
 
 /* family.c */
 void *forker_main(void *ticks);

@@ -37,6 +37,9 @@ Result<std::string> read_proc(const std::string& path) {
 
 namespace {
 
+// At the end of the name that a file had.
+constexpr std::string_view kDeleted = " (deleted)";
+
 struct MapLine {
   AddressRange range;
   bool is_private = false;
@@ -135,23 +138,28 @@ OpenedMapping open_mapped(pid_t pid, AddressRange range) {
   OpenedMapping file{Fd(::open(path, O_RDONLY | O_NOATIME | O_CLOEXEC)), std::string(4096, '\0')};
   const ssize_t length = ::readlink(path, file.name.data(), file.name.size());
   file.name.resize(length < 0 ? 0 : static_cast<std::size_t>(length));
-  constexpr std::string_view kDeleted = " (deleted)";
   if (file.name.ends_with(kDeleted)) file.name.resize(file.name.size() - kDeleted.size());
   return file;
 }
 
-Result<std::vector<ImagedMapping>> imaged_mappings(pid_t pid) {
+Result<std::vector<SharedMapping>> shared_mappings(pid_t pid) {
+  TRY(const std::string text, read_proc("/proc/" + std::to_string(pid) + "/maps"));
+  std::vector<SharedMapping> found;
+  for_each_map(text, [&](const MapLine& map) {
+    if (map.is_private || !map.name.ends_with(kDeleted)) return;
+    found.push_back({map.range, std::string(map.file), map.offset});
+  });
+  return found;
+}
+
+Result<std::vector<AddressRange>> imaged_mappings(pid_t pid) {
   TRY(const std::vector<AddressRange> owned, owned_mappings(pid));
   TRY(const std::string text, read_proc("/proc/" + std::to_string(pid) + "/maps"));
-  std::vector<ImagedMapping> found;
+  std::vector<AddressRange> found;
   for_each_map(text, [&](const MapLine& map) {
-    if (!map.is_private) {
-      if (map.name.ends_with(" (deleted)")) found.push_back({map.range, true, std::string(map.file), map.offset});
-      return;
-    }
     const bool kernels = map.name.starts_with("[v");  // [vdso], [vvar]
-    if (kernels || std::find(owned.begin(), owned.end(), map.range) != owned.end()) return;
-    found.push_back({map.range, false, "", 0});
+    if (!map.is_private || kernels || std::find(owned.begin(), owned.end(), map.range) != owned.end()) return;
+    found.push_back(map.range);
   });
   return found;
 }

@@ -18,18 +18,19 @@ namespace lifeboat {
 // vma_entry_can_be_lazy() in CRIU's sources.
 Result<std::vector<AddressRange>> owned_mappings(pid_t pid);
 
-// A mapping whose pages CRIU puts into its images.
-struct ImagedMapping {
+// A shared mapping of a file that has no name (any more), which CRIU puts into its images as a whole.
+struct SharedMapping {
   AddressRange range;
-  bool shared = false;   // its file, which has no name (any more), goes into an image as a whole
-  std::string file;      // of a shared one: "device inode", the same wherever it is mapped
-  std::uint64_t offset = 0;  // of a shared one: where in the file it begins
-  bool operator==(const ImagedMapping&) const = default;
+  std::string file;          // "device inode", the same wherever it is mapped
+  std::uint64_t offset = 0;  // where in the file it begins
+  bool operator==(const SharedMapping&) const = default;
 };
+// In order of addresses. kNotFound when the process is gone.
+Result<std::vector<SharedMapping>> shared_mappings(pid_t pid);
 
-// Files of shared memory, and private mappings that are not owned (files' pages that the process wrote to;
-// locked memory). kNotFound when the process is gone.
-Result<std::vector<ImagedMapping>> imaged_mappings(pid_t pid);
+// Private mappings that are not owned: of files, whose pages that the process wrote to CRIU puts into its images,
+// and locked memory. kNotFound when the process is gone.
+Result<std::vector<AddressRange>> imaged_mappings(pid_t pid);
 
 // The file of a mapping, for reading, and the name that it has or had, as the process sees it; no descriptor when
 // it is mapped there no more.

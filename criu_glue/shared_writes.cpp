@@ -1,6 +1,5 @@
 #include "criu_glue/shared_writes.hpp"
 
-#include <dirent.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -8,10 +7,10 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <memory>
 #include <mutex>
 
 #include "base/log.hpp"
+#include "criu_glue/descriptors.hpp"
 #include "criu_glue/fork_counter.hpp"
 #include "criu_glue/inject.hpp"
 #include "criu_glue/write_protect.hpp"
@@ -30,21 +29,14 @@ const ForkCounter* fork_counter() {
   return counter ? &*counter : nullptr;
 }
 
-// The files that a process has open, as ImagedMapping::file says it.
-std::vector<std::string> opened_by(pid_t pid) {
-  std::vector<std::string> files;
-  const std::string path = "/proc/" + std::to_string(pid) + "/fd";
-  const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(path.c_str()), ::closedir);
-  if (!directory) return files;
-  while (const dirent* entry = ::readdir(directory.get())) {
-    struct stat info {};
-    if (::fstatat(::dirfd(directory.get()), entry->d_name, &info, 0) != 0 || !S_ISREG(info.st_mode)) continue;
-    char text[64];
-    std::snprintf(text, sizeof text, "%02x:%02x %llu", major(info.st_dev), minor(info.st_dev),
-                  static_cast<unsigned long long>(info.st_ino));
-    files.emplace_back(text);
-  }
-  return files;
+// The file of a descriptor, as SharedMapping::file says it.
+std::string file_of(pid_t pid, const std::string& number) {
+  struct stat info {};
+  if (::stat(("/proc/" + std::to_string(pid) + "/fd/" + number).c_str(), &info) != 0) return {};
+  char text[64];
+  std::snprintf(text, sizeof text, "%02x:%02x %llu", major(info.st_dev), minor(info.st_dev),
+                static_cast<unsigned long long>(info.st_ino));
+  return text;
 }
 
 }  // namespace
@@ -54,10 +46,10 @@ SharedWrites::Files SharedWrites::mappings_of_watched() const {
   std::vector<pid_t> pids = cgroup_.pids();
   std::sort(pids.begin(), pids.end());
   for (const pid_t pid : pids) {
-    auto mappings = imaged_mappings(pid);
+    auto mappings = shared_mappings(pid);
     if (!mappings) continue;  // it has ended
-    for (ImagedMapping& mapping : *mappings) {
-      if (mapping.shared && files_.contains(mapping.file)) found[mapping.file].emplace_back(pid, std::move(mapping));
+    for (const SharedMapping& mapping : *mappings) {
+      if (files_.contains(mapping.file)) found[mapping.file].emplace_back(pid, mapping);
     }
   }
   return found;
@@ -72,9 +64,13 @@ void SharedWrites::attach(pid_t pid) {
   processes_.emplace(pid, Process{std::move(*pagemap), std::move(*uffd)});
 }
 
-void SharedWrites::forget_opened() {
+void SharedWrites::forget_what_descriptors_reach() {
   for (const pid_t pid : cgroup_.pids()) {
-    for (const std::string& file : opened_by(pid)) files_.erase(file);
+    if (uses_direct_io(pid)) files_.clear();
+    each_descriptor(pid, [&](const std::string& number, const std::string& target) {
+      if (target.ends_with(" (deleted)")) files_.erase(file_of(pid, number));
+      return files_.empty();
+    });
   }
 }
 
@@ -91,7 +87,7 @@ Status SharedWrites::note_frozen() {
     if (registered) files_[name] = std::move(mappings);
   }
   std::erase_if(files_, [](const auto& file) { return file.second.empty(); });
-  forget_opened();
+  forget_what_descriptors_reach();
   return {};
 }
 
@@ -111,8 +107,7 @@ Status SharedWrites::watch(const std::vector<SharedFile>& files) {
   for (const auto& [name, mappings] : mappings_of_watched()) {
     for (const auto& [pid, mapping] : mappings) attach(pid);
   }
-  CHECK_OK(cgroup_.freeze_briefly());
-  const Status noted = note_frozen();
+  const bool noted = cgroup_.freeze_briefly() && note_frozen();
   CHECK_OK(cgroup_.thaw());
   if (!noted) files_.clear();
   std::erase_if(files_, [&](const auto& file) {
@@ -142,7 +137,7 @@ void SharedWrites::check() {
   const auto forks = fork_counter()->read(init_);
   if (!forks || *forks != forks_) files_.clear();
   forget_with_events();
-  forget_opened();
+  forget_what_descriptors_reach();
   const Files now = mappings_of_watched();
   std::erase_if(files_, [&](const auto& file) {
     const auto found = now.find(file.first);

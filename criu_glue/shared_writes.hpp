@@ -4,8 +4,8 @@
 //
 // It is never guessed. What would be seen by no mapping that is tracked makes a file unknown: a mapping that has
 // come or gone, a process that was begun meanwhile (it has its parent's mappings, not tracked, and may have ended
-// since: fork_counter.hpp), a call that opens, writes or cuts the file (inotify). What would not be seen at all: a
-// second mapping made of a first one by mremap() with an old size of 0, written and taken away again.
+// since: fork_counter.hpp), a call that opens, writes or cuts the file (inotify), direct I/O. What would not be seen
+// at all: a second mapping made of a first one by mremap() with an old size of 0, written and taken away again.
 #pragma once
 
 #include <sys/types.h>
@@ -24,7 +24,7 @@
 namespace lifeboat {
 
 struct SharedFile {
-  std::string mapped_as;  // ImagedMapping::file
+  std::string mapped_as;  // SharedMapping::file
   int fd = -1;            // for the time of watch()
 };
 
@@ -34,7 +34,7 @@ class SharedWrites {
   SharedWrites(Cgroup cgroup, pid_t init) : cgroup_(std::move(cgroup)), init_(init) {}
 
   // From now on writes to these files are noted, as far as it is possible; what was noted before is forgotten. The
-  // container runs, and stands still for some tenths of a millisecond. kTimeout, kSystem: it could not be stopped.
+  // container runs, and stands still for some tenths of a millisecond. kSystem: it could not be let go on.
   // For each file's GB 10 to 20 ms; each first write to a page then costs the container about 1.1 microseconds.
   Status watch(const std::vector<SharedFile>& files);
 
@@ -49,13 +49,13 @@ class SharedWrites {
     Fd uffd;
   };
   // Of one file, in all processes, by process and address.
-  using Mappings = std::vector<std::pair<pid_t, ImagedMapping>>;
+  using Mappings = std::vector<std::pair<pid_t, SharedMapping>>;
   using Files = std::map<std::string, Mappings>;
 
   [[nodiscard]] Files mappings_of_watched() const;
   void attach(pid_t pid);
   Status note_frozen();
-  void forget_opened();
+  void forget_what_descriptors_reach();
   void forget_with_events();
 
   Cgroup cgroup_;

@@ -1,5 +1,5 @@
-// preflight_memory.hpp - whether the processes of a container use their memory in ways in which it cannot
-// be carried, or not be tracked.
+// preflight_memory.hpp - whether the processes of a container use their memory in ways in which it cannot be
+// carried.
 #pragma once
 
 #include <sys/types.h>
@@ -14,9 +14,5 @@ namespace lifeboat {
 // buffers without a trace, and CRIU cannot carry it) or a userfaultfd (its mappings are its owner's to
 // fill). Reads /proc/PID/fd; a process that has ended is passed over.
 Status check_memory_use(const std::vector<pid_t>& pids);
-
-// Whether it has a file open with O_DIRECT. Devices write to the buffers of such reads without a trace in
-// the page tables, even after a tracker has looked at them.
-bool uses_direct_io(pid_t pid);
 
 }  // namespace lifeboat

@@ -1,16 +1,25 @@
 """`scripts/bench tracking`: see there."""
 import itertools
+import statistics
 import time
 
 from benchlib import figures, hpl, systems
 from benchlib.harness import Failure, say
+from campaignlib.statistics_of import bootstrap
 
 FAULT_US = 1.1       # what the design says of one first write per page and round
 AIM_PERCENT = 1.0
 LEAD_S = 2           # of HPL before the first migration: it has to be set up
 BEFORE_S = 5         # of the writer, to see its own speed
-WATCHES = 5          # of the writer, each for a second
+WATCHES = 5          # of the writer
+WATCHED_S = 1        # how long migrate --dry-run watches
 PAGE = 4096
+
+
+def first_writes_of(report):
+  """Every page found by a scan after the first had to be faulted on once; so had those of the last interval, which
+  were sent frozen."""
+  return sum(r['pages_found'] for r in report['rounds'][1:]) + report['memory']['pages_frozen']
 
 
 def hpl_alone(args, cluster):
@@ -23,10 +32,10 @@ def hpl_alone(args, cluster):
 
 def hpl_disturbed(args, cluster, fabric, pause, moved):
   """A run with so many migrations, or only the tracking of them, a pause before each;
-  {time_s, residual, downtimes_ms}."""
+  {time_s, residual, downtimes_ms, first_writes}: of pages, in a second or a round."""
   run = hpl.Hpl(cluster, args.hpl_size, 2, 2)
   targets = itertools.cycle([cluster.nodes[-1], *cluster.nodes])
-  downtimes = []
+  downtimes, first_writes = [], 0
   try:
     time.sleep(LEAD_S)
     for _, container in zip(range(args.migrations), itertools.cycle(run.job.containers)):
@@ -36,11 +45,13 @@ def hpl_disturbed(args, cluster, fabric, pause, moved):
       report = cluster.ask('migrate', container, '--to', target, '--fabric', fabric, '--mode', args.mode,
                            *([] if moved else ['--dry-run']), timeout=900)
       if not moved:
+        first_writes += round(report['dirty_bytes_per_s'] * WATCHED_S / PAGE)
         continue
       if report.get('outcome') != 'committed':
         raise Failure(f'migration of HPL failed (does it end too soon? use a larger --hpl-size): {report}')
       downtimes.append(report['downtime_ms'])
-    return {**run.finish(), 'downtimes_ms': downtimes}
+      first_writes += first_writes_of(report)
+    return {**run.finish(), 'downtimes_ms': downtimes, 'first_writes': first_writes}
   finally:
     run.remove()
 
@@ -48,26 +59,46 @@ def hpl_disturbed(args, cluster, fabric, pause, moved):
 WAYS = ('alone', 'watched', 'moved')
 
 
+def hpl_row(row):
+  """What the runs of one repetition say, each against the one alone."""
+  alone = row['alone']['time_s']
+  out = {'alone_s': alone, 'residuals_equal': len({row[way]['residual'] for way in WAYS if way in row}) == 1}
+  if 'watched' in row:
+    watched = row['watched']['time_s']
+    out.update(watched_s=watched, tracking_percent=round(100 * (watched / alone - 1), 3))
+  if 'moved' in row:
+    moved, stopped = row['moved']['time_s'], sum(row['moved']['downtimes_ms']) / 1000
+    out.update(moved_s=moved, stopped_s=round(stopped, 3), slowdown_percent=round(100 * (moved / alone - 1), 3),
+               net_percent=round(100 * ((moved - stopped) / alone - 1), 3))
+  for way in {'watched', 'moved'} & set(row):
+    faults = row[way]['first_writes']
+    out.update({f'{way}_first_writes': faults,
+                f'{way}_faults_percent': round(100 * faults * FAULT_US / 1e6 / alone, 3)})
+  return out
+
+
 def measure_hpl(args, cluster, fabric):
-  """Triples of runs: alone, with its writes tracked, moved; in another order each time."""
+  """Runs alone, with its writes tracked, and moved; in another order each time."""
+  ways = ['alone', *(way for way in args.ways if way != 'alone')]
   rows = []
   for repetition in range(args.repetitions):
     row = {'kind': 'hpl', 'repetition': repetition + 1, 'fabric': fabric}
-    first = repetition % len(WAYS)
-    for which in WAYS[first:] + WAYS[:first]:
+    first = repetition % len(ways)
+    for which in ways[first:] + ways[:first]:
       row[which] = (hpl_alone(args, cluster) if which == 'alone'
                     else hpl_disturbed(args, cluster, fabric, args.pause, which == 'moved'))
-    alone, watched, moved = (row[which]['time_s'] for which in WAYS)
-    stopped = sum(row['moved']['downtimes_ms']) / 1000
-    row.update(alone_s=alone, watched_s=watched, moved_s=moved, stopped_s=round(stopped, 3),
-               slowdown_percent=round(100 * (moved / alone - 1), 3),
-               net_percent=round(100 * ((moved - stopped) / alone - 1), 3),
-               tracking_percent=round(100 * (watched / alone - 1), 3),
-               residuals_equal=len({row[which]['residual'] for which in WAYS}) == 1)
+    row.update(hpl_row(row))
     rows.append(row)
-    say(f'HPL {repetition + 1}: {alone:.1f} s alone, {watched:.1f} s with {args.migrations} times its writes '
-        f'tracked: {row["tracking_percent"]:.1f} %, {moved:.1f} s with as many migrations (stopped for '
-        f'{stopped:.2f} s of them): {row["net_percent"]:.1f} % net of that')
+    text = f'HPL {repetition + 1}: {row["alone_s"]:.1f} s alone'
+    if 'watched' in row:
+      text += (f', {row["watched_s"]:.1f} s with {args.migrations} times its writes tracked: '
+               f'{row["tracking_percent"]:.1f} %, {row["watched_first_writes"]} first writes should take '
+               f'{row["watched_faults_percent"]:.2f} %')
+    if 'moved' in row:
+      text += (f', {row["moved_s"]:.1f} s with as many migrations (stopped for {row["stopped_s"]:.2f} s of them): '
+               f'{row["net_percent"]:.1f} % net of that, {row["moved_first_writes"]} first writes should take '
+               f'{row["moved_faults_percent"]:.2f} %')
+    say(text)
   return rows
 
 
@@ -90,10 +121,8 @@ def measure_writer(args, cluster, fabric, repetition):
     cluster, args.mode, {'mb': args.size, 'hot': 100, 'dirty': 'max'}, fabric, BEFORE_S)
   if before is None or during is None:
     raise Failure('the reports of the writer do not cover the migration')
-  # Every page found by a scan after the first had to be faulted on once; so had those of the last
-  # interval, which were sent frozen.
   rounds = report['rounds']
-  faults = sum(r['pages_found'] for r in rounds[1:]) + report['memory']['pages_frozen']
+  faults = first_writes_of(report)
   lost = took_s * (1 - during / before) - report['downtime_ms'] / 1000
   row = {'kind': 'writer', 'repetition': repetition, 'fabric': fabric, 'rss_mb': args.size,
          'before_pages_per_s': round(before), 'during_pages_per_s': round(during),
@@ -105,15 +134,16 @@ def measure_writer(args, cluster, fabric, repetition):
   return row
 
 
-def judge(hpl, name):
-  """In words. Runs alone that differ among themselves by more than the aim prove nothing."""
-  cost, alone = hpl[name]['median'], hpl['alone_s']
-  noise = 100 * (alone['max'] / alone['min'] - 1)
-  if alone['count'] < 2:
-    return f'{cost:.1f} %; one run of each cannot tell whether that is the machine'
-  if noise > AIM_PERCENT and abs(cost) <= noise:
-    return f'{cost:.1f} %, not to be told from noise: runs alone differ by {noise:.1f} %'
-  return f'{cost:.1f} % slower ({"met" if cost <= AIM_PERCENT else "not met"}: at most {AIM_PERCENT} %)'
+def judge(percents):
+  """In words: the mean of pairs, with the interval in which it is in 95 of 100 cases."""
+  mean = statistics.fmean(percents)
+  if len(percents) < 3:
+    return f'{mean:.1f} %; fewer than three pairs cannot tell whether that is the machine'
+  low, high = bootstrap(percents)
+  found = f'{mean:.1f} % ({low:.1f} to {high:.1f}, mean of {len(percents)} pairs)'
+  if low <= AIM_PERCENT < high:
+    return f'{found}: not to be told from the aim of {AIM_PERCENT:.0f} %'
+  return f'{found}: {"met" if high <= AIM_PERCENT else "not met"}, at most {AIM_PERCENT:.0f} %'
 
 
 def main(args):
@@ -121,14 +151,15 @@ def main(args):
     about = figures.environment(cluster)
     fabric = cluster.choose_fabrics([args.fabric])[0]
     writers, watched = [], []
-    for repetition in range(1, args.repetitions + 1):
+    for repetition in range(1, args.repetitions + 1 if args.size else 0):
       watched.append(measure_watched(args, cluster, fabric, repetition))
       writers.append(measure_writer(args, cluster, fabric, repetition))
     triples = measure_hpl(args, cluster, fabric) if args.hpl_size else []
   def spread(rows, name):
-    return figures.spread([row[name] for row in rows])
+    return figures.spread([row[name] for row in rows if name in row])
   summary = {'hpl': {name: spread(triples, name) for name in
-                     ('alone_s', 'moved_s', 'stopped_s', 'watched_s', 'tracking_percent', 'slowdown_percent', 'net_percent')},
+                     ('alone_s', 'watched_s', 'tracking_percent', 'watched_faults_percent', 'moved_s', 'stopped_s',
+                      'slowdown_percent', 'net_percent', 'moved_faults_percent')},
              'watched': {name: spread(watched, name) for name in
                          ('before_pages_per_s', 'during_pages_per_s', 'first_writes', 'lost_ms',
                           'us_per_first_write')},
@@ -142,10 +173,14 @@ def main(args):
   print(f'\n{args.mode} over {fabric}; {args.repetitions} repetitions; '
         f'load before: {about["load_before"]:.1f}')
   print(figures.table(lines))
-  if triples:
-    summary['verdict'] = {name: judge(summary['hpl'], name) for name in ('tracking_percent', 'net_percent')}
-    print(f'HPL with its writes tracked {args.migrations} times: {summary["verdict"]["tracking_percent"]}')
-    print(f'HPL with {args.migrations} migrations, net of the downtimes: {summary["verdict"]["net_percent"]}')
+  said = {'tracking_percent': f'HPL with its writes tracked {args.migrations} times',
+          'net_percent': f'HPL with {args.migrations} migrations, net of the downtimes'}
+  summary['verdict'] = {}
+  for name, what in said.items():
+    percents = [row[name] for row in triples if name in row]
+    if percents:
+      summary['verdict'][name] = judge(percents)
+      print(f'{what}: {summary["verdict"][name]}')
   figures.save(args.json, {'benchmark': 'tracking', 'environment': about, 'rows': watched + writers + triples,
                            'summary': summary})
   return 0

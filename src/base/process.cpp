@@ -143,6 +143,15 @@ void lower_priority() {
   (void)StarterCall::send(json::object{{"op", "ordinary"}, {"thread", ::gettid()}}, {}, kLimit);
 }
 
+ThreadTime thread_time() {
+  const auto text = read_file("/proc/thread-self/schedstat", 256);
+  if (!text) return {};
+  char* end = nullptr;
+  const double ran_ns = std::strtod(text->c_str(), &end);
+  const double waited_ns = std::strtod(end, nullptr);
+  return {ran_ns / 1e9, waited_ns / 1e9};
+}
+
 awaitable<Result<ToolOutput>> run_tool(SpawnOptions options, Milliseconds limit) {
   int pipe_fds[2];
   if (::pipe2(pipe_fds, O_CLOEXEC) != 0) co_return fail_errno("pipe");

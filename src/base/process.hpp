@@ -96,6 +96,14 @@ void raise_priority();
 // Best effort.
 void lower_priority();
 
+// Of the calling thread, since it began.
+struct ThreadTime {
+  double ran_s = 0;     // on a processor
+  double waited_s = 0;  // ready, for one
+};
+// Zeros where the kernel does not tell (CONFIG_SCHED_INFO).
+ThreadTime thread_time();
+
 // Runs a tool to its end and returns its stdout+stderr (at most 1 MiB) and how it ended. Not for
 // tools that leave children behind: those keep the output open.
 struct ToolOutput {

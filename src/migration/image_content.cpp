@@ -31,31 +31,30 @@ void append_own(const Pagemap& pagemap, AddressRange range, std::vector<PagePiec
 
 }  // namespace
 
-Result<ImageContent> ImageContent::of(const std::vector<pid_t>& pids, std::set<std::string> seen) {
+ImageContent ImageContent::of(const std::vector<pid_t>& pids, std::set<std::string> seen) {
   ImageContent content;
   for (const pid_t pid : pids) {
-    auto mappings = imaged_mappings(pid);
-    if (!mappings && mappings.error().code == Errc::kNotFound) continue;
-    if (!mappings) return tl::unexpected<Error>(mappings.error());
-    Private process{std::make_unique<PageReader>(pid), {}, 0};
-    auto pagemap = Pagemap::open(pid);
-    for (const ImagedMapping& mapping : *mappings) {
-      if (!mapping.shared) {
-        if (pagemap && has_pagemap_scan()) append_own(*pagemap, mapping.range, process.pieces);
-        continue;
-      }
+    const auto shared = shared_mappings(pid);
+    const auto own = imaged_mappings(pid);
+    if (!shared || !own) continue;
+    for (const SharedMapping& mapping : *shared) {
       if (!seen.insert(mapping.file).second) continue;
       OpenedMapping file = open_mapped(pid, mapping.range);
       struct stat info {};
       const bool readable = file.fd && ::fstat(file.fd.get(), &info) == 0 && S_ISREG(info.st_mode);  // no device
       if (readable) content.files_.push_back({std::move(file.fd), 0, 0});
     }
+    Private process{std::make_unique<PageReader>(pid), {}, 0};
+    auto pagemap = Pagemap::open(pid);
+    if (pagemap && has_pagemap_scan()) {
+      for (const AddressRange& range : *own) append_own(*pagemap, range, process.pieces);
+    }
     if (!process.pieces.empty()) content.processes_.push_back(std::move(process));
   }
   return content;
 }
 
-Status ImageContent::read(std::vector<unsigned char>& out) {
+void ImageContent::read(std::vector<unsigned char>& out) {
   out.clear();
   while (out.empty() && !files_.empty()) {
     read_file(files_.back(), out);
@@ -66,10 +65,9 @@ Status ImageContent::read(std::vector<unsigned char>& out) {
     if (process.at == process.pieces.size()) {
       processes_.pop_back();
     } else {
-      CHECK_OK(read_private(process, out));
+      read_private(process, out);
     }
   }
-  return {};
 }
 
 // Leaves `out` empty at its end, or where it cannot be read (huge pages have no SEEK_DATA): CRIU will tell.
@@ -87,7 +85,7 @@ void ImageContent::read_file(File& file, std::vector<unsigned char>& out) {
   file.at += static_cast<off_t>(out.size());
 }
 
-Status ImageContent::read_private(Private& process, std::vector<unsigned char>& out) {
+void ImageContent::read_private(Private& process, std::vector<unsigned char>& out) {
   std::vector<PagePiece> pieces;
   std::size_t pages = 0;
   do {
@@ -96,7 +94,7 @@ Status ImageContent::read_private(Private& process, std::vector<unsigned char>& 
   } while (process.at < process.pieces.size() && (pages + process.pieces[process.at].pages) * kPageBytes <= kPieceBytes);
   out.resize(pages * kPageBytes);
   std::vector<bool> read;
-  CHECK_OK(process.reader->read(pieces, out.data(), read));
+  if (!process.reader->read(pieces, out.data(), read)) process.at = process.pieces.size();
   std::size_t kept = 0;
   for (std::size_t i = 0; i < read.size(); ++i) {
     if (!read[i]) continue;
@@ -104,7 +102,6 @@ Status ImageContent::read_private(Private& process, std::vector<unsigned char>& 
     ++kept;
   }
   out.resize(kept * kPageBytes);
-  return {};
 }
 
 }  // namespace lifeboat

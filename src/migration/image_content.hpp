@@ -1,7 +1,8 @@
 // image_content.hpp - what CRIU's images of a container will mostly hold, read while it still runs: files of
 // shared memory, and what processes have privately that Lifeboat does not carry itself (mappings.hpp).
 //
-// Nothing is tracked, and all of it may change while it is read: it is only good to be compared with. Blocks.
+// Nothing is tracked, and all of it may change while it is read: it is only good to be compared with. What cannot
+// be read is left out. Blocks.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,6 @@
 #include <vector>
 
 #include "base/fd.hpp"
-#include "base/result.hpp"
 #include "migration/page_reader.hpp"
 
 namespace lifeboat {
@@ -20,11 +20,11 @@ class ImageContent {
  public:
   static constexpr std::size_t kPieceBytes = 256U << 10;
 
-  // Processes that have ended meanwhile have none. `without`: files of shared memory that are left out, as
-  // ImagedMapping::file.
-  static Result<ImageContent> of(const std::vector<pid_t>& pids, std::set<std::string> without = {});
+  // `without`: files of shared memory that are left out, as
+  // SharedMapping::file.
+  static ImageContent of(const std::vector<pid_t>& pids, std::set<std::string> without = {});
   // The next whole pages, at most kPieceBytes; empty: that was all.
-  Status read(std::vector<unsigned char>& out);
+  void read(std::vector<unsigned char>& out);
 
  private:
   struct File {
@@ -38,7 +38,7 @@ class ImageContent {
     std::size_t at = 0;
   };
   static void read_file(File& file, std::vector<unsigned char>& out);
-  static Status read_private(Private& process, std::vector<unsigned char>& out);
+  static void read_private(Private& process, std::vector<unsigned char>& out);
 
   std::vector<File> files_;      // those at the end come first
   std::vector<Private> processes_;

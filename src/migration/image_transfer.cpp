@@ -15,32 +15,29 @@ constexpr std::size_t kLeastRun = 4;
 }  // namespace
 
 // The next pages that the target lacks; empty: that was all.
-Status ImageSender::fill(ImageContent& content, std::vector<unsigned char>& payload) {
+void ImageSender::fill(ImageContent& content, std::vector<unsigned char>& payload) {
   payload.clear();
   std::vector<unsigned char> piece;
   while (payload.size() + ImageContent::kPieceBytes <= protocol::kDataBytesMax) {
-    CHECK_OK(content.read(piece));
+    content.read(piece);
     if (piece.empty()) break;
     for (std::size_t at = 0; at < piece.size(); at += kPageBytes) {
       const auto page = piece.begin() + static_cast<std::ptrdiff_t>(at);
       if (known_.add(hash_page(&*page))) payload.insert(payload.end(), page, page + kPageBytes);
     }
   }
-  return {};
 }
 
 awaitable<Status> ImageSender::send_ahead(Link& link, const Container& container, std::set<std::string> without,
                                           MigrationReport& report, Milliseconds idle) {
   const auto start = SteadyClock::now();
-  std::function<Result<ImageContent>()> find = [&] {
-    return ImageContent::of(container.cgroup().pids(), std::move(without));
-  };
-  CO_TRY(ImageContent content, co_await run_blocking(pool_, std::move(find)));
+  std::function<ImageContent()> find = [&] { return ImageContent::of(container.cgroup().pids(), std::move(without)); };
+  ImageContent content = co_await run_blocking(pool_, std::move(find));
   std::vector<unsigned char> payload;
-  std::function<Status()> next = [&] { return fill(content, payload); };
+  const std::function<void()> next = [&] { fill(content, payload); };
   for (;;) {
     const std::uint32_t first = known_.size();
-    CO_CHECK_OK(co_await run_blocking(pool_, next));
+    co_await run_on(pool_, next);
     if (payload.empty()) break;
     CO_CHECK_OK(co_await link.send_data(Kind::kImagePages, {0, first}, payload.data(), payload.size(), idle));
     // No part of the progress: what a socket has taken says nothing of the rate, and a limit of it is for pages.

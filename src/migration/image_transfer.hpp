@@ -37,7 +37,7 @@ class ImageSender {
     std::vector<std::uint32_t> numbers;  // of its pages; empty: not known
   };
 
-  Status fill(ImageContent& content, std::vector<unsigned char>& payload);
+  void fill(ImageContent& content, std::vector<unsigned char>& payload);
   [[nodiscard]] std::vector<Run> runs_of(const ImageChunk& chunk, const unsigned char* bytes) const;
   awaitable<Status> send_chunk(Link& link, const ImageChunk& chunk, const unsigned char* bytes, MigrationReport& report,
                                Milliseconds idle);

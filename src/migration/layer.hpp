@@ -58,7 +58,7 @@ struct NamelessFile {
   Fd fd;
   dev_t device = 0;
   ino_t inode = 0;
-  std::string mapped_as;  // ImagedMapping::file
+  std::string mapped_as;  // SharedMapping::file
 };
 
 struct LayerCounts {

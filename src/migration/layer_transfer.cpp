@@ -111,10 +111,10 @@ void LayerSender::find_nameless() {
   const std::size_t own = sources_.size() - tmpfs_.size();
   std::set<std::string> seen;
   for (const pid_t pid : container_->cgroup().pids()) {
-    auto mappings = imaged_mappings(pid);
+    auto mappings = shared_mappings(pid);
     if (!mappings) continue;  // it has ended
-    for (const ImagedMapping& mapping : *mappings) {
-      if (!mapping.shared || !seen.insert(mapping.file).second) continue;
+    for (const SharedMapping& mapping : *mappings) {
+      if (!seen.insert(mapping.file).second) continue;
       OpenedMapping opened = open_mapped(pid, mapping.range);
       struct stat info {};
       if (!opened.fd || ::fstat(opened.fd.get(), &info) != 0 || !S_ISREG(info.st_mode) || info.st_nlink != 0) continue;

@@ -43,7 +43,7 @@ class LayerSender {
   void track_shared_memory() { tracks_shared_memory_ = true; }
   // The container is frozen and CRIU has not begun: whether it is known what was written. 0.3 ms if there is any.
   void check_shared_memory() { shared_writes_.check(); }
-  // The same as ImagedMapping::file.
+  // The same as SharedMapping::file.
   [[nodiscard]] std::set<std::string> shared_memory_mapped() const;
 
   // A pass while the container runs.

@@ -10,7 +10,6 @@
 #include "base/blocking.hpp"
 #include "base/file.hpp"
 #include "base/process.hpp"
-#include "preflight_memory.hpp"
 
 namespace lifeboat {
 
@@ -188,12 +187,14 @@ Status MemorySource::refresh_frozen() {
   return status;
 }
 
-Result<SendCounts> MemorySource::send_all(Priority priority, std::uint64_t pages, const SendPart& part) {
+Result<MemorySource::Sent> MemorySource::send_all(Priority priority, std::uint64_t pages, const SendPart& part) {
   progress_->pages_sent = 0;
   progress_->pages_to_send = pages;
   std::vector<Result<SendCounts>> counts(senders_.size());
+  std::vector<ThreadTime> times(senders_.size());
   const auto send_part = [&](std::size_t index) {
     if (priority == Priority::kTakesTurns) lower_priority();
+    const ThreadTime before = thread_time();
     bandwidth_.busy(index, true);
     counts[index] = part(index);
     if (counts[index]) {
@@ -201,6 +202,8 @@ Result<SendCounts> MemorySource::send_all(Priority priority, std::uint64_t pages
       if (!flushed) counts[index] = tl::unexpected<Error>(flushed.error());
     }
     bandwidth_.busy(index, false);
+    const ThreadTime after = thread_time();
+    times[index] = {after.ran_s - before.ran_s, after.waited_s - before.waited_s};
   };
   {
     // This thread keeps its priority, and takes a part where each moment counts.
@@ -209,13 +212,15 @@ Result<SendCounts> MemorySource::send_all(Priority priority, std::uint64_t pages
     for (std::size_t i = takes_part ? 1 : 0; i < senders_.size(); ++i) threads.emplace_back(send_part, i);
     if (takes_part) send_part(0);
   }
-  SendCounts total;
+  Sent all;
   for (const Result<SendCounts>& sent : counts) {
-    if (!sent) return sent;
-    total += *sent;
+    if (!sent) return tl::unexpected<Error>(sent.error());
+    all.counts += *sent;
   }
-  counts_ += total;
-  return total;
+  counts_ += all.counts;
+  all.busiest = *std::max_element(times.begin(), times.end(),
+                                  [](const ThreadTime& a, const ThreadTime& b) { return a.ran_s < b.ran_s; });
+  return all;
 }
 
 void MemorySource::count_dirty(RoundMeasurement& measured) const {
@@ -307,10 +312,12 @@ Result<RoundMeasurement> MemorySource::run_round(Round how) {
     }
     return total;
   };
-  TRY(const SendCounts sent,
+  TRY(const Sent sent,
       send_all(how.goes_first ? Priority::kGoesFirst : Priority::kTakesTurns, wanted, send_part));
   measured.send_s = seconds_since(send_start);
-  measured.bytes_on_wire = sent.payload_bytes;
+  measured.ran_s = sent.busiest.ran_s;
+  measured.waited_s = sent.busiest.waited_s;
+  measured.bytes_on_wire = sent.counts.payload_bytes;
   double page_seconds = 0;
   for (auto& [pid, part] : parts) {
     TRY(const double waited, note_sent(pid, part, measured));
@@ -410,9 +417,9 @@ Result<FinalMemory> MemorySource::run_rest() {
     }
     return total;
   };
-  TRY(const SendCounts sent, send_all(Priority::kGoesFirst, rest.sent_pages, send_part));
-  if (sent.unread_pages > 0) {
-    return fail(Errc::kSystem, std::to_string(sent.unread_pages) +
+  TRY(const Sent sent, send_all(Priority::kGoesFirst, rest.sent_pages, send_part));
+  if (sent.counts.unread_pages > 0) {
+    return fail(Errc::kSystem, std::to_string(sent.counts.unread_pages) +
                                    " pages of the frozen container could not be read");
   }
   rest.send_ms = elapsed_ms(send_start);

@@ -15,6 +15,7 @@
 
 #include "base/asio.hpp"
 #include "base/cgroup.hpp"
+#include "base/process.hpp"
 #include "criu_glue/smaps_cache.hpp"
 #include "criu_glue/dirty_tracker.hpp"
 #include "criu_glue/pager.hpp"
@@ -145,7 +146,11 @@ class MemorySource {
   enum class Priority { kTakesTurns, kGoesFirst };
   // Every connection sends its part by `part`, on a thread of its own, and waits until the target has it.
   using SendPart = std::function<Result<SendCounts>(std::size_t connection)>;
-  Result<SendCounts> send_all(Priority priority, std::uint64_t pages, const SendPart& part);
+  struct Sent {
+    SendCounts counts;
+    ThreadTime busiest;  // of the connection that ran longest
+  };
+  Result<Sent> send_all(Priority priority, std::uint64_t pages, const SendPart& part);
   [[nodiscard]] std::vector<pid_t> pids() const;
 
   Cgroup cgroup_;

@@ -2,11 +2,11 @@
 //
 //   1. cheap enough already (the budget) and no round at once saves anything worth it, or a limit (rounds,
 //      bytes, deadline): freeze. A closing round takes the wire for as long as it saves, so only its fixed
-//      cost and its page faults speak against it;
+//      cost and what it costs the job speak against it;
 //   2. predict what one more round would leave dirty. The dirty set after a round is what the job
 //      writes while the round is sent, so it shrinks at best as the time of sending does;
-//   3. freeze when neither the prediction nor the last two rounds show a fall worth the page faults
-//      that another round costs the job: that is one of the paper's patterns;
+//   3. freeze when neither the prediction nor the last two rounds show a fall worth the page faults and the
+//      processor time that another round costs the job: that is one of the paper's patterns;
 //   4. in a steady state, do not freeze at a bad moment: take one no worse than the average;
 //   5. before all that, where what an interval finds is sent within it, or within the budget: close with rounds
 //      one right after the other, each smaller than the one before, and look for patterns only when they no
@@ -75,6 +75,8 @@ struct Round {
         scan(number(m.scan_s)),
         send(number(m.send_s)),
         exposed(number(m.exposed_s)),
+        ran(std::min(number(m.ran_s), send)),
+        waited(std::min(number(m.waited_s), send)),
         found(static_cast<double>(m.pages_found)),
         sent(static_cast<double>(m.pages_sent)),
         resent(static_cast<double>(std::min(m.pages_resent, m.pages_sent))),
@@ -90,23 +92,53 @@ struct Round {
     return seen > 0 ? std::max(0.0, dirty - untracked - held) / seen : 0;
   }
 
-  double started, scan, send, exposed, found, sent, resent, held, wire, dirty, untracked;
+  double started, scan, send, exposed, ran, waited, found, sent, resent, held, wire, dirty, untracked;
 };
 
-// Bytes of memory sent per second: sums that decay by 3/4 a round (line 37's filter), so that a
-// round of a few pages, all latency, does not outweigh a long one.
-double send_rate(const std::vector<Round>& rounds, const PrecopyLimits& limits) {
-  double bytes = 0, seconds = 0;
+// Round 1 has pages that cost nothing to send (zeros), written pages are what counts later.
+double payload_of(const std::vector<Round>& rounds, std::size_t i) {
+  const Round& r = rounds[i];
+  return i == 0 && r.wire > 0 ? std::min(r.wire, r.sent * kPage) : r.sent * kPage;
+}
+
+// Something per something else of the rounds: sums that decay by 3/4 a round (line 37's filter), so that a round of a
+// few pages, all latency, does not outweigh a long one. 0: there is nothing.
+template <class Above, class Below>
+double decaying(const std::vector<Round>& rounds, Above above, Below below) {
+  double sum_above = 0, sum_below = 0;
   for (std::size_t i = 0; i < rounds.size(); ++i) {
-    const Round& r = rounds[i];
-    // Round 1 has pages that cost nothing to send (zeros), written pages are what counts later.
-    const double payload = i == 0 && r.wire > 0 ? std::min(r.wire, r.sent * kPage) : r.sent * kPage;
-    if (payload <= 0 || r.send <= 0) continue;
-    bytes = bytes / 4 + payload;
-    seconds = seconds / 4 + r.send;
+    if (payload_of(rounds, i) <= 0 || rounds[i].send <= 0) continue;
+    sum_above = sum_above / 4 + above(i);
+    sum_below = sum_below / 4 + below(i);
   }
-  if (seconds > 0 && is_rate(bytes / seconds)) return bytes / seconds;
+  return sum_below > 0 ? sum_above / sum_below : 0;
+}
+
+// Bytes of memory sent per second.
+double send_rate(const std::vector<Round>& rounds, const PrecopyLimits& limits) {
+  const double measured = decaying(
+      rounds, [&](std::size_t i) { return payload_of(rounds, i); }, [&](std::size_t i) { return rounds[i].send; });
+  if (is_rate(measured)) return measured;
   return is_rate(limits.rate_bytes_per_s) ? limits.rate_bytes_per_s : kRateUnknown;
+}
+
+// The same while the container is frozen, and no connection has to wait for a processor that the job has.
+double frozen_rate(const std::vector<Round>& rounds, const PrecopyLimits& limits) {
+  const auto seconds = [&](std::size_t i) {
+    const Round& r = rounds[i];
+    const double wire = is_rate(limits.rate_bytes_per_s) ? payload_of(rounds, i) / limits.rate_bytes_per_s : r.send;
+    return std::max(r.send - r.waited, std::min(wire, r.send));
+  };
+  const double measured = decaying(rounds, [&](std::size_t i) { return payload_of(rounds, i); }, seconds);
+  return is_rate(measured) ? measured : send_rate(rounds, limits);
+}
+
+// What the job loses for each page that is sent, beside its page fault: where a connection waits for a processor, it
+// keeps the job from one for as long as it runs. (The target's processors are not counted.)
+double processor_cost_s(const std::vector<Round>& rounds) {
+  return decaying(
+      rounds, [&](std::size_t i) { return std::min(rounds[i].ran, rounds[i].waited); },
+      [&](std::size_t i) { return payload_of(rounds, i) / kPage; });
 }
 
 // Seconds to send so many pages: fixed + per_page * pages.
@@ -343,11 +375,13 @@ PrecopyDecision decide(const std::vector<RoundMeasurement>& measured, std::uint6
   const SendTime send_time = regression(rounds, rate_now);
   const Forecast next = forecast(rounds, memory / kPage, limits, send_time);
 
+  const double rate_frozen = frozen_rate(rounds, limits);
+  const double per_page = processor_cost_s(rounds);
   decision.send_bytes_per_s = rate_now;
-  decision.expected_downtime_s = last.dirty * kPage / rate_now;
+  decision.expected_downtime_s = last.dirty * kPage / rate_frozen;
   decision.next_downtime_s = decision.expected_downtime_s * next.quotient;
   const std::string state = "dirty " + mib(last.dirty) + ", " +
-                            time(decision.expected_downtime_s) + " at " + rate(rate_now);
+                            time(decision.expected_downtime_s) + " at " + rate(rate_frozen);
 
   const auto freeze = [&](PrecopyPattern pattern, const std::string& why) {
     decision.freeze = true;
@@ -365,11 +399,11 @@ PrecopyDecision decide(const std::vector<RoundMeasurement>& measured, std::uint6
     return decision;
   };
 
-  // 5. Whether rounds that close are worth their page faults.
+  // 5. Whether rounds that close are worth what they cost the job.
   const double at_once = closing_quotient(rounds, send_time);
   const double saved_at_once = decision.expected_downtime_s * (1 - at_once);
   const bool may_close = limits.patterns && last.untracked <= 0 && at_once < 1 - kLeastFall &&
-                         saved_at_once > last.dirty * number(limits.page_fault_cost_s);
+                         saved_at_once > last.dirty * (number(limits.page_fault_cost_s) + along(rounds) * per_page);
   const std::size_t closing = closing_rounds(rounds, limits);
   const double before = rounds.size() > 1 ? rounds[rounds.size() - 2].dirty : 0;
   const bool closes = closing == 0 || last.dirty < before * (1 - kLeastFall);
@@ -440,7 +474,7 @@ PrecopyDecision decide(const std::vector<RoundMeasurement>& measured, std::uint6
 
   // 3. What another round costs the job and what it may save. With one sample of a steady state the
   // next one may still be better, by jitter.
-  const double cost = next.found * number(limits.page_fault_cost_s);
+  const double cost = next.found * number(limits.page_fault_cost_s) + next.sent * per_page;
   const double may_fall = std::max(1 - next.quotient, quotient < 1 - kLeastFall ? kJitter / 2 : 0);
   const double saves = decision.expected_downtime_s * may_fall;
   const bool steady = resent || quotient >= 1 - kLeastFall;
@@ -454,12 +488,12 @@ PrecopyDecision decide(const std::vector<RoundMeasurement>& measured, std::uint6
                                          ", not expected to fall further, to be confirmed"));
     }
     return freeze(pattern, over + "another round costs the job " + time(cost) +
-                               " of page faults to save " + time(saves) + ": freeze");
+                               " of page faults and processors to save " + time(saves) + ": freeze");
   }
 
   // 4. A good moment.
   const Steady end = steady_end(rounds);
-  const double above = (last.dirty - end.average) * kPage / rate_now;
+  const double above = (last.dirty - end.average) * kPage / rate_frozen;
   if (end.rounds > 1 && end.rounds < kSteadyRoundsMax && last.dirty > end.average * kNotWorse &&
       above > cost) {
     return another(pattern, over + meaning(pattern) + ", but is " +
@@ -489,6 +523,8 @@ json::object to_json(const RoundMeasurement& round) {
           {"scan_s", round.scan_s},
           {"send_s", round.send_s},
           {"exposed_s", round.exposed_s},
+          {"ran_s", round.ran_s},
+          {"waited_s", round.waited_s},
           {"pages_found", round.pages_found},
           {"pages_sent", round.pages_sent},
           {"pages_resent", round.pages_resent},
@@ -550,8 +586,10 @@ Result<RoundMeasurement> round_measurement_from(const json::object& object) {
   TRY(round.started_s, get_measure(object, "started_s"));
   TRY(round.scan_s, get_measure(object, "scan_s"));
   TRY(round.send_s, get_measure(object, "send_s"));
-  if (object.contains("exposed_s")) {
-    TRY(round.exposed_s, get_measure(object, "exposed_s"));
+  for (const auto& [key, target] : {std::pair{"exposed_s", &round.exposed_s}, {"ran_s", &round.ran_s},
+                                    {"waited_s", &round.waited_s}}) {
+    if (!object.contains(key)) continue;
+    TRY(*target, get_measure(object, key));
   }
   TRY(round.pages_found, get_u64(object, "pages_found"));
   TRY(round.pages_sent, get_u64(object, "pages_sent"));

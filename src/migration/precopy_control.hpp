@@ -24,6 +24,10 @@ struct RoundMeasurement {
   // Mean over the pages sent: from the moment on from which writes to one counted as new (that it was
   // read at) to the end of the round. 0: not told, the whole round.
   double exposed_s = 0;
+  // Of the connection that ran longest on a processor: for how long, and for how long it was ready and waited for one,
+  // because the job had them. 0: not told.
+  double ran_s = 0;
+  double waited_s = 0;
   std::uint64_t pages_found = 0;  // written since they were sent last, when the round began
   std::uint64_t pages_sent = 0;   // of these and of those written until their turn came; the rest was held back
   // Of those sent, sent in the round just before as well. (In *any* earlier round would say

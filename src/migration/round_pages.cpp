@@ -5,8 +5,8 @@
 #include <map>
 #include <utility>
 
+#include "criu_glue/descriptors.hpp"
 #include "criu_glue/page_store.hpp"
-#include "preflight_memory.hpp"
 
 namespace lifeboat {
 

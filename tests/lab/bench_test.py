@@ -126,12 +126,15 @@ class Arithmetic(unittest.TestCase):
     self.assertEqual(good['times_best'], 1.2, 'below the budget no downtime is better than another')
 
   def test_noise(self):
-    def hpl(net, least, most, count=3):
-      return {'net_percent': {'median': net}, 'alone_s': {'min': least, 'max': most, 'count': count}}
-    self.assertIn('(met', tracking.judge(hpl(0.5, 100, 100.4), 'net_percent'))
-    self.assertIn('not met', tracking.judge(hpl(9, 100, 104), 'net_percent'))
-    self.assertIn('noise', tracking.judge(hpl(-3, 100, 104), 'net_percent'))
-    self.assertIn('cannot tell', tracking.judge(hpl(0, 100, 100, 1), 'net_percent'))
+    self.assertIn(': met', tracking.judge([0.5, 0.4, 0.6, 0.5]))
+    self.assertIn('not met', tracking.judge([9, 8, 10]))
+    self.assertIn('not to be told', tracking.judge([-3, 5, 2, 0]))
+    self.assertIn('cannot tell', tracking.judge([0, 1]))
+
+  def test_hpl_row(self):
+    row = {'alone': {'time_s': 50, 'residual': 'r'}, 'watched': {'time_s': 51, 'residual': 'r', 'first_writes': 100000}}
+    self.assertEqual(tracking.hpl_row(row), {'alone_s': 50, 'residuals_equal': True, 'watched_s': 51, 'tracking_percent': 2,
+                                             'watched_first_writes': 100000, 'watched_faults_percent': 0.22})
 
 
 class Program(unittest.TestCase):

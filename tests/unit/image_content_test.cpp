@@ -89,7 +89,7 @@ class ImageContentTest : public ::testing::Test {
     std::map<std::string, int> found;
     std::vector<unsigned char> bytes;
     for (;;) {
-      EXPECT_TRUE(content.read(bytes));
+      content.read(bytes);
       if (bytes.empty()) return found;
       EXPECT_EQ(bytes.size() % kPageBytes, 0u);
       EXPECT_LE(bytes.size(), ImageContent::kPieceBytes);
@@ -106,9 +106,7 @@ class ImageContentTest : public ::testing::Test {
 };
 
 TEST_F(ImageContentTest, HasWhatCriuDumpsAndNothingThatWeCarry) {
-  auto content = ImageContent::of({child_, child_});
-  ASSERT_TRUE(content.has_value()) << content.error().message;
-  std::map<std::string, int> found = words(std::move(*content));
+  std::map<std::string, int> found = words(ImageContent::of({child_, child_}));
   EXPECT_EQ(found["shared"], 2);
   EXPECT_EQ(found["unlinked"], 1) << "mapped twice";
   EXPECT_EQ(found["named"], 1) << "its name was taken from it";
@@ -121,14 +119,12 @@ TEST_F(ImageContentTest, OfAProcessThatIsGoneThereIsNothing) {
   auto content = ImageContent::of({child_});
   ::kill(child_, SIGKILL);
   ::waitpid(child_, nullptr, 0);
-  ASSERT_TRUE(content.has_value());
-  const std::map<std::string, int> found = words(std::move(*content));
+  const std::map<std::string, int> found = words(std::move(content));
   EXPECT_EQ(found.contains("copied") ? found.at("copied") : 0, 0);
   auto none = ImageContent::of({child_});
   child_ = -1;
-  ASSERT_TRUE(none.has_value());
   std::vector<unsigned char> bytes;
-  ASSERT_TRUE(none->read(bytes));
+  none.read(bytes);
   EXPECT_TRUE(bytes.empty());
 }
 

@@ -620,7 +620,25 @@ TEST(PrecopyLimits, FaultsMustBeWorthIt) {
   const PrecopyDecision d =
       decide(first, kBytes, {.downtime_budget_s = 0.001, .interval_s = 0.001});
   EXPECT_TRUE(d.freeze);
-  EXPECT_NE(d.reason.find("of page faults to save"), std::string::npos) << d.reason;
+  EXPECT_NE(d.reason.find("of page faults and processors to save"), std::string::npos) << d.reason;
+}
+
+// A rank of HPL of 400 MB over 10 Gb/s, measured: ranks that poll have all processors.
+TEST(PrecopyLimits, ProcessorsMustBeWorthIt) {
+  RoundMeasurement first = round_of(1, 0.71, 0.66, 98633, 46142);
+  const PrecopyLimits limits{.rate_bytes_per_s = 1.25e9};
+  EXPECT_FALSE(decide({first}, kBytes, limits).freeze);
+  first.ran_s = 0.2;
+  EXPECT_FALSE(decide({first}, kBytes, limits).freeze) << "nobody else wanted them";
+  EXPECT_DOUBLE_EQ(decide({first}, kBytes, limits).expected_downtime_s, 46142.0 / 98633 * 0.66);
+  first.waited_s = 0.3;
+  const PrecopyDecision d = decide({first}, kBytes, limits);
+  EXPECT_TRUE(d.freeze);
+  EXPECT_NE(d.reason.find("of page faults and processors to save"), std::string::npos) << d.reason;
+  // Frozen, it has the processors for itself; and no more than the wire takes.
+  EXPECT_DOUBLE_EQ(d.expected_downtime_s, 46142.0 / 98633 * 0.36);
+  first.waited_s = 0.6;
+  EXPECT_DOUBLE_EQ(decide({first}, kBytes, limits).expected_downtime_s, 46142.0 * 4096 / 1.25e9);
 }
 
 // ------------------------------------------------------------------------------------ properties
@@ -755,6 +773,8 @@ TEST(PrecopyJson, MeasurementsMakeTheRoundTrip) {
     r.scan_s = static_cast<double>(random() % 1000000) / 1e9;
     r.send_s = static_cast<double>(random() % 1000000) / 1e5;
     r.exposed_s = static_cast<double>(random() % 1000000) / 1e6;
+    r.ran_s = static_cast<double>(random() % 1000000) / 1e6;
+    r.waited_s = static_cast<double>(random() % 1000000) / 1e6;
     r.pages_found = random();
     r.pages_sent = random();
     r.pages_resent = random();
@@ -767,8 +787,10 @@ TEST(PrecopyJson, MeasurementsMakeTheRoundTrip) {
     EXPECT_DOUBLE_EQ(read.scan_s, r.scan_s);
     EXPECT_DOUBLE_EQ(read.send_s, r.send_s);
     EXPECT_DOUBLE_EQ(read.exposed_s, r.exposed_s);
+    EXPECT_DOUBLE_EQ(read.ran_s, r.ran_s);
+    EXPECT_DOUBLE_EQ(read.waited_s, r.waited_s);
     r.started_s = read.started_s, r.scan_s = read.scan_s, r.send_s = read.send_s;
-    r.exposed_s = read.exposed_s;
+    r.exposed_s = read.exposed_s, r.ran_s = read.ran_s, r.waited_s = read.waited_s;
     EXPECT_EQ(read, r);
   }
 }
@@ -790,7 +812,8 @@ TEST(PrecopyJson, RefusesWhatCannotBe) {
     json::object bad = good;
     bad.erase(member.key());
     // Traces from before they were measured lack these.
-    const bool may_lack = member.key() == "pages_untracked" || member.key() == "exposed_s";
+    const bool may_lack = member.key() == "pages_untracked" || member.key() == "exposed_s" ||
+                          member.key() == "ran_s" || member.key() == "waited_s";
     EXPECT_EQ(round_measurement_from(bad).has_value(), may_lack) << member.key();
     bad[member.key()] = "1";
     EXPECT_EQ(round_measurement_from(bad).error().code, Errc::kProtocol) << member.key();

@@ -33,15 +33,5 @@ TEST(PreflightMemory, AnIoUringIsRefused) {
   EXPECT_NE(checked.error().message.find("io_uring"), std::string::npos);
 }
 
-TEST(PreflightMemory, DirectIoIsSeen) {
-  int packets[2];
-  ASSERT_EQ(::pipe2(packets, O_CLOEXEC | O_DIRECT), 0);
-  const Fd ends[] = {Fd(packets[0]), Fd(packets[1])};
-  EXPECT_FALSE(uses_direct_io(::getpid()));
-  const Fd file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC | O_DIRECT));
-  if (!file) GTEST_SKIP() << "no O_DIRECT on this file system";
-  EXPECT_TRUE(uses_direct_io(::getpid()));
-}
-
 }  // namespace
 }  // namespace lifeboat

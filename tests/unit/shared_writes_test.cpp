@@ -38,6 +38,7 @@ enum Order : char {
   kUnmapPart = 'u',
   kMapAgain = 'a',       // by a descriptor that it kept
   kWriteByCall = 'c',    // by that
+  kDirectIo = 'd',       // opens another file for that
   kEnd = 'e',
 };
 
@@ -58,8 +59,9 @@ class SharedWritesTest : public ::testing::Test {
     }
     std::ofstream(cgroup_->procs_file()) << pid_ << '\n';
     tell('\0');  // it has begun
-    for (const ImagedMapping& mapping : imaged_mappings(pid_).value()) {
-      if (!mapping.shared) continue;
+    const auto mappings = shared_mappings(pid_);
+    ASSERT_TRUE(mappings.has_value()) << mappings.error().message;
+    for (const SharedMapping& mapping : *mappings) {
       file_ = mapping.file;
       opened_ = open_mapped(pid_, mapping.range);
     }
@@ -88,6 +90,7 @@ class SharedWritesTest : public ::testing::Test {
   }
 
   std::optional<Ranges> written() {
+    if (HasFatalFailure()) return std::nullopt;
     EXPECT_TRUE(cgroup_->freeze_now(Milliseconds(5000)).has_value());
     writes_->check();
     auto found = writes_->written(file_);
@@ -164,6 +167,7 @@ class SharedWritesTest : public ::testing::Test {
         ::munmap(again, kPageBytes);
         break;
       }
+      case kDirectIo: (void)!::open("/var/tmp/lifeboat-shared-test", O_RDWR | O_CREAT | O_DIRECT, 0600); break;
       case kWriteByCall: (void)!::pwrite(fd, "x", 1, 19 * kPageBytes); break;
       default: break;
     }
@@ -233,6 +237,11 @@ TEST_F(SharedWritesTest, SomebodyHasOpenedIt) {
     EXPECT_EQ(::pwrite(again.get(), "x", 1, 21 * kPageBytes), 1);
   }
   EXPECT_EQ(written(), std::nullopt);
+}
+
+TEST_F(SharedWritesTest, ADeviceMayWriteUnseen) {
+  EXPECT_EQ(written_after(kDirectIo), std::nullopt);
+  ::unlink("/var/tmp/lifeboat-shared-test");
 }
 
 TEST_F(SharedWritesTest, ItIsWatchedAgain) {

@@ -30,18 +30,24 @@ def hpl_alone(args, cluster):
     run.remove()
 
 
+def out_and_back(cluster, job):
+  """Each container to a node that it is not on, and back: which ranks share a node is another cost than moving."""
+  where = cluster.where()
+  for container in job.containers:
+    home = where[container]
+    yield container, next(node for node in reversed(cluster.nodes) if node != home)
+    yield container, home
+
+
 def hpl_disturbed(args, cluster, fabric, pause, moved):
   """A run with so many migrations, or only the tracking of them, a pause before each;
   {time_s, residual, downtimes_ms, first_writes}: of pages, in a second or a round."""
   run = hpl.Hpl(cluster, args.hpl_size, 2, 2)
-  targets = itertools.cycle([cluster.nodes[-1], *cluster.nodes])
   downtimes, first_writes = [], 0
   try:
     time.sleep(LEAD_S)
-    for _, container in zip(range(args.migrations), itertools.cycle(run.job.containers)):
+    for _, (container, target) in zip(range(args.migrations), itertools.cycle(list(out_and_back(cluster, run.job)))):
       time.sleep(pause)
-      here = cluster.where()[container]
-      target = next(node for node in targets if node != here)
       report = cluster.ask('migrate', container, '--to', target, '--fabric', fabric, '--mode', args.mode,
                            *([] if moved else ['--dry-run']), timeout=900)
       if not moved:

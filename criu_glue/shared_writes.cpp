@@ -29,25 +29,29 @@ const ForkCounter* fork_counter() {
   return counter ? &*counter : nullptr;
 }
 
-// The file of a descriptor, as SharedMapping::file says it.
-std::string file_of(pid_t pid, const std::string& number) {
+// The file of a descriptor, as SharedMapping::file says it; nothing when that cannot be told.
+std::optional<std::string> file_of(pid_t pid, const std::string& number) {
   struct stat info {};
-  if (::stat(("/proc/" + std::to_string(pid) + "/fd/" + number).c_str(), &info) != 0) return {};
+  if (::stat(("/proc/" + std::to_string(pid) + "/fd/" + number).c_str(), &info) != 0) return std::nullopt;
   char text[64];
   std::snprintf(text, sizeof text, "%02x:%02x %llu", major(info.st_dev), minor(info.st_dev),
                 static_cast<unsigned long long>(info.st_ino));
   return text;
 }
 
+std::vector<pid_t> sorted(std::vector<pid_t> pids) {
+  std::sort(pids.begin(), pids.end());
+  return pids;
+}
+
 }  // namespace
 
-SharedWrites::Files SharedWrites::mappings_of_watched() const {
+std::optional<SharedWrites::Files> SharedWrites::mappings_of_watched(const std::vector<pid_t>& pids) const {
   Files found;
-  std::vector<pid_t> pids = cgroup_.pids();
-  std::sort(pids.begin(), pids.end());
   for (const pid_t pid : pids) {
     auto mappings = shared_mappings(pid);
-    if (!mappings) continue;  // it has ended
+    if (!mappings && mappings.error().code == Errc::kNotFound) continue;
+    if (!mappings) return std::nullopt;
     for (const SharedMapping& mapping : *mappings) {
       if (files_.contains(mapping.file)) found[mapping.file].emplace_back(pid, mapping);
     }
@@ -64,21 +68,34 @@ void SharedWrites::attach(pid_t pid) {
   processes_.emplace(pid, Process{std::move(*pagemap), std::move(*uffd)});
 }
 
-void SharedWrites::forget_what_descriptors_reach() {
-  for (const pid_t pid : cgroup_.pids()) {
-    if (uses_direct_io(pid)) files_.clear();
-    each_descriptor(pid, [&](const std::string& number, const std::string& target) {
-      if (target.ends_with(" (deleted)")) files_.erase(file_of(pid, number));
+// All of them, where a descriptor cannot be looked at.
+void SharedWrites::forget_what_descriptors_reach(const std::vector<pid_t>& pids) {
+  for (const pid_t pid : pids) {
+    const bool read = each_descriptor(pid, [&](const std::string& number, const std::string& target) {
+      if (is_for_direct_io(pid, number, target).value_or(true)) files_.clear();
+      if (!target.ends_with(" (deleted)")) return files_.empty();
+      if (const auto file = file_of(pid, number)) {
+        files_.erase(*file);
+      } else {
+        files_.clear();
+      }
       return files_.empty();
     });
+    if (!read) files_.clear();
   }
 }
 
 // Everything stands still: as it is now, it has to be in the end.
-Status SharedWrites::note_frozen() {
-  TRY(forks_, fork_counter()->read(init_));
-  Files now = mappings_of_watched();
-  for (auto& [name, mappings] : now) {
+void SharedWrites::note_frozen() {
+  const std::vector<pid_t> pids = sorted(cgroup_.pids());
+  const auto forks = fork_counter()->read(init_);
+  auto now = mappings_of_watched(pids);
+  if (!forks || !now) {
+    files_.clear();
+    return;
+  }
+  forks_ = *forks;
+  for (auto& [name, mappings] : *now) {
     const bool registered = std::all_of(mappings.begin(), mappings.end(), [&](const auto& mapping) {
       const auto process = processes_.find(mapping.first);
       return process != processes_.end() &&
@@ -87,8 +104,7 @@ Status SharedWrites::note_frozen() {
     if (registered) files_[name] = std::move(mappings);
   }
   std::erase_if(files_, [](const auto& file) { return file.second.empty(); });
-  forget_what_descriptors_reach();
-  return {};
+  forget_what_descriptors_reach(pids);
 }
 
 Status SharedWrites::watch(const std::vector<SharedFile>& files) {
@@ -104,12 +120,16 @@ Status SharedWrites::watch(const std::vector<SharedFile>& files) {
     watched_by_[number] = file.mapped_as;
     files_[file.mapped_as];
   }
-  for (const auto& [name, mappings] : mappings_of_watched()) {
+  const auto now = mappings_of_watched(cgroup_.pids());
+  for (const auto& [name, mappings] : now.value_or(Files())) {
     for (const auto& [pid, mapping] : mappings) attach(pid);
   }
-  const bool noted = cgroup_.freeze_briefly() && note_frozen();
+  if (cgroup_.freeze_briefly()) {
+    note_frozen();
+  } else {
+    files_.clear();
+  }
   CHECK_OK(cgroup_.thaw());
-  if (!noted) files_.clear();
   std::erase_if(files_, [&](const auto& file) {
     return !std::all_of(file.second.begin(), file.second.end(), [&](const auto& mapping) {
       return write_protect::set(processes_.at(mapping.first).uffd.get(), mapping.second.range, true);
@@ -137,11 +157,13 @@ void SharedWrites::check() {
   const auto forks = fork_counter()->read(init_);
   if (!forks || *forks != forks_) files_.clear();
   forget_with_events();
-  forget_what_descriptors_reach();
-  const Files now = mappings_of_watched();
+  const std::vector<pid_t> pids = sorted(cgroup_.pids());
+  forget_what_descriptors_reach(pids);
+  const auto now = mappings_of_watched(pids);
+  if (!now) files_.clear();
   std::erase_if(files_, [&](const auto& file) {
-    const auto found = now.find(file.first);
-    return found == now.end() || found->second != file.second;
+    const auto found = now->find(file.first);
+    return found == now->end() || found->second != file.second;
   });
 }
 

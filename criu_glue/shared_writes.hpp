@@ -52,10 +52,11 @@ class SharedWrites {
   using Mappings = std::vector<std::pair<pid_t, SharedMapping>>;
   using Files = std::map<std::string, Mappings>;
 
-  [[nodiscard]] Files mappings_of_watched() const;
+  // Processes that have ended have none; nothing when one cannot be looked at.
+  [[nodiscard]] std::optional<Files> mappings_of_watched(const std::vector<pid_t>& pids) const;
   void attach(pid_t pid);
-  Status note_frozen();
-  void forget_what_descriptors_reach();
+  void note_frozen();
+  void forget_what_descriptors_reach(const std::vector<pid_t>& pids);
   void forget_with_events();
 
   Cgroup cgroup_;

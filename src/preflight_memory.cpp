@@ -26,7 +26,7 @@ Status check_file(pid_t pid, const std::string& target) {
 Status check_memory_use(const std::vector<pid_t>& pids) {
   Status status;
   for (const pid_t pid : pids) {
-    each_descriptor(pid, [&](const std::string&, const std::string& target) {
+    (void)each_descriptor(pid, [&](const std::string&, const std::string& target) {
       status = check_file(pid, target);
       return !status;
     });

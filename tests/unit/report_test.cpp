@@ -45,7 +45,7 @@ TEST(Report, Json) {
   report.hold.bytes = 14;
   report.hold.delivered = 15;
   report.hold.dropped = 16;
-  report.layer = {11, 12, 13, 14};
+  report.layer = {11, 12, 13, 14, 15};
   report.progress->pages_to_send = 12;
   report.progress->pages_sent = 11;
   EXPECT_EQ(json::serialize(to_json(report)),
@@ -59,7 +59,7 @@ TEST(Report, Json) {
             R"("bytes_on_wire":6,"survey_ms":0E0,"send_ms":0E0,"criu_dump_ms":0E0,"untracked_reason":""},)"
             R"("held":{"frames":13,"bytes":14,"delivered":15,"dropped":16},)"
             R"("images":{"bytes":17,"known_bytes":18,"ahead_bytes":19,"passes":2,"ahead_ms":2E1},"layer":{"files":11,"bytes_running":12,)"
-            R"("bytes_frozen":13,"frozen_ms":1.4E1},"rounds":[],)"
+            R"("bytes_frozen":13,"frozen_ms":1.4E1,"bytes_tracked":15},"rounds":[],)"
             R"("queued_ms":9E0,"preflight_ms":1E0,"pre_copy_ms":8E0,)"
             R"("downtime_ms":2.7001E1,"downtime_parts_ms":)"
             R"({"freeze":2E0,"dump":3E0,"transfer":4E0,"restore":5E0,"network":6E0,"resume":7E0},)"

@@ -46,7 +46,8 @@ def hpl_disturbed(args, cluster, fabric, pause, moved):
   downtimes, first_writes = [], 0
   try:
     time.sleep(LEAD_S)
-    for _, (container, target) in zip(range(args.migrations), itertools.cycle(list(out_and_back(cluster, run.job)))):
+    plan = list(out_and_back(cluster, run.job))
+    for _, (container, target) in zip(range(args.migrations), itertools.cycle(plan if moved else plan[::2])):
       time.sleep(pause)
       report = cluster.ask('migrate', container, '--to', target, '--fabric', fabric, '--mode', args.mode,
                            *([] if moved else ['--dry-run']), timeout=900)

@@ -39,7 +39,6 @@ enum Order : char {
   kMapAgain = 'a',       // by a descriptor that it kept
   kWriteByCall = 'c',    // by that
   kDirectIo = 'd',       // opens another file for that
-  kEnd = 'e',
 };
 
 class SharedWritesTest : public ::testing::Test {
@@ -110,7 +109,15 @@ class SharedWritesTest : public ::testing::Test {
   pid_t pid_ = -1;
 
  private:
+  // To another process, and back.
+  struct Pipes {
+    int orders[2];
+    int answers[2];
+  };
+
   void work(bool keeps_descriptor) const {
+    char order = 0;
+    if (::read(ends_[1], &order, 1) != 1) return;  // only now it is in the cgroup, and what it begins will be
     char name[] = "/dev/shm/lifeboat-shared-test-XXXXXX";
     const int fd = ::mkstemp(name);
     ::unlink(name);
@@ -119,19 +126,21 @@ class SharedWritesTest : public ::testing::Test {
         ::mmap(nullptr, kPages * kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
     for (std::uint64_t i = 0; i < kDataPages; ++i) memory[i * kPageBytes] = 1;
     if (!keeps_descriptor) ::close(fd);
-    int orders[2];
-    if (::pipe(orders) != 0) return;
+    Pipes sibling;
+    if (::pipe(sibling.orders) != 0 || ::pipe(sibling.answers) != 0) return;
     if (::fork() == 0) {
-      char order = 0;
-      while (::read(orders[0], &order, 1) == 1) memory[11 * kPageBytes] = 2;
+      while (::read(sibling.orders[0], &order, 1) == 1) {
+        memory[11 * kPageBytes] = 2;
+        if (::write(sibling.answers[1], &order, 1) != 1) break;
+      }
+      ::_exit(0);
     }
-    for (char order = 0; ::read(ends_[1], &order, 1) == 1 && order != kEnd;) {
-      obey(order, memory, fd, orders[1]);
-      if (::write(ends_[1], &order, 1) != 1) return;
-    }
+    do {
+      obey(order, memory, fd, sibling);
+    } while (::write(ends_[1], &order, 1) == 1 && ::read(ends_[1], &order, 1) == 1);
   }
 
-  static void obey(char order, volatile char* memory, int fd, int sibling) {
+  static void obey(char order, volatile char* memory, int fd, const Pipes& sibling) {
     const auto at = [memory](std::uint64_t number) { return const_cast<char*>(memory) + number * kPageBytes; };
     switch (order) {
       case kWrite:
@@ -157,9 +166,12 @@ class SharedWritesTest : public ::testing::Test {
         }
         break;
       case kThread: std::thread([&] { *at(15) = 2; }).join(); break;
-      case kSibling:
-        if (::write(sibling, "x", 1) == 1) ::usleep(100'000);
+      case kSibling: {
+        char answer = 0;
+        (void)!::write(sibling.orders[1], "x", 1);
+        (void)!::read(sibling.answers[0], &answer, 1);
         break;
+      }
       case kUnmapPart: ::munmap(at(kPages - 1), kPageBytes); break;
       case kMapAgain: {
         void* const again = ::mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 17 * kPageBytes);

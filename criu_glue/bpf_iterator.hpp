@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/fd.hpp"
+#include "base/log.hpp"
 #include "base/result.hpp"
 
 namespace lifeboat {
@@ -79,5 +80,17 @@ class BpfIterator {
   Fd program_;
   std::size_t words_;
 };
+
+// What reads by such a program (VmaReader, ForkCounter), opened once; null where the kernel has none or does not let
+// us, which the log says once: `otherwise`.
+template <class Reader>
+const Reader* opened_once(const char* otherwise) {
+  static const Result<Reader> reader = [otherwise] {
+    Result<Reader> opened = Reader::open();
+    if (!opened) log::debug(otherwise, {{"reason", opened.error().message}});
+    return opened;
+  }();
+  return reader ? &*reader : nullptr;
+}
 
 }  // namespace lifeboat

@@ -15,10 +15,10 @@ namespace lifeboat {
 
 class ForkCounter {
  public:
-  // Loads the program: 20 to 40 ms, once. kUnavailable, kSystem: this kernel has no such iterator (Linux 6.1, with
+  // Loads the program. kUnavailable, kSystem: this kernel has no such iterator (Linux 6.1, with
   // CONFIG_DEBUG_INFO_BTF), or does not let us.
   static Result<ForkCounter> open();
-  // A number that is another one after each beginning, of the namespace that `init` is the first process of. 0.1 ms.
+  // A number that is another one after each beginning, of the namespace that `init` is the first process of.
   [[nodiscard]] Result<std::uint64_t> read(pid_t init) const;
 
  private:

@@ -7,9 +7,7 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <mutex>
 
-#include "base/log.hpp"
 #include "criu_glue/descriptors.hpp"
 #include "criu_glue/fork_counter.hpp"
 #include "criu_glue/inject.hpp"
@@ -19,15 +17,8 @@ namespace lifeboat {
 
 namespace {
 
-// Null: this kernel has none, and nothing is known of any file.
-const ForkCounter* fork_counter() {
-  static const Result<ForkCounter> counter = ForkCounter::open();
-  static std::once_flag told;
-  std::call_once(told, [] {
-    if (!counter) log::debug("writes to shared memory are not tracked", {{"reason", counter.error().message}});
-  });
-  return counter ? &*counter : nullptr;
-}
+// Null: nothing is known of any file.
+const ForkCounter* fork_counter() { return opened_once<ForkCounter>("writes to shared memory are not tracked"); }
 
 // The file of a descriptor, as SharedMapping::file says it; nothing when that cannot be told.
 std::optional<std::string> file_of(pid_t pid, const std::string& number) {

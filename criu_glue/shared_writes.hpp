@@ -5,7 +5,8 @@
 // It is never guessed. What would be seen by no mapping that is tracked makes a file unknown: a mapping that has
 // come or gone, a process that was begun meanwhile (it has its parent's mappings, not tracked, and may have ended
 // since: fork_counter.hpp), a call that opens, writes or cuts the file (inotify), direct I/O. What would not be seen
-// at all: a second mapping made of a first one by mremap() with an old size of 0, written and taken away again.
+// at all: a second mapping made of a first one by mremap() with an old size of 0, written and taken away again; a
+// descriptor that is under way in a socket when watching begins, taken out, mapped and closed again.
 #pragma once
 
 #include <sys/types.h>
@@ -34,11 +35,11 @@ class SharedWrites {
   SharedWrites(Cgroup cgroup, pid_t init) : cgroup_(std::move(cgroup)), init_(init) {}
 
   // From now on writes to these files are noted, as far as it is possible; what was noted before is forgotten. The
-  // container runs, and stands still for some tenths of a millisecond. kSystem: it could not be let go on.
+  // container runs, and stands still while its mappings and descriptors are listed. kSystem: it could not be let go on.
   // For each file's GB 10 to 20 ms; each first write to a page then costs the container about 1.1 microseconds.
   Status watch(const std::vector<SharedFile>& files);
 
-  // The container has been frozen and nobody has touched it since: whether it is known what was written. 0.3 ms.
+  // The container has been frozen and nobody has touched it since: whether it is known what was written.
   void check();
   // After that: the pages written since watch() and perhaps more, in order and apart; nothing when it is not known.
   [[nodiscard]] std::optional<std::vector<FileRange>> written(const std::string& mapped_as) const;

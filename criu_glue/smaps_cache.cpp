@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <mutex>
 #include <string>
 #include <string_view>
 
@@ -13,7 +12,6 @@
 #include <xxhash.h>
 
 #include "base/file.hpp"
-#include "base/log.hpp"
 
 namespace lifeboat {
 
@@ -39,15 +37,8 @@ std::uint64_t hash_of_names(std::string_view smaps) {
   return XXH3_64bits_digest(&state);
 }
 
-// Null: this kernel has none, and nothing is kept.
-const VmaReader* shared_reader() {
-  static const Result<VmaReader> reader = VmaReader::open();
-  static std::once_flag told;
-  std::call_once(told, [] {
-    if (!reader) log::debug("mappings are read during the freeze", {{"reason", reader.error().message}});
-  });
-  return reader ? &*reader : nullptr;
-}
+// Null: nothing is kept.
+const VmaReader* shared_reader() { return opened_once<VmaReader>("mappings are read during the freeze"); }
 
 }  // namespace
 

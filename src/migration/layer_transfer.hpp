@@ -41,7 +41,7 @@ class LayerSender {
   // From the next pass on, which is the last but that in the freeze, writes to it are tracked if there is much of it,
   // and in the freeze nothing else of it is looked at.
   void track_shared_memory() { tracks_shared_memory_ = true; }
-  // The container is frozen and CRIU has not begun: whether it is known what was written. 0.3 ms if there is any.
+  // The container is frozen and CRIU has not begun: whether it is known what was written.
   void check_shared_memory() { shared_writes_.check(); }
   // The same as SharedMapping::file.
   [[nodiscard]] std::set<std::string> shared_memory_mapped() const;

@@ -24,6 +24,7 @@ constexpr int kLogLevel = 2;  // errors and warnings; more would cost time in th
 constexpr Milliseconds kWarmUpLimit{10'000};
 constexpr Milliseconds kAbortLimit{10'000};
 constexpr Milliseconds kResumeLimit{30'000};
+constexpr int kFirstFile = 16;  // number of RestoreRequest::files in CRIU
 
 Result<CriuDirectories> open_directories(const CriuPaths& paths) {
   CriuDirectories directories;
@@ -137,6 +138,11 @@ void PreparedDump::read_ahead(const std::vector<pid_t>& pids, SmapsCache& cache)
   if (hidden_) smaps_ = std::make_unique<SmapsAhead>(*hidden_, cache, pids);
 }
 
+void PreparedDump::leave_out(std::vector<CarriedFile> files) {
+  hidden_->set_files(files);
+  left_out_ = std::move(files);
+}
+
 awaitable<Result<HeldDump>> PreparedDump::start(Cgroup cgroup) && {
   criu::Request request = base_request(criu::DUMP, request_.paths, directories_);
   criu::Options& opts = *request.mutable_opts();
@@ -145,6 +151,9 @@ awaitable<Result<HeldDump>> PreparedDump::start(Cgroup cgroup) && {
   opts.set_timeout(static_cast<std::uint32_t>(request_.limit.count() / 1000 + 1));
   for (std::size_t i = 0; i < request_.mounts.size(); ++i) {
     opts.add_external("mnt[" + request_.mounts[i].mount_point + "]:" + external_name(i));
+  }
+  for (const CarriedFile& file : left_out_) {
+    if (file.anonymous) opts.add_external(file.path);
   }
   CO_TRY(FreezeOnDeath watch, FreezeOnDeath::watch(swrk_->pid(), cgroup));
   CO_CHECK_OK(swrk_->send(request));
@@ -175,6 +184,9 @@ awaitable<Result<PreparedRestore>> PreparedRestore::prepare(RestoreRequest wante
   CO_TRY(CriuDirectories directories, open_directories(wanted.paths));
   SpawnOptions options = worker_options(wanted.netns_fd);
   options.cgroup = wanted.cgroup;
+  for (std::size_t i = 0; i < wanted.files.size(); ++i) {
+    options.fds.emplace_back(wanted.files[i], kFirstFile + static_cast<int>(i));
+  }
   // An overlay is mounted when nobody changes its layer any more.
   if (!wanted.overlay) options.bind_mounts.emplace_back(wanted.mounts.front().source, wanted.root);
   CO_TRY(Swrk swrk, co_await Swrk::start(wanted.paths.criu, std::move(options)));
@@ -188,7 +200,7 @@ awaitable<Result<PreparedRestore>> PreparedRestore::prepare(RestoreRequest wante
 
 PreparedRestore::~PreparedRestore() = default;
 
-awaitable<Result<HeldRestore>> PreparedRestore::start(RestoreMemory memory,
+awaitable<Result<HeldRestore>> PreparedRestore::start(RestoreMemory memory, std::vector<GivenFile> files,
                                                       std::function<Status()> pager_lives) && {
   criu::Request request = base_request(criu::RESTORE, request_.paths, directories_);
   criu::Options& opts = *request.mutable_opts();
@@ -198,6 +210,11 @@ awaitable<Result<HeldRestore>> PreparedRestore::start(RestoreMemory memory,
   for (std::size_t i = 0; i < request_.mounts.size(); ++i) {
     const std::string source = i == 0 ? request_.root : request_.mounts[i].source;
     opts.add_external("mnt[" + external_name(i) + "]:" + source);
+  }
+  for (const GivenFile& file : files) {
+    criu::InheritFd& given = *opts.add_inherit_fd();
+    given.set_key(file.name);
+    given.set_fd(kFirstFile + static_cast<int>(file.index));
   }
   std::unique_ptr<Swrk> swrk = std::move(swrk_);
   // Also while it lets go of the tasks: without a pager the guard ends them, and CRIU waits for dead ones.

@@ -66,6 +66,7 @@ struct RestoreRequest {
   std::vector<ExternalMount> mounts;
   // {NewMount::source, NewMount::root}; to CRIU they come after `mounts`.
   std::vector<std::pair<std::string, int>> new_mounts;
+  std::vector<int> files;  // descriptors that PreparedRestore::start() may name; open until prepare() has returned
   // Mounted at `root` instead of the image when the layer is complete. Its mount_point is `root`.
   std::optional<OverlayMount> overlay;
   Milliseconds limit{0};      // until every task is restored
@@ -102,6 +103,8 @@ class PreparedDump {
   ~PreparedDump();
   // What CRIU is not to see, to be set at any time before start(); null without a library.
   [[nodiscard]] HideList* hidden() { return hidden_.get(); }
+  // These files are not CRIU's to carry; needs a library.
+  void leave_out(std::vector<CarriedFile> files);
   // These processes are frozen, and CRIU will ask for their mappings: see smaps_ahead.hpp. Does nothing
   // without a library.
   void read_ahead(const std::vector<pid_t>& pids, SmapsCache& cache);
@@ -119,6 +122,7 @@ class PreparedDump {
   DumpRequest request_;
   CriuDirectories directories_;
   std::unique_ptr<HideList> hidden_;
+  std::vector<CarriedFile> left_out_;
   std::unique_ptr<SmapsAhead> smaps_;  // ends before the list
   std::unique_ptr<Swrk> swrk_;  // null once started
 };
@@ -142,6 +146,12 @@ class HeldRestore {
   Process init_;
 };
 
+// A file that CRIU was told to leave to us, and what it is here.
+struct GivenFile {
+  std::string name;       // external_name(), at the source
+  std::size_t index = 0;  // in RestoreRequest::files
+};
+
 // Where memory comes from in a restore.
 enum class RestoreMemory {
   kImages,  // all of it from the images
@@ -160,7 +170,8 @@ class PreparedRestore {
   // The images are complete. On failure the caller kills the cgroup, as after any failed arrival.
   // `pager_lives` (with kPager): asked now and then; its error ends the restore, for which CRIU would
   // wait in vain.
-  awaitable<Result<HeldRestore>> start(RestoreMemory memory, std::function<Status()> pager_lives) &&;
+  awaitable<Result<HeldRestore>> start(RestoreMemory memory, std::vector<GivenFile> files,
+                                       std::function<Status()> pager_lives) &&;
 
  private:
   PreparedRestore(RestoreRequest request, CriuDirectories directories, Swrk swrk)

@@ -79,17 +79,18 @@ Status HideList::set(std::vector<HiddenRange> ranges) {
   return {};
 }
 
-void HideList::set_files(const std::vector<NamedFile>& files) {
+void HideList::set_files(const std::vector<CarriedFile>& files) {
   __atomic_store_n(&list_->file_count, 0, __ATOMIC_RELEASE);
   std::uint64_t count = 0;
-  for (const NamedFile& file : files) {
+  for (const CarriedFile& file : files) {
     if (count == LIFEBOAT_FILES_MAX) break;
     lifeboat_file& entry = list_->files[count];
-    if (file.path.size() >= sizeof entry.path) continue;
+    const std::string path = file.anonymous ? "" : file.path;
+    if (path.size() >= sizeof entry.path) continue;
     entry.device = file.device;
     entry.inode = file.inode;
-    file.path.copy(entry.path, file.path.size());
-    entry.path[file.path.size()] = '\0';
+    path.copy(entry.path, path.size());
+    entry.path[path.size()] = '\0';
     ++count;
   }
   __atomic_store_n(&list_->file_count, count, __ATOMIC_RELEASE);

@@ -25,12 +25,13 @@ struct HiddenRange {
   bool operator==(const HiddenRange&) const = default;
 };
 
-// A file that has lost its name and is to seem as if it had not: it is carried as a file with that name, which
-// must be there when CRIU restores.
-struct NamedFile {
+// A file without a name that CRIU is to leave to us. One that has lost its name is to seem as if it had not: a file
+// with that name must be there when CRIU restores. For anonymous shared memory it is to be given a descriptor.
+struct CarriedFile {
   dev_t device = 0;
   ino_t inode = 0;
-  std::string path;  // from the container's root on
+  std::string path;  // from the container's root on; of anonymous memory external_name() (anonymous_memory.hpp)
+  bool anonymous = false;
 };
 
 // What the library did, so far.
@@ -41,7 +42,7 @@ struct HideCounters {
   std::uint64_t hidden_ranges = 0;  // ranges left out, summed over all scans
   std::uint64_t unknown_scans = 0;  // of a process that could not be told: nothing hidden
   std::uint64_t texts_used = 0;     // smaps that CRIU got from here
-  std::uint64_t files_named = 0;    // times that a file without a name seemed to have one
+  std::uint64_t files_named = 0;    // times that a file without a name seemed another one
 };
 
 class HideList {
@@ -55,7 +56,7 @@ class HideList {
   // not aligned or overlaps another; kRefused: too many.
   [[nodiscard]] Status set(std::vector<HiddenRange> ranges);
   // Replaces these, on the same terms. Those for which there is no room CRIU sees as they are.
-  void set_files(const std::vector<NamedFile>& files);
+  void set_files(const std::vector<CarriedFile>& files);
   // For smaps_ahead.hpp. A text that is not ready yet is waited for. Nothing: there are too many.
   [[nodiscard]] std::optional<std::size_t> add_text(std::uint32_t pid, const std::string& path);
   void set_text(std::size_t slot, bool ready);

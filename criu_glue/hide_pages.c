@@ -16,7 +16,9 @@
  * And files that Lifeboat carries as files, shared memory that has lost its name, seem to have it
  * still: CRIU would copy their contents into its images ("ghosts") and out of them again. It looks at
  * such a file by fstat(), which says that it has no name, by readlink(), which says so at the end of
- * the name it had, and whether what has that name now is the same file.
+ * the name it had, and whether what has that name now is the same file. Anonymous shared memory, of which CRIU
+ * would copy the contents as well, it knows by its device; on another one it is a file like others, which CRIU may
+ * have been told to leave to us.
  *
  * Whatever is not as expected passes through untouched. Then CRIU dumps too much, which costs time
  * and is found by the check of its images (pagemap_image.hpp), but never too little. */
@@ -50,6 +52,8 @@ struct scan_region {
 #define IS_PRESENT (UINT64_C(1) << 3)
 #define IS_GUARD (UINT64_C(1) << 8)
 #define PAGE_BYTES UINT64_C(4096)
+/* No file system has this device number, nor has CRIU a meaning for it. */
+#define ELSEWHERE UINT64_C(0xfffffffe)
 /* Less than smaps has for any mapping (about 700 bytes). */
 #define SMAPS_READ_BYTES ((size_t)512)
 
@@ -358,8 +362,13 @@ static const struct lifeboat_file *listed_file(const struct stat64 *found) {
 
 __attribute__((visibility("default"))) int fstat64(int fd, struct stat64 *out) {
   if (syscall(SYS_newfstatat, fd, "", out, AT_EMPTY_PATH) != 0) return -1;
-  if (listed_file(out) == NULL) return 0;
-  out->st_nlink = 1;
+  const struct lifeboat_file *file = listed_file(out);
+  if (file == NULL) return 0;
+  if (file->path[0] == '\0') {
+    out->st_dev = ELSEWHERE;
+  } else {
+    out->st_nlink = 1;
+  }
   count(&list->files_named, 1);
   return 0;
 }
@@ -373,7 +382,7 @@ __attribute__((visibility("default"))) int fstatat64(int directory, const char *
   if (files > LIFEBOAT_FILES_MAX) files = 0;
   for (uint64_t i = 0; i < files; ++i) {
     const struct lifeboat_file *file = &list->files[i];
-    if (strcmp(path + 1, file->path) != 0) continue;
+    if (file->path[0] == '\0' || strcmp(path + 1, file->path) != 0) continue;
     memset(out, 0, sizeof *out);
     out->st_dev = file->device;
     out->st_ino = file->inode;

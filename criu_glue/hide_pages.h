@@ -1,5 +1,5 @@
 /* hide_pages.h - the list through which Lifeboat tells liblifeboat-criu.so which memory CRIU shall
- * not see, which files without a name it shall take for such that have one, and where the text of a
+ * not see, which files without a name it shall take for others, and where the text of a
  * process's smaps is that has been read already. It lies in a memfd that both sides map: the daemon
  * fills it, at the latest before it sends the request to CRIU; the library counts what it did, so
  * that the daemon can check.
@@ -11,7 +11,7 @@
 
 #define LIFEBOAT_HIDE_VARIABLE "LIFEBOAT_HIDE_FD" /* decimal number of the memfd */
 #define LIFEBOAT_HIDE_MAGIC UINT64_C(0x4c42484944453031)
-#define LIFEBOAT_HIDE_VERSION 3u
+#define LIFEBOAT_HIDE_VERSION 4u
 
 /* Addresses of one process, multiples of the page size, `end` excluded. */
 struct lifeboat_hidden_range {
@@ -30,7 +30,8 @@ struct lifeboat_text {
   char path[56]; /* of the file that has it once it is ready; in the /proc that CRIU reads */
 };
 
-/* A file that has lost its name, and the one it had. */
+/* A file that has lost its name, and the one it had; without one: anonymous shared memory, which is to seem an
+ * ordinary file. */
 #define LIFEBOAT_FILES_MAX 256u
 struct lifeboat_file {
   uint64_t device;
@@ -51,7 +52,7 @@ struct lifeboat_hide_list {
   uint64_t hidden_ranges; /* ranges left out, summed over all scans */
   uint64_t unknown_scans; /* of a file whose process could not be told: passed through */
   uint64_t texts_used;    /* smaps that CRIU got from here */
-  uint64_t files_named;   /* times that CRIU looked at such a file and was told that it has a name */
+  uint64_t files_named;   /* times that CRIU looked at such a file and was told something else */
   uint64_t file_count;    /* in use; not written by the library */
   struct lifeboat_file files[LIFEBOAT_FILES_MAX];
   struct lifeboat_text texts[LIFEBOAT_TEXTS_MAX];

@@ -100,6 +100,7 @@ awaitable<Result<Connected>> connect(Node& node, Move move) {
                      {"tmpfs", to_json(layers->tmpfs())},
                      {"layer_bytes", layers->upper_bytes()},
                      {"tmpfs_bytes", layers->tmpfs_bytes()},
+                     {"anonymous", layers->anonymous_max()},
                      {"pages", move.report->mode != MigrationMode::kCriuImages},
                      {"post_copy", is_post_copy(move.report->mode)},
                      {"facts", to_json(node.facts())}};

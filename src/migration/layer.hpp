@@ -1,5 +1,6 @@
 // layer.hpp - a container's writable files on their way to another node: the upper layer of its root,
-// or a tmpfs of its own (tmpfs.hpp). Both are "a layer" here.
+// a tmpfs of its own (tmpfs.hpp), or its anonymous shared memory (criu_glue/anonymous_memory.hpp), which is files
+// without directories. Each is "a layer" here.
 //
 // The source makes passes over the layer: each sends what the target lacks after the one before. The
 // first ones are made while the container runs and need not see a consistent state; the last one is
@@ -8,7 +9,8 @@
 //
 // Files that have lost their name but not those who have them mapped (shared memory of MPI) go along under the
 // name they had: by that CRIU finds them at the target, where they lose it again when it has restored. Where it is
-// known what was written of one since the last pass (shared_writes.hpp), only that is looked at.
+// known what was written of one since the last pass (shared_writes.hpp), only that is looked at. Anonymous memory goes
+// along in the same way, under the name that CRIU has for it.
 //
 // CRIU gives names to files that have lost theirs but still have another (link_remap.N) while it
 // dumps: begin_rest() looks whether a directory has changed since the last pass. Files without any
@@ -54,7 +56,7 @@ enum class LayerOp : std::uint8_t {
 
 // A file of the layer that has no name any more.
 struct NamelessFile {
-  std::string path;  // that it had, below the layer's root
+  std::string path;  // that it had, below the layer's root; of anonymous memory external_name()
   Fd fd;
   dev_t device = 0;
   ino_t inode = 0;
@@ -70,7 +72,7 @@ struct LayerCounts {
 
 class LayerSource {
  public:
-  // `root`: the layer's root directory; `bytes_max`: what the layer may hold.
+  // `root`: the layer's root directory, none for anonymous memory; `bytes_max`: what the layer may hold.
   LayerSource(Fd root, std::uint64_t bytes_max) : root_(std::move(root)), bytes_max_(bytes_max) {}
   static Result<LayerSource> open(const std::string& upper, std::uint64_t bytes_max);
 
@@ -103,6 +105,7 @@ class LayerSource {
   Status start_entry(std::vector<unsigned char>& payload, const LayerEntry& entry, bool running);
   void forget(std::size_t change);
   void add_nameless(LayerListing& listing) const;
+  [[nodiscard]] bool is_free(const std::string& path) const;  // nothing has that name
   [[nodiscard]] const NamelessFile* nameless_of(const LayerEntry& entry) const;
   [[nodiscard]] Fd open_entry(const LayerEntry& entry) const;
   Status send_piece(std::vector<unsigned char>& payload);
@@ -152,6 +155,8 @@ class LayerSink {
  public:
   // `root` or `upper`: the new layer, empty. `bytes_max`: what one pass may write.
   LayerSink(Fd root, std::uint64_t bytes_max) : root_(std::move(root)), bytes_max_(bytes_max) {}
+  // For anonymous memory: empty files, which get their names as they come.
+  LayerSink(std::vector<Fd> memory, std::uint64_t bytes_max) : bytes_max_(bytes_max), memory_(std::move(memory)) {}
   static Result<LayerSink> open(const std::string& upper, std::uint64_t bytes_max);
 
   // kProtocol for what no source sends; kSystem when the file system refuses: which path, and why.
@@ -162,11 +167,18 @@ class LayerSink {
   // files in some. kProtocol, kSystem.
   Status settle(const std::vector<std::string>& nameless);
 
+  [[nodiscard]] const std::vector<Fd>& memory() const { return memory_; }
+  // Which of these has which name now.
+  [[nodiscard]] const std::map<std::string, std::size_t>& memory_names() const { return memory_names_; }
+
  private:
   class Fields;
   Status apply_one(Fields& fields);
   Status remove(const std::string& path);
+  Status remove_memory(const std::string& path);
   Status open_file(Fields& fields);
+  Result<Fd> open_in_directory(const std::string& path, bool fresh);
+  Result<Fd> open_memory(const std::string& path, bool fresh);
   Status write_data(Fields& fields);
   Status make_hole(Fields& fields);
   Status set_entry(Fields& fields);
@@ -180,8 +192,10 @@ class LayerSink {
     std::int64_t mtime_ns;
   };
 
-  Fd root_;
+  Fd root_;  // none for anonymous memory
   std::uint64_t bytes_max_;
+  std::vector<Fd> memory_;
+  std::map<std::string, std::size_t> memory_names_;
   std::uint64_t bytes_ = 0;  // in this pass
   std::size_t entries_ = 0;
   std::map<std::string, Times> directories_;

@@ -98,11 +98,16 @@ Fd open_beneath(int root, const std::string& path, int flags) {
   return Fd(static_cast<int>(::syscall(SYS_openat2, root, name, &how, sizeof how)));
 }
 
-Result<LayerListing> list_layer(int root) {
+LayerListing empty_listing() {
   LayerListing listing;
   timespec now{};
   ::clock_gettime(CLOCK_REALTIME, &now);
   listing.started_ns = nanoseconds(now);
+  return listing;
+}
+
+Result<LayerListing> list_layer(int root) {
+  LayerListing listing = empty_listing();
   listing.entries.emplace_back();
   std::vector<std::size_t> open{0};
   while (!open.empty()) {

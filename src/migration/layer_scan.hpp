@@ -64,6 +64,9 @@ struct LayerListing {
 // `root`, never on another file system, whoever is renaming things there meanwhile.
 Fd open_beneath(int root, const std::string& path, int flags);
 
+// A listing of nothing, begun now.
+LayerListing empty_listing();
+
 // Everything below `root`. What vanishes meanwhile is left out. kRefused when a limit above does not
 // hold.
 Result<LayerListing> list_layer(int root);

@@ -126,6 +126,7 @@ Status LayerSink::apply_one(Fields& fields) {
 }
 
 Result<std::string> LayerSink::in_parent(const std::string& path) {
+  if (!root_) return bad("/" + path + " is no memory");
   const std::string parent = parent_of(path);
   if (!parent_ || parent != parent_path_) {
     parent_ = open_beneath(root_.get(), parent, O_PATH | O_DIRECTORY);
@@ -135,7 +136,17 @@ Result<std::string> LayerSink::in_parent(const std::string& path) {
   return "/proc/self/fd/" + std::to_string(parent_.get()) + "/" + name_of(path);
 }
 
+// The file is one of the empty ones again.
+Status LayerSink::remove_memory(const std::string& path) {
+  const auto at = memory_names_.find(path);
+  if (at == memory_names_.end()) return bad("memory " + path + " is not there");
+  if (::ftruncate(memory_[at->second].get(), 0) != 0) return cannot("empty", path);
+  memory_names_.erase(at);
+  return {};
+}
+
 Status LayerSink::remove(const std::string& path) {
+  if (!root_) return remove_memory(path);
   TRY(const std::string name, in_parent(path));
   if (::unlink(name.c_str()) != 0) {
     if (errno != EISDIR || ::rmdir(name.c_str()) != 0) return cannot("remove", path);
@@ -153,19 +164,40 @@ Status LayerSink::open_file(Fields& fields) {
   const auto size = fields.number<std::uint64_t>();
   const auto fresh = fields.number<std::uint8_t>();
   if (!fields.good() || file_path_.empty() || size > std::uint64_t{1} << 62) return bad("a file without its name or size");
-  TRY(const std::string name, in_parent(file_path_));
-  int flags = O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-  if (fresh != 0) {
-    flags |= O_CREAT | O_EXCL;
-    if (++entries_ > kLayerEntriesMax) return bad("more files than are allowed");
-    touched_.insert(parent_of(file_path_));
-  }
-  file_ = Fd(::open(name.c_str(), flags, 0600));
-  struct stat info {};
-  if (!file_ || ::fstat(file_.get(), &info) != 0) return cannot("open", file_path_);
-  if (!S_ISREG(info.st_mode)) return bad("/" + file_path_ + " is not a file here");
+  TRY(file_, root_ ? open_in_directory(file_path_, fresh != 0) : open_memory(file_path_, fresh != 0));
   if (::ftruncate(file_.get(), static_cast<off_t>(size)) != 0) return cannot("set the size of", file_path_);
   return {};
+}
+
+Result<Fd> LayerSink::open_in_directory(const std::string& path, bool fresh) {
+  TRY(const std::string name, in_parent(path));
+  int flags = O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+  if (fresh) {
+    flags |= O_CREAT | O_EXCL;
+    if (++entries_ > kLayerEntriesMax) return bad("more files than are allowed");
+    touched_.insert(parent_of(path));
+  }
+  Fd file(::open(name.c_str(), flags, 0600));
+  struct stat info {};
+  if (!file || ::fstat(file.get(), &info) != 0) return cannot("open", path);
+  if (!S_ISREG(info.st_mode)) return bad("/" + path + " is not a file here");
+  return file;
+}
+
+Result<Fd> LayerSink::open_memory(const std::string& path, bool fresh) {
+  auto at = memory_names_.find(path);
+  if (fresh == (at != memory_names_.end())) return bad("memory " + path + (fresh ? " is there already" : " is not there"));
+  if (fresh) {
+    std::set<std::size_t> used;
+    for (const auto& [name, index] : memory_names_) used.insert(index);
+    std::size_t free = 0;
+    while (used.contains(free)) ++free;
+    if (free >= memory_.size()) return bad("more anonymous memory than was announced");
+    at = memory_names_.emplace(path, free).first;
+  }
+  Fd file(::fcntl(memory_[at->second].get(), F_DUPFD_CLOEXEC, 0));
+  if (!file) return cannot("open", path);
+  return file;
 }
 
 Status LayerSink::write_data(Fields& fields) {
@@ -270,7 +302,11 @@ Status LayerSink::set_entry(Fields& fields) {
   if (!fields.good() || (path.empty() && !S_ISDIR(mode))) return bad("an incomplete entry");
   if (S_ISREG(mode)) {
     if (!file_ || path != file_path_) return bad("/" + path + " was not opened");
-    file_.reset();
+    const Fd file = std::move(file_);
+    if (!root_) {
+      const bool set = ::fchown(file.get(), uid, gid) == 0 && ::fchmod(file.get(), mode & 07777) == 0;
+      return set ? Status{} : cannot("set the owner and mode of", path);
+    }
   } else {
     CHECK_OK(make_node(path, mode, rdev, target));
   }
@@ -297,6 +333,7 @@ Status LayerSink::set_entry(Fields& fields) {
 }
 
 Status LayerSink::link(const std::string& path, const std::string& existing) {
+  if (!root_) return bad("a link to memory");
   const Fd from = open_beneath(root_.get(), parent_of(existing), O_PATH | O_DIRECTORY);
   if (!from) return cannot("open the directory of", existing);
   TRY(const std::string name, in_parent(path));
@@ -325,6 +362,7 @@ Status LayerSink::finish_pass() {
 }
 
 Status LayerSink::settle(const std::vector<std::string>& nameless) {
+  if (!root_) return {};
   for (const std::string& path : nameless) {
     if (path.empty() || !is_good_path(path)) return bad("a path of a file without a name is none");
     CHECK_OK(remove(path));

@@ -97,6 +97,7 @@ dev_t LayerSource::device() const {
 }
 
 Result<LayerListing> LayerSource::look() const {
+  if (!root_) return empty_listing();
   TRY(LayerListing listing, list_layer(root_.get()));
   if (listing.allocated > bytes_max_) {
     return fail(Errc::kRefused, "it holds " + std::to_string(listing.allocated >> 20) +
@@ -132,12 +133,12 @@ void LayerSource::add_nameless(LayerListing& listing) const {
   std::vector<LayerEntry> added;
   for (const NamelessFile& file : nameless_) {
     struct stat info {};
-    const LayerEntry* directory = find_entry(listing, parent_of(file.path));
     const bool twice = std::any_of(added.begin(), added.end(),
                                    [&](const LayerEntry& entry) { return entry.path == file.path; });
-    const bool has_room = directory != nullptr && S_ISDIR(directory->mode) && !twice &&
-                          find_entry(listing, file.path) == nullptr;
-    if (!has_room || ::fstat(file.fd.get(), &info) != 0) continue;
+    const LayerEntry* directory = root_ ? find_entry(listing, parent_of(file.path)) : nullptr;
+    const bool has_room = !root_ || (directory != nullptr && S_ISDIR(directory->mode) &&
+                                     find_entry(listing, file.path) == nullptr);
+    if (twice || !has_room || ::fstat(file.fd.get(), &info) != 0) continue;
     added.push_back(layer_entry(file.path, info));
     added.back().links = 1;
   }
@@ -152,13 +153,16 @@ std::vector<const NamelessFile*> LayerSource::nameless() const {
   for (const NamelessFile& file : nameless_) {
     const LayerEntry* entry = find_entry(before_, file.path);
     if (entry == nullptr || entry->inode != file.inode) continue;
-    const Fd directory = open_beneath(root_.get(), parent_of(file.path), O_PATH | O_DIRECTORY);
-    struct stat info {};
-    const bool taken =
-        ::fstatat(directory.get(), name_of(file.path).c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
-    if (directory && !taken) sent.push_back(&file);
+    if (!root_ || is_free(file.path)) sent.push_back(&file);
   }
   return sent;
+}
+
+bool LayerSource::is_free(const std::string& path) const {
+  const Fd directory = open_beneath(root_.get(), parent_of(path), O_PATH | O_DIRECTORY);
+  struct stat info {};
+  return directory && ::fstatat(directory.get(), name_of(path).c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0 &&
+         errno == ENOENT;
 }
 
 Fd LayerSource::open_entry(const LayerEntry& entry) const {

@@ -64,6 +64,9 @@ awaitable<Result<std::unique_ptr<LayerSender>>> LayerSender::open(const Containe
 }
 
 Status LayerSender::add_layers() {
+  for (const MappedFile& file : mapped_without_name()) anonymous_max_ += file.is_anonymous() ? 1 : 0;
+  anonymous_max_ = std::min(anonymous_max_, kAnonymousFilesMax);
+  if (anonymous_max_ > 0) sources_.emplace_back(Fd(), UINT64_MAX);
   if (container_->layer()) {
     TRY(LayerSource upper,
         LayerSource::open(container_->layer()->upper(), container_->spec().writable_bytes));
@@ -105,28 +108,46 @@ std::size_t LayerSender::layer_of(dev_t device) const {
   return i;
 }
 
-// Shared memory whose files have lost their name, on the container's tmpfs mounts.
-void LayerSender::find_nameless() {
-  std::vector<std::vector<NamelessFile>> found(sources_.size());
-  const std::size_t own = sources_.size() - tmpfs_.size();
+std::vector<LayerSender::MappedFile> LayerSender::mapped_without_name() const {
+  std::vector<MappedFile> files;
   std::set<std::string> seen;
   for (const pid_t pid : container_->cgroup().pids()) {
     auto mappings = shared_mappings(pid);
     if (!mappings) continue;  // it has ended
     for (const SharedMapping& mapping : *mappings) {
       if (!seen.insert(mapping.file).second) continue;
-      OpenedMapping opened = open_mapped(pid, mapping.range);
-      struct stat info {};
-      if (!opened.fd || ::fstat(opened.fd.get(), &info) != 0 || !S_ISREG(info.st_mode) || info.st_nlink != 0) continue;
-      const std::size_t layer = layer_of(info.st_dev);
-      if (layer == sources_.size()) continue;
-      const std::string root = tmpfs_[layer - own].target + "/";
-      // One of O_TMPFILE ("#1234") never had a name: the flags that it was opened with allow it none, either.
-      if (!opened.name.starts_with(root) || name_of(opened.name).starts_with('#')) continue;
-      found[layer].push_back({opened.name.substr(root.size()), std::move(opened.fd), info.st_dev, info.st_ino, mapping.file});
+      MappedFile file{open_mapped(pid, mapping.range), {}, mapping.file};
+      const int fd = file.opened.fd.get();
+      if (fd < 0 || ::fstat(fd, &file.info) != 0 || !S_ISREG(file.info.st_mode) || file.info.st_nlink != 0) continue;
+      files.push_back(std::move(file));
     }
   }
-  for (std::size_t i = own; i < sources_.size(); ++i) sources_[i].set_nameless(std::move(found[i]));
+  return files;
+}
+
+// Anonymous memory, and shared memory whose files have lost their name, on the container's tmpfs mounts.
+void LayerSender::find_nameless() {
+  std::vector<std::vector<NamelessFile>> found(sources_.size());
+  const std::size_t own = sources_.size() - tmpfs_.size();
+  const auto add = [&](std::size_t layer, std::string path, MappedFile& file) {
+    found[layer].push_back({std::move(path), std::move(file.opened.fd), file.info.st_dev, file.info.st_ino,
+                            std::move(file.mapped_as)});
+  };
+  for (MappedFile& file : mapped_without_name()) {
+    const std::string& name = file.opened.name;
+    if (file.is_anonymous()) {
+      auto known = external_name(file.opened.fd.get());
+      if (anonymous_max_ > 0 && found[0].size() < anonymous_max_ && known) add(0, std::move(*known), file);
+      continue;
+    }
+    const std::size_t layer = layer_of(file.info.st_dev);
+    if (layer == sources_.size()) continue;
+    const std::string root = tmpfs_[layer - own].target + "/";
+    // One of O_TMPFILE ("#1234") never had a name: the flags that it was opened with allow it none, either.
+    if (!name.starts_with(root) || name_of(name).starts_with('#')) continue;
+    add(layer, name.substr(root.size()), file);
+  }
+  for (std::size_t i = 0; i < sources_.size(); ++i) sources_[i].set_nameless(std::move(found[i]));
 }
 
 Status LayerSender::watch_nameless() {
@@ -152,12 +173,13 @@ LayerSource::Written LayerSender::written_of(const LayerSource& source) const {
   return written;
 }
 
-std::vector<NamedFile> LayerSender::shared_memory() const {
-  std::vector<NamedFile> files;
+std::vector<CarriedFile> LayerSender::shared_memory() const {
+  std::vector<CarriedFile> files;
   const std::size_t own = sources_.size() - tmpfs_.size();
-  for (std::size_t i = own; i < sources_.size(); ++i) {
+  for (std::size_t i = 0; i < sources_.size(); ++i) {
     for (const NamelessFile* file : sources_[i].nameless()) {
-      files.push_back({file->device, file->inode, tmpfs_[i - own].target + "/" + file->path});
+      const std::string root = is_memory(i) ? "" : tmpfs_[i - own].target + "/";
+      files.push_back({file->device, file->inode, root + file->path, is_memory(i)});
     }
   }
   return files;
@@ -269,8 +291,16 @@ awaitable<Status> LayerSender::send_rest(Link& link, LayerReport& report, Millis
 
 Result<std::unique_ptr<LayerReceiver>> LayerReceiver::open(const Container& container,
                                                            std::vector<TmpfsMount> tmpfs,
-                                                           std::uint64_t announced) {
+                                                           std::uint64_t announced, std::size_t anonymous) {
   std::unique_ptr<LayerReceiver> receiver(new LayerReceiver);
+  if (anonymous > 0) {
+    std::vector<Fd> memory(anonymous);
+    for (Fd& file : memory) {
+      TRY(file, make_anonymous_memory());
+    }
+    receiver->sinks_.emplace_back(std::move(memory), pass_max(container.spec().memory_bytes));
+    receiver->has_memory_ = true;
+  }
   if (container.layer()) {
     const std::uint64_t writable = container.spec().writable_bytes;
     CHECK_OK(check_room(*container.layer(), announced, writable));
@@ -294,6 +324,20 @@ Result<std::unique_ptr<LayerReceiver>> LayerReceiver::open(const Container& cont
   receiver->nameless_.resize(receiver->sinks_.size());
   if (receiver->sinks_.empty()) receiver->complete_ = true;
   return receiver;
+}
+
+std::vector<int> LayerReceiver::memory() const {
+  std::vector<int> files;
+  if (!has_memory_) return files;
+  for (const Fd& file : sinks_.front().memory()) files.push_back(file.get());
+  return files;
+}
+
+std::vector<GivenFile> LayerReceiver::given() const {
+  std::vector<GivenFile> files;
+  if (!has_memory_) return files;
+  for (const auto& [name, index] : sinks_.front().memory_names()) files.push_back({name, index});
+  return files;
 }
 
 awaitable<Status> LayerReceiver::take(Link& link, Frame frame, Milliseconds limit) {

@@ -1,7 +1,7 @@
 // layer_transfer.hpp - the passes of layer.hpp over a migration's connection, kept off the event loop.
 //
-// A container has several layers: the upper one of its root if that is writable, and its tmpfs mounts.
-// Every pass goes over all of them, in this order, with a kLayerEnd after each.
+// A container has several layers: its anonymous shared memory if it has some when the migration begins, the upper one
+// of its root if that is writable, and its tmpfs mounts. Every pass goes over all of them, in this order, with a kLayerEnd after each.
 #pragma once
 
 #include <memory>
@@ -11,6 +11,8 @@
 
 #include "base/blocking.hpp"
 #include "container.hpp"
+#include "criu_glue/anonymous_memory.hpp"
+#include "criu_glue/checkpoint.hpp"
 #include "criu_glue/hide_list.hpp"
 #include "criu_glue/shared_writes.hpp"
 #include "migration/layer.hpp"
@@ -29,15 +31,17 @@ class LayerSender {
   static awaitable<Result<std::unique_ptr<LayerSender>>> open(const Container& container);
 
   [[nodiscard]] const std::vector<TmpfsMount>& tmpfs() const { return tmpfs_; }
+  // Files of anonymous memory that are carried, at most.
+  [[nodiscard]] std::size_t anonymous_max() const { return anonymous_max_; }
   [[nodiscard]] std::uint64_t files() const { return files_; }
   // On a disk, and in memory: no process's memory tells of a tmpfs.
   [[nodiscard]] std::uint64_t upper_bytes() const { return upper_bytes_; }
   [[nodiscard]] std::uint64_t tmpfs_bytes() const { return tmpfs_bytes_; }
 
-  // From the next pass on, shared memory that has lost its name is among the files. What CRIU is to be told of it:
-  // those that the last pass has sent.
+  // From the next pass on, shared memory without a name is among the files. What CRIU is to be told of it: those
+  // that the last pass has sent.
   void carry_shared_memory() { carries_shared_memory_ = true; }
-  [[nodiscard]] std::vector<NamedFile> shared_memory() const;
+  [[nodiscard]] std::vector<CarriedFile> shared_memory() const;
   // From the next pass on, which is the last but that in the freeze, writes to it are tracked if there is much of it,
   // and in the freeze nothing else of it is looked at.
   void track_shared_memory() { tracks_shared_memory_ = true; }
@@ -61,6 +65,15 @@ class LayerSender {
   Status add_layers();
   Status look();
   [[nodiscard]] MappedFiles mapped_files() const;
+  // Each file without a name that is mapped shared, once.
+  struct MappedFile {
+    OpenedMapping opened;
+    struct stat info;
+    std::string mapped_as;
+    [[nodiscard]] bool is_anonymous() const { return is_anonymous_memory(opened.name, info); }
+  };
+  [[nodiscard]] std::vector<MappedFile> mapped_without_name() const;
+  [[nodiscard]] bool is_memory(std::size_t layer) const { return layer == 0 && anonymous_max_ > 0; }
   void find_nameless();
   Status watch_nameless();
   [[nodiscard]] LayerSource::Written written_of(const LayerSource& source) const;
@@ -76,6 +89,7 @@ class LayerSender {
   bool carries_shared_memory_ = false;
   bool tracks_shared_memory_ = false;
   SharedWrites shared_writes_;
+  std::size_t anonymous_max_ = 0;      // not 0: it is the first of sources_
   std::vector<TmpfsMount> tmpfs_;      // as many as sources_ has at its end
   std::vector<LayerSource> sources_;
   std::uint64_t files_ = 0;
@@ -87,12 +101,15 @@ class LayerSender {
 // At the target.
 class LayerReceiver {
  public:
-  // Makes the tmpfs mounts. kRefused when there is no room for `announced` bytes.
+  // Makes the tmpfs mounts, and `anonymous` files for memory. kRefused when there is no room for `announced` bytes.
   static Result<std::unique_ptr<LayerReceiver>> open(const Container& container,
                                                      std::vector<TmpfsMount> tmpfs,
-                                                     std::uint64_t announced);
+                                                     std::uint64_t announced, std::size_t anonymous);
   // For CRIU: the new mounts, in their order, as {mount point, root directory}.
   [[nodiscard]] const std::vector<NewMount>& mounts() const { return mounts_; }
+  // And the files of anonymous memory; those that are used, when it is complete.
+  [[nodiscard]] std::vector<int> memory() const;
+  [[nodiscard]] std::vector<GivenFile> given() const;
   // A kLayer or kLayerEnd frame. Answers the end of a pass made while the container runs.
   awaitable<Status> take(Link& link, Frame frame, Milliseconds limit);
   // The end of the last pass has come.
@@ -104,6 +121,7 @@ class LayerReceiver {
   LayerReceiver() = default;
   Status end_of_layer(const json::object& end);
 
+  bool has_memory_ = false;  // the first of sinks_
   std::vector<NewMount> mounts_;
   std::vector<LayerSink> sinks_;
   std::vector<std::vector<std::string>> nameless_;  // by layer

@@ -54,7 +54,7 @@
 namespace lifeboat::protocol {
 
 inline constexpr std::uint32_t kMagic = 0x3154424c;  // "LBT1"
-inline constexpr unsigned kVersion = 6;
+inline constexpr unsigned kVersion = 7;
 
 enum class Kind : std::uint16_t {
   kInvalid = 0,

@@ -141,7 +141,7 @@ Status hide_owned(Connected& peer, PreparedDump& dump) {
       hidden.push_back({static_cast<std::uint32_t>(process.pid), range.start, range.end});
     }
   }
-  dump.hidden()->set_files(peer.layers->shared_memory());
+  dump.leave_out(peer.layers->shared_memory());
   peer.layers->check_shared_memory();
   return dump.hidden()->set(std::move(hidden));
 }

@@ -120,6 +120,7 @@ struct Offer {
   std::uint64_t memory_bytes = 0;  // of its processes and tmpfs mounts
   std::uint64_t layer_bytes = 0;
   std::vector<TmpfsMount> tmpfs;
+  std::size_t anonymous = 0;  // files of such memory
   NodeFacts facts;
   ContainerSpec spec;
   bool pages = false;      // memory comes by page connections
@@ -139,6 +140,10 @@ Result<Offer> offer_from(const json::object& body) {
   TRY(offer.tmpfs, tmpfs_mounts_from(*tmpfs));
   TRY(const std::uint64_t tmpfs_bytes, get_u64(body, "tmpfs_bytes"));
   TRY(offer.layer_bytes, get_u64(body, "layer_bytes"));
+  TRY(offer.anonymous, get_u64(body, "anonymous"));
+  if (offer.anonymous > kAnonymousFilesMax) {
+    return fail(Errc::kProtocol, "an offer of more anonymous memory than is carried");
+  }
   constexpr std::uint64_t kBytesMax = 1ULL << 50;
   if (resident > kBytesMax || tmpfs_bytes > kBytesMax || offer.layer_bytes > kBytesMax) {
     return fail(Errc::kProtocol, "an offer of more memory or files than any machine has");
@@ -171,7 +176,7 @@ StepResult<Prepared> prepare(Node& node, Offer offer) {
   }
   auto images = ImageDirectory::create(node.config().paths.run_dir + "/images", offer.migration);
   if (!images) return failed_at(step, images.error());
-  auto layers = LayerReceiver::open(*shared, std::move(offer.tmpfs), offer.layer_bytes);
+  auto layers = LayerReceiver::open(*shared, std::move(offer.tmpfs), offer.layer_bytes, offer.anonymous);
   if (!layers) return failed_at(step, layers.error());
   if (auto ok = node.record_outcome(offer.migration, Outcome::kRunning); !ok) {
     return failed_at(step, ok.error());
@@ -205,6 +210,7 @@ RestoreRequest restore_request(const Node& node, const Prepared& prepared,
   for (const NewMount& mount : prepared.layers->mounts()) {
     request.new_mounts.emplace_back(mount.source, mount.root.get());
   }
+  request.files = prepared.layers->memory();
   if (container.layer()) request.overlay = container.layer()->overlay(request.root);
   return request;
 }
@@ -289,7 +295,7 @@ awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& lin
       return fail(Errc::kUnavailable, "the source closed the connection, and with it its pages are gone");
     };
   }
-  auto held = co_await std::move(*prepared.criu).start(memory, pager_lives);
+  auto held = co_await std::move(*prepared.criu).start(memory, prepared.layers->given(), pager_lives);
   // Its guard ends CRIU, too, which then says nothing of the cause.
   if (!held && pager_lives) {
     if (auto lives = pager_lives(); !lives) co_return failed_at("restore", lives.error());

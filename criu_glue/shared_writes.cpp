@@ -159,10 +159,20 @@ void SharedWrites::check() {
 }
 
 std::optional<std::vector<FileRange>> SharedWrites::written(const std::string& mapped_as) const {
+  return scan(mapped_as, PM_SCAN_CHECK_WPASYNC);
+}
+
+std::optional<std::vector<FileRange>> SharedWrites::collect(const std::string& mapped_as) {
+  auto found = scan(mapped_as, PM_SCAN_CHECK_WPASYNC | PM_SCAN_WP_MATCHING);
+  if (!found) files_.erase(mapped_as);  // part of it may be protected again
+  return found;
+}
+
+std::optional<std::vector<FileRange>> SharedWrites::scan(const std::string& mapped_as, std::uint64_t flags) const {
   const auto file = files_.find(mapped_as);
   if (file == files_.end()) return std::nullopt;
   pm_scan_arg request{};
-  request.flags = PM_SCAN_CHECK_WPASYNC;
+  request.flags = flags;
   request.category_mask = PAGE_IS_WRITTEN;
   request.return_mask = PAGE_IS_WRITTEN;
   std::vector<FileRange> found;

@@ -28,6 +28,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -84,6 +85,8 @@ class LayerSource {
   // Those that are in the layer from the next pass on. Where the name is another file's by then, it is not.
   void set_nameless(std::vector<NamelessFile> files) { nameless_ = std::move(files); }
   [[nodiscard]] const std::vector<NamelessFile>& all_nameless() const { return nameless_; }
+  // Takes one of them out.
+  std::optional<NamelessFile> take_nameless(const std::string& mapped_as);
   // Of these, those that the last pass has sent and whose name nobody else has now.
   [[nodiscard]] std::vector<const NamelessFile*> nameless() const;
 

@@ -117,6 +117,7 @@ Status LayerSource::begin(const MappedFiles& mapped) {
   removed_ = changed_ = links_ = 0;
   gone_.clear();
   passing_ = true;
+  counts_.tracked = 0;
   counts_.files = now_.files;
   counts_.bytes = now_.allocated;
   return {};
@@ -127,6 +128,15 @@ const NamelessFile* LayerSource::nameless_of(const LayerEntry& entry) const {
     return one.path == entry.path && one.inode == entry.inode;
   });
   return file == nameless_.end() ? nullptr : &*file;
+}
+
+std::optional<NamelessFile> LayerSource::take_nameless(const std::string& mapped_as) {
+  const auto at = std::find_if(nameless_.begin(), nameless_.end(),
+                               [&](const NamelessFile& file) { return file.mapped_as == mapped_as; });
+  if (at == nameless_.end()) return std::nullopt;
+  NamelessFile file = std::move(*at);
+  nameless_.erase(at);
+  return file;
 }
 
 void LayerSource::add_nameless(LayerListing& listing) const {

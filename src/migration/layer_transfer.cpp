@@ -44,6 +44,17 @@ Status check_room(const LayerDirectory& directory, std::uint64_t announced, std:
                                   " is (paths.layers_dir); make room, or choose another node");
 }
 
+// Files without a name that are mapped shared, by SharedMapping::file, each with a place where it is.
+std::map<std::string, std::pair<pid_t, AddressRange>> mapped_without_name(const std::vector<pid_t>& pids) {
+  std::map<std::string, std::pair<pid_t, AddressRange>> files;
+  for (const pid_t pid : pids) {
+    const auto mappings = shared_mappings(pid);
+    if (!mappings) continue;  // it has ended
+    for (const SharedMapping& mapping : *mappings) files.try_emplace(mapping.file, pid, mapping.range);
+  }
+  return files;
+}
+
 json::array nameless_of(const LayerSource& source) {
   json::array paths;
   for (const NamelessFile* file : source.nameless()) paths.push_back(json::value(file->path));
@@ -64,8 +75,7 @@ awaitable<Result<std::unique_ptr<LayerSender>>> LayerSender::open(const Containe
 }
 
 Status LayerSender::add_layers() {
-  for (const MappedFile& file : mapped_without_name()) anonymous_max_ += file.is_anonymous() ? 1 : 0;
-  anonymous_max_ = std::min(anonymous_max_, kAnonymousFilesMax);
+  anonymous_max_ = count_anonymous();
   if (anonymous_max_ > 0) sources_.emplace_back(Fd(), UINT64_MAX);
   if (container_->layer()) {
     TRY(LayerSource upper,
@@ -108,69 +118,93 @@ std::size_t LayerSender::layer_of(dev_t device) const {
   return i;
 }
 
-std::vector<LayerSender::MappedFile> LayerSender::mapped_without_name() const {
-  std::vector<MappedFile> files;
-  std::set<std::string> seen;
-  for (const pid_t pid : container_->cgroup().pids()) {
-    auto mappings = shared_mappings(pid);
-    if (!mappings) continue;  // it has ended
-    for (const SharedMapping& mapping : *mappings) {
-      if (!seen.insert(mapping.file).second) continue;
-      MappedFile file{open_mapped(pid, mapping.range), {}, mapping.file};
-      const int fd = file.opened.fd.get();
-      if (fd < 0 || ::fstat(fd, &file.info) != 0 || !S_ISREG(file.info.st_mode) || file.info.st_nlink != 0) continue;
-      files.push_back(std::move(file));
-    }
+std::size_t LayerSender::count_anonymous() const {
+  std::size_t count = 0;
+  for (const auto& [mapped_as, place] : mapped_without_name(container_->cgroup().pids())) {
+    const OpenedMapping opened = open_mapped(place.first, place.second);
+    struct stat info {};
+    if (opened.fd && ::fstat(opened.fd.get(), &info) == 0 && is_anonymous_memory(opened.name, info)) ++count;
   }
-  return files;
+  return std::min(count, kAnonymousFilesMax);
 }
 
-// Anonymous memory, and shared memory whose files have lost their name, on the container's tmpfs mounts.
+// Anonymous memory, and shared memory whose files have lost their name, on the container's tmpfs mounts. Those that are
+// known already stay open: to open them again would be noted (shared_writes.hpp).
 void LayerSender::find_nameless() {
   std::vector<std::vector<NamelessFile>> found(sources_.size());
-  const std::size_t own = sources_.size() - tmpfs_.size();
-  const auto add = [&](std::size_t layer, std::string path, MappedFile& file) {
-    found[layer].push_back({std::move(path), std::move(file.opened.fd), file.info.st_dev, file.info.st_ino,
-                            std::move(file.mapped_as)});
-  };
-  for (MappedFile& file : mapped_without_name()) {
-    const std::string& name = file.opened.name;
-    if (file.is_anonymous()) {
-      auto known = external_name(file.opened.fd.get());
-      if (anonymous_max_ > 0 && found[0].size() < anonymous_max_ && known) add(0, std::move(*known), file);
-      continue;
+  for (const auto& [mapped_as, place] : mapped_without_name(container_->cgroup().pids())) {
+    bool known = false;
+    for (std::size_t i = 0; i < sources_.size() && !known; ++i) {
+      if (auto file = sources_[i].take_nameless(mapped_as)) {
+        found[i].push_back(std::move(*file));
+        known = true;
+      }
     }
-    const std::size_t layer = layer_of(file.info.st_dev);
-    if (layer == sources_.size()) continue;
-    const std::string root = tmpfs_[layer - own].target + "/";
-    // One of O_TMPFILE ("#1234") never had a name: the flags that it was opened with allow it none, either.
-    if (!name.starts_with(root) || name_of(name).starts_with('#')) continue;
-    add(layer, name.substr(root.size()), file);
+    if (!known) add_nameless(found, open_mapped(place.first, place.second), mapped_as);
   }
   for (std::size_t i = 0; i < sources_.size(); ++i) sources_[i].set_nameless(std::move(found[i]));
 }
 
-Status LayerSender::watch_nameless() {
+void LayerSender::add_nameless(std::vector<std::vector<NamelessFile>>& found, OpenedMapping opened,
+                               const std::string& mapped_as) const {
+  struct stat info {};
+  if (!opened.fd || ::fstat(opened.fd.get(), &info) != 0 || !S_ISREG(info.st_mode) || info.st_nlink != 0) return;
+  std::size_t layer = 0;
+  std::string path;
+  if (is_anonymous_memory(opened.name, info)) {
+    auto name = external_name(opened.fd.get());
+    if (!name || anonymous_max_ == 0 || found[layer].size() == anonymous_max_) return;
+    path = std::move(*name);
+  } else {
+    layer = layer_of(info.st_dev);
+    if (layer == sources_.size()) return;
+    const std::string root = tmpfs_[layer - (sources_.size() - tmpfs_.size())].target + "/";
+    // One of O_TMPFILE ("#1234") never had a name: the flags that it was opened with allow it none, either.
+    if (!opened.name.starts_with(root) || name_of(opened.name).starts_with('#')) return;
+    path = opened.name.substr(root.size());
+  }
+  found[layer].push_back({std::move(path), std::move(opened.fd), info.st_dev, info.st_ino, mapped_as});
+}
+
+// Unless what is written is known of all of them since an earlier pass: then true.
+Result<bool> LayerSender::watch_nameless() {
   // To hash less than this takes no longer than to track it.
   constexpr off_t kLeast = 32 << 20;
   std::vector<SharedFile> files;
   off_t bytes = 0;
-  for (const LayerSource& source : sources_) {
-    for (const NamelessFile& file : source.all_nameless()) {
+  shared_writes_.check();
+  bool known = true;
+  for (std::size_t i = 0; i < sources_.size(); ++i) {
+    // A hole made in anonymous memory by madvise() is told to nobody: it is compared.
+    if (is_memory(i)) continue;
+    for (const NamelessFile& file : sources_[i].all_nameless()) {
       struct stat info {};
       if (::fstat(file.fd.get(), &info) == 0) bytes += info.st_size;
       files.push_back({file.mapped_as, file.fd.get()});
+      known = known && shared_writes_.knows(file.mapped_as);
     }
   }
-  return bytes < kLeast ? Status{} : shared_writes_.watch(files);
+  if (!known && bytes >= kLeast) CHECK_OK(shared_writes_.watch(files));
+  return known;
 }
 
-LayerSource::Written LayerSender::written_of(const LayerSource& source) const {
-  LayerSource::Written written;
-  for (const NamelessFile& file : source.all_nameless()) {
-    if (auto ranges = shared_writes_.written(file.mapped_as)) written[file.inode] = std::move(*ranges);
+// For the next pass.
+void LayerSender::set_written(bool running) {
+  for (LayerSource& source : sources_) {
+    LayerSource::Written written;
+    for (const NamelessFile& file : source.all_nameless()) {
+      auto ranges = running ? shared_writes_.collect(file.mapped_as) : shared_writes_.written(file.mapped_as);
+      if (ranges) written[file.inode] = std::move(*ranges);
+    }
+    source.set_written(std::move(written));
   }
-  return written;
+}
+
+bool LayerSender::tracks_writes() const {
+  return std::any_of(sources_.begin(), sources_.end(), [this](const LayerSource& source) {
+    return std::any_of(source.all_nameless().begin(), source.all_nameless().end(),
+                       [this](const NamelessFile& file) { return shared_writes_.knows(file.mapped_as); });
+  });
 }
 
 std::vector<CarriedFile> LayerSender::shared_memory() const {
@@ -226,10 +260,13 @@ awaitable<Status> LayerSender::pass(Link& link, LayerPass kind, Milliseconds idl
     if (kind == LayerPass::kFrozen) CHECK_OK(check_mounts());
     // Frozen, the same ones: CRIU has been told of them.
     if (running && carries_shared_memory_) find_nameless();
-    if (running && tracks_shared_memory_) CHECK_OK(watch_nameless());
+    bool known = tracks_shared_memory_ && kind == LayerPass::kFrozen;
+    if (tracks_shared_memory_ && running) {
+      TRY(known, watch_nameless());
+    }
+    if (known) set_written(running);
     const MappedFiles mapped = kind == LayerPass::kRest ? MappedFiles() : mapped_files();
     for (std::size_t i = 0; i < sources_.size(); ++i) {
-      if (kind == LayerPass::kFrozen) sources_[i].set_written(written_of(sources_[i]));
       CHECK_OK(kind == LayerPass::kRest ? sources_[i].begin_rest() : sources_[i].begin(mapped));
       CHECK_OK(sources_[i].fill(first[i], running));
     }

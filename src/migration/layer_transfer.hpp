@@ -42,9 +42,10 @@ class LayerSender {
   // that the last pass has sent.
   void carry_shared_memory() { carries_shared_memory_ = true; }
   [[nodiscard]] std::vector<CarriedFile> shared_memory() const;
-  // From the next pass on, which is the last but that in the freeze, writes to it are tracked if there is much of it,
-  // and in the freeze nothing else of it is looked at.
+  // From the next pass on writes to it are tracked if there is much of it, and later passes look at nothing else of it
+  // where it is known what was written.
   void track_shared_memory() { tracks_shared_memory_ = true; }
+  [[nodiscard]] bool tracks_writes() const;
   // The container is frozen and CRIU has not begun: whether it is known what was written.
   void check_shared_memory() { shared_writes_.check(); }
   // The same as SharedMapping::file.
@@ -65,18 +66,12 @@ class LayerSender {
   Status add_layers();
   Status look();
   [[nodiscard]] MappedFiles mapped_files() const;
-  // Each file without a name that is mapped shared, once.
-  struct MappedFile {
-    OpenedMapping opened;
-    struct stat info;
-    std::string mapped_as;
-    [[nodiscard]] bool is_anonymous() const { return is_anonymous_memory(opened.name, info); }
-  };
-  [[nodiscard]] std::vector<MappedFile> mapped_without_name() const;
   [[nodiscard]] bool is_memory(std::size_t layer) const { return layer == 0 && anonymous_max_ > 0; }
+  [[nodiscard]] std::size_t count_anonymous() const;
   void find_nameless();
-  Status watch_nameless();
-  [[nodiscard]] LayerSource::Written written_of(const LayerSource& source) const;
+  void add_nameless(std::vector<std::vector<NamelessFile>>& found, OpenedMapping opened, const std::string& mapped_as) const;
+  Result<bool> watch_nameless();
+  void set_written(bool running);
   [[nodiscard]] std::size_t layer_of(dev_t device) const;
   Status check_mounts() const;
   awaitable<Status> pass(Link& link, LayerPass kind, Milliseconds idle);

@@ -149,6 +149,23 @@ void note_untracked(const Connected& peer) {
             {{"container", report.container}, {"id", report.id}, {"reason", report.memory.untracked_reason}});
 }
 
+// What has changed of the files. Shared memory whose writes are tracked goes once more as long as there is much less of
+// it each time: what is written while it is sent is left for the freeze.
+awaitable<Status> send_changed_files(Connected& peer, Milliseconds idle) {
+  constexpr unsigned kPassesMax = 4;
+  constexpr std::uint64_t kLittle = 2 << 20;  // bytes; 5 ms
+  LayerReport& report = peer.move.report->layer;
+  std::uint64_t last = std::numeric_limits<std::uint64_t>::max();
+  for (unsigned pass = 0; pass < kPassesMax; ++pass) {
+    const std::uint64_t before = report.bytes_running;
+    CO_CHECK_OK(co_await peer.layers->send_running(peer.link, report, idle));
+    const std::uint64_t sent = report.bytes_running - before;
+    if (!peer.layers->tracks_writes() || sent < kLittle || sent > last / 2) break;
+    last = sent;
+  }
+  co_return Status{};
+}
+
 // Files and what CRIU will dump, then memory, then what has changed of the former: little is left for the freeze.
 awaitable<Status> send_while_running(Node& node, Connected& peer) {
   MigrationReport& report = *peer.move.report;
@@ -163,6 +180,8 @@ awaitable<Status> send_while_running(Node& node, Connected& peer) {
   report.enter("layer");
   report.layer = LayerReport();
   report.images = ImageReport();
+  const Tracking tracking = node.config().engine.tracking;
+  if (tracking == Tracking::kAuto || tracking == Tracking::kUserfaultfd) peer.layers->track_shared_memory();
   CO_CHECK_OK(co_await peer.layers->send_running(peer.link, report.layer, idle));
   CO_CHECK_OK(co_await send_images_ahead());
   std::optional<Rounds> rounds;
@@ -173,9 +192,7 @@ awaitable<Status> send_while_running(Node& node, Connected& peer) {
   report.enter("layer");
   const auto start = SteadyClock::now();
   CO_CHECK_OK(co_await send_images_ahead());
-  const Tracking tracking = node.config().engine.tracking;
-  if (tracking == Tracking::kAuto || tracking == Tracking::kUserfaultfd) peer.layers->track_shared_memory();
-  CO_CHECK_OK(co_await peer.layers->send_running(peer.link, report.layer, idle));
+  CO_CHECK_OK(co_await send_changed_files(peer, idle));
   constexpr double kLongMs = 20;  // a round of what is written meanwhile takes less
   if (rounds && elapsed_ms(start) > kLongMs) {
     CO_CHECK_OK(co_await rounds->once_more("shared memory and files had been sent"));

@@ -13,6 +13,7 @@
 #include <sstream>
 
 #include "base/fd.hpp"
+#include "criu_glue/anonymous_memory.hpp"
 #include "criu_glue/hide_list.hpp"
 #include "criu_glue/hide_pages.h"
 #include "criu_glue/memory.hpp"
@@ -443,6 +444,21 @@ TEST_F(HideFiles, OthersAreSeenAsTheyAre) {
   EXPECT_EQ(::chdir("/"), 0);
   EXPECT_FALSE(is_there(library, "." + path_));
   EXPECT_EQ(::unlink(path_.c_str()), 0);
+}
+
+TEST_F(HideFiles, AnonymousMemorySeemsToBeElsewhere) {
+  const Library library(list_.get());
+  const auto memory = make_anonymous_memory();
+  ASSERT_TRUE(memory.has_value());
+  struct stat info {}, seen {};
+  ASSERT_EQ(::fstat(memory->get(), &info), 0);
+  list_->set_files({{info.st_dev, info.st_ino, "file[0:1]", true}});
+  ASSERT_EQ(library.fstat(memory->get(), &seen), 0);
+  EXPECT_NE(seen.st_dev, info.st_dev);
+  EXPECT_EQ(seen.st_ino, info.st_ino);
+  EXPECT_EQ(seen.st_nlink, 0U);
+  EXPECT_EQ(library.fstatat(AT_FDCWD, ".", &seen, 0), 0);
+  EXPECT_NE(seen.st_ino, info.st_ino) << "it has no name";
 }
 
 TEST_F(HideFiles, TooLongAPathIsNotListed) {

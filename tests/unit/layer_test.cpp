@@ -27,6 +27,8 @@
 #include <sstream>
 #include <thread>
 
+#include "criu_glue/anonymous_memory.hpp"
+
 namespace lifeboat {
 namespace {
 
@@ -330,8 +332,92 @@ TEST_F(NamelessLayer, OnlyWhatIsToldToBeWrittenIsLookedAt) {
   EXPECT_EQ(copy.st_blocks, info.st_blocks) << "holes are holes";
   // What was told holds for one pass.
   pass(true, mapped_);
-  EXPECT_EQ(source_->counts().tracked, kSize);
+  EXPECT_EQ(source_->counts().tracked, 0U);
   EXPECT_EQ(std::hash<std::string>()(contents_of(to_ + "/shared")), expected(true));
+}
+
+// Files of the kernel's own tmpfs, in no directory.
+class AnonymousLayer : public NamelessLayer {
+ protected:
+  void SetUp() override {
+    NamelessLayer::SetUp();
+    source_.emplace(Fd(), kLayerMax);
+    std::vector<Fd> memory(kFiles);
+    for (Fd& file : memory) file = std::move(*make_anonymous_memory());
+    sink_.emplace(std::move(memory), kLayerMax);
+  }
+  int make(const std::string& path, const std::string& text) {
+    auto file = make_anonymous_memory();
+    EXPECT_TRUE(file.has_value());
+    EXPECT_EQ(::write(file->get(), text.data(), text.size()), static_cast<ssize_t>(text.size()));
+    struct stat info {};
+    EXPECT_EQ(::fstat(file->get(), &info), 0);
+    mapped_.inodes.insert(info.st_ino);
+    made_.push_back({path, std::move(*file), info.st_dev, info.st_ino, path});
+    return made_.back().fd.get();
+  }
+  // What the target has of it; nothing: none.
+  [[nodiscard]] std::optional<std::string> arrived(const std::string& path) const {
+    const auto at = sink_->memory_names().find(path);
+    if (at == sink_->memory_names().end()) return std::nullopt;
+    return contents_of("/proc/self/fd/" + std::to_string(sink_->memory()[at->second].get()));
+  }
+
+  static constexpr std::size_t kFiles = 2;
+};
+
+TEST_F(AnonymousLayer, ArrivesWithItsSizeModeAndContents) {
+  const int file = make("file[0:1]", std::string(200'000, 's'));
+  ASSERT_EQ(::ftruncate(file, 300'001) | ::fchmod(file, 0640) | ::fchown(file, 7, 8), 0);
+  carry();
+  EXPECT_GT(pass(true, mapped_), 200'000U);
+  EXPECT_EQ(sent(), std::vector<std::string>{"file[0:1]"});
+  ASSERT_EQ(::pwrite(file, "x", 1, 70'000), 1);
+  EXPECT_LT(pass(false, mapped_), 2 * kLayerPieceBytes);
+  EXPECT_EQ(arrived("file[0:1]"), contents_of("/proc/self/fd/" + std::to_string(file)));
+  struct stat info {};
+  ASSERT_EQ(::fstat(sink_->memory().front().get(), &info), 0);
+  EXPECT_EQ(info.st_mode, static_cast<mode_t>(S_IFREG | 0640));
+  EXPECT_EQ(info.st_uid, 7U);
+  EXPECT_EQ(info.st_gid, 8U);
+  EXPECT_EQ(info.st_size, 300'001);
+  EXPECT_TRUE(sink_->settle({}));
+}
+
+TEST_F(AnonymousLayer, WhatIsGivenUpMakesRoomForAnother) {
+  make("one", "1");
+  make("two", "22");
+  carry();
+  pass(true, mapped_);
+  made_.erase(made_.begin());
+  make("three", "333");
+  carry();
+  pass(true, mapped_);
+  EXPECT_EQ(arrived("one"), std::nullopt);
+  EXPECT_EQ(arrived("two"), "22");
+  EXPECT_EQ(arrived("three"), "333");
+  make("four", "4444");
+  carry();
+  ASSERT_TRUE(source_->begin(mapped_));
+  EXPECT_EQ(transfer(true).error().code, Errc::kProtocol) << "there is room for two";
+}
+
+TEST_F(AnonymousLayer, IsKnownByItsNameAndFileSystem) {
+  struct stat info {};
+  const int file = make("one", "1");
+  ASSERT_EQ(::fstat(file, &info), 0);
+  EXPECT_TRUE(is_anonymous_memory("/memfd:/dev/zero", info));
+  EXPECT_TRUE(is_anonymous_memory("/dev/zero", info));
+  EXPECT_FALSE(is_anonymous_memory("/memfd:another", info));
+  struct stat named {};
+  write("zero", "");
+  ASSERT_EQ(::stat((from_ + "/zero").c_str(), &named), 0);
+  EXPECT_FALSE(is_anonymous_memory("/dev/zero", named));
+  char expected[64];
+  std::snprintf(expected, sizeof expected, ":%llx]", static_cast<unsigned long long>(info.st_ino));
+  const auto name = external_name(file);
+  ASSERT_TRUE(name.has_value()) << name.error().message;
+  EXPECT_TRUE(name->starts_with("file[") && name->ends_with(expected)) << *name;
 }
 
 TEST_F(Layer, HolesStayHoles) {

@@ -263,6 +263,20 @@ TEST_F(SharedWritesTest, ItIsWatchedAgain) {
   EXPECT_EQ(written(), (Ranges{page(3), page(kDataPages + 5)}));
 }
 
+TEST_F(SharedWritesTest, WhatWasCollectedIsWatchedOn) {
+  start();
+  tell(kWrite);
+  EXPECT_EQ(writes_->collect(file_), (Ranges{page(3), page(kDataPages + 5)}));
+  EXPECT_EQ(writes_->collect(file_), Ranges{});
+  tell(kSibling);
+  EXPECT_EQ(written(), Ranges{page(11)});
+  EXPECT_TRUE(writes_->knows(file_));
+  tell(kFork);
+  EXPECT_EQ(written(), std::nullopt);
+  EXPECT_FALSE(writes_->knows(file_));
+  EXPECT_EQ(writes_->collect(file_), std::nullopt);
+}
+
 TEST_F(SharedWritesTest, AFileThatIsNotWatchedIsNotKnown) {
   start();
   EXPECT_TRUE(cgroup_->freeze_now(Milliseconds(5000)).has_value());

@@ -35,7 +35,7 @@ Result<Fd> make_anonymous_memory() {
   return fd;
 }
 
-Result<std::string> external_name(int fd) {
+Result<std::string> external_file_name(int fd) {
   TRY(const std::string text, read_proc("/proc/self/fdinfo/" + std::to_string(fd)));
   const auto at = text.find("mnt_id:");
   unsigned mount = 0;

@@ -24,6 +24,6 @@ inline constexpr std::size_t kAnonymousFilesMax = 32;
 Result<Fd> make_anonymous_memory();
 
 // What CRIU calls an open file that is external: "file[MOUNT:INODE]", in hexadecimal digits. kSystem.
-Result<std::string> external_name(int fd);
+Result<std::string> external_file_name(int fd);
 
 }  // namespace lifeboat

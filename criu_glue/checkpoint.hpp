@@ -148,7 +148,7 @@ class HeldRestore {
 
 // A file that CRIU was told to leave to us, and what it is here.
 struct GivenFile {
-  std::string name;       // external_name(), at the source
+  std::string name;       // external_file_name(), at the source
   std::size_t index = 0;  // in RestoreRequest::files
 };
 

@@ -30,7 +30,7 @@ struct HiddenRange {
 struct CarriedFile {
   dev_t device = 0;
   ino_t inode = 0;
-  std::string path;  // from the container's root on; of anonymous memory external_name() (anonymous_memory.hpp)
+  std::string path;  // from the container's root on; of anonymous memory external_file_name() (anonymous_memory.hpp)
   bool anonymous = false;
 };
 

@@ -10,7 +10,8 @@
 // Files that have lost their name but not those who have them mapped (shared memory of MPI) go along under the
 // name they had: by that CRIU finds them at the target, where they lose it again when it has restored. Where it is
 // known what was written of one since the last pass (shared_writes.hpp), only that is looked at. Anonymous memory goes
-// along in the same way, under the name that CRIU has for it.
+// along in the same way, under the name that CRIU has for it, but is always compared: holes that madvise() makes in it
+// are told to nobody.
 //
 // CRIU gives names to files that have lost theirs but still have another (link_remap.N) while it
 // dumps: begin_rest() looks whether a directory has changed since the last pass. Files without any
@@ -57,7 +58,7 @@ enum class LayerOp : std::uint8_t {
 
 // A file of the layer that has no name any more.
 struct NamelessFile {
-  std::string path;  // that it had, below the layer's root; of anonymous memory external_name()
+  std::string path;  // that it had, below the layer's root; of anonymous memory external_file_name()
   Fd fd;
   dev_t device = 0;
   ino_t inode = 0;

@@ -152,7 +152,7 @@ void LayerSender::add_nameless(std::vector<std::vector<NamelessFile>>& found, Op
   std::size_t layer = 0;
   std::string path;
   if (is_anonymous_memory(opened.name, info)) {
-    auto name = external_name(opened.fd.get());
+    auto name = external_file_name(opened.fd.get());
     if (!name || anonymous_max_ == 0 || found[layer].size() == anonymous_max_) return;
     path = std::move(*name);
   } else {
@@ -166,8 +166,9 @@ void LayerSender::add_nameless(std::vector<std::vector<NamelessFile>>& found, Op
   found[layer].push_back({std::move(path), std::move(opened.fd), info.st_dev, info.st_ino, mapped_as});
 }
 
-// Unless what is written is known of all of them since an earlier pass: then true.
-Result<bool> LayerSender::watch_nameless() {
+// Anew, unless it is known of all of them what was written: asked after that was collected and before it is read, so
+// that direct I/O that was under way has ended, or is seen.
+Status LayerSender::watch_nameless() {
   // To hash less than this takes no longer than to track it.
   constexpr off_t kLeast = 32 << 20;
   std::vector<SharedFile> files;
@@ -184,8 +185,9 @@ Result<bool> LayerSender::watch_nameless() {
       known = known && shared_writes_.knows(file.mapped_as);
     }
   }
-  if (!known && bytes >= kLeast) CHECK_OK(shared_writes_.watch(files));
-  return known;
+  if (known) return {};
+  for (LayerSource& source : sources_) source.set_written({});
+  return bytes < kLeast ? Status{} : shared_writes_.watch(files);
 }
 
 // For the next pass.
@@ -260,11 +262,8 @@ awaitable<Status> LayerSender::pass(Link& link, LayerPass kind, Milliseconds idl
     if (kind == LayerPass::kFrozen) CHECK_OK(check_mounts());
     // Frozen, the same ones: CRIU has been told of them.
     if (running && carries_shared_memory_) find_nameless();
-    bool known = tracks_shared_memory_ && kind == LayerPass::kFrozen;
-    if (tracks_shared_memory_ && running) {
-      TRY(known, watch_nameless());
-    }
-    if (known) set_written(running);
+    if (tracks_shared_memory_ && kind != LayerPass::kRest) set_written(running);
+    if (tracks_shared_memory_ && running) CHECK_OK(watch_nameless());
     const MappedFiles mapped = kind == LayerPass::kRest ? MappedFiles() : mapped_files();
     for (std::size_t i = 0; i < sources_.size(); ++i) {
       CHECK_OK(kind == LayerPass::kRest ? sources_[i].begin_rest() : sources_[i].begin(mapped));

@@ -1,7 +1,8 @@
 // layer_transfer.hpp - the passes of layer.hpp over a migration's connection, kept off the event loop.
 //
 // A container has several layers: its anonymous shared memory if it has some when the migration begins, the upper one
-// of its root if that is writable, and its tmpfs mounts. Every pass goes over all of them, in this order, with a kLayerEnd after each.
+// of its root if that is writable, and its tmpfs mounts. Every pass goes over all of them, in this order, with a
+// kLayerEnd after each.
 #pragma once
 
 #include <memory>
@@ -70,7 +71,7 @@ class LayerSender {
   [[nodiscard]] std::size_t count_anonymous() const;
   void find_nameless();
   void add_nameless(std::vector<std::vector<NamelessFile>>& found, OpenedMapping opened, const std::string& mapped_as) const;
-  Result<bool> watch_nameless();
+  Status watch_nameless();
   void set_written(bool running);
   [[nodiscard]] std::size_t layer_of(dev_t device) const;
   Status check_mounts() const;

@@ -8,6 +8,7 @@
 #include <xxhash.h>
 
 #include "base/little_endian.hpp"
+#include "criu_glue/anonymous_memory.hpp"
 #include "fuzz.hpp"
 
 namespace {
@@ -109,10 +110,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string before = state_of(directory.path("/outside"));
   auto sink = LayerSink::open(directory.path("/upper"), kBytesMax);
   fuzz::require(sink.has_value(), "the layer can be opened");
+  std::vector<Fd> files(2);
+  for (Fd& file : files) file = std::move(*make_anonymous_memory());
+  LayerSink memory(std::move(files), kBytesMax);
   FuzzedDataProvider input(data, size);
   if (input.ConsumeBool()) {
     const auto payload = input.ConsumeRemainingBytes<unsigned char>();
     fuzz::require_good(sink->apply(payload));
+    fuzz::require_good(memory.apply(payload));
   } else {
     while (input.remaining_bytes() > 0) {
       std::vector<unsigned char> payload;
@@ -120,9 +125,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       // Another record may be fine after one that was refused: a daemon stops here, so this is
       // stricter.
       fuzz::require_good(sink->apply(payload));
+      fuzz::require_good(memory.apply(payload));
     }
   }
   fuzz::require_good(sink->finish_pass());
+  fuzz::require_good(memory.finish_pass());
   fuzz::require_good(sink->settle({}));
   const std::string chosen(reinterpret_cast<const char*>(data), std::min<std::size_t>(size, 12));
   for (const std::string& path : {chosen, std::string("../outside/x"), std::string(".."), std::string("a")}) {

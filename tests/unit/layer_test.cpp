@@ -415,7 +415,7 @@ TEST_F(AnonymousLayer, IsKnownByItsNameAndFileSystem) {
   EXPECT_FALSE(is_anonymous_memory("/dev/zero", named));
   char expected[64];
   std::snprintf(expected, sizeof expected, ":%llx]", static_cast<unsigned long long>(info.st_ino));
-  const auto name = external_name(file);
+  const auto name = external_file_name(file);
   ASSERT_TRUE(name.has_value()) << name.error().message;
   EXPECT_TRUE(name->starts_with("file[") && name->ends_with(expected)) << *name;
 }

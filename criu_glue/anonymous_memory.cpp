@@ -4,7 +4,7 @@
 
 #include <cstdio>
 
-#include "criu_glue/mappings.hpp"
+#include "base/file.hpp"
 
 namespace lifeboat {
 
@@ -36,7 +36,8 @@ Result<Fd> make_anonymous_memory() {
 }
 
 Result<std::string> external_file_name(int fd) {
-  TRY(const std::string text, read_proc("/proc/self/fdinfo/" + std::to_string(fd)));
+  constexpr std::size_t kTextMax = 8192;
+  TRY(const std::string text, read_file("/proc/self/fdinfo/" + std::to_string(fd), kTextMax));
   const auto at = text.find("mnt_id:");
   unsigned mount = 0;
   struct stat info {};

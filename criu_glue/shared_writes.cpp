@@ -55,7 +55,7 @@ void SharedWrites::attach(pid_t pid) {
   auto pagemap = Pagemap::open(pid);
   if (!pagemap) return;
   auto uffd = inject_userfaultfd(pid);
-  if (!uffd || !write_protect::enable(uffd->get())) return;
+  if (!uffd || !write_protect::enable(uffd->get(), true)) return;
   processes_.emplace(pid, Process{std::move(*pagemap), std::move(*uffd)});
 }
 
@@ -99,6 +99,7 @@ void SharedWrites::note_frozen() {
 }
 
 Status SharedWrites::watch(const std::vector<SharedFile>& files) {
+  removed_ = {};
   processes_.clear();
   files_.clear();
   watched_by_.clear();
@@ -115,6 +116,14 @@ Status SharedWrites::watch(const std::vector<SharedFile>& files) {
   for (const auto& [name, mappings] : now.value_or(Files())) {
     for (const auto& [pid, mapping] : mappings) attach(pid);
   }
+  std::vector<std::pair<pid_t, int>> uffds;
+  for (const auto& [pid, process] : processes_) uffds.emplace_back(pid, process.uffd.get());
+  auto removed = RemovedRanges::watch(std::move(uffds));
+  if (!removed) {
+    files_.clear();
+    return {};
+  }
+  removed_ = std::move(*removed);
   if (cgroup_.freeze_briefly()) {
     note_frozen();
   } else {
@@ -148,6 +157,7 @@ void SharedWrites::check() {
   const auto forks = fork_counter()->read(init_);
   if (!forks || *forks != forks_) files_.clear();
   forget_with_events();
+  if (!removed_.so_far()) files_.clear();
   const std::vector<pid_t> pids = sorted(cgroup_.pids());
   forget_what_descriptors_reach(pids);
   const auto now = mappings_of_watched(pids);
@@ -170,7 +180,8 @@ std::optional<std::vector<FileRange>> SharedWrites::collect(const std::string& m
 
 std::optional<std::vector<FileRange>> SharedWrites::scan(const std::string& mapped_as, std::uint64_t flags) const {
   const auto file = files_.find(mapped_as);
-  if (file == files_.end()) return std::nullopt;
+  const auto removed = removed_.so_far();
+  if (file == files_.end() || !removed) return std::nullopt;
   pm_scan_arg request{};
   request.flags = flags;
   request.category_mask = PAGE_IS_WRITTEN;
@@ -182,6 +193,11 @@ std::optional<std::vector<FileRange>> SharedWrites::scan(const std::string& mapp
       found.push_back({region.start - start + mapping.offset, region.end - start + mapping.offset});
     });
     if (error != 0) return std::nullopt;
+    for (const RemovedRanges::Place& place : *removed) {
+      const std::uint64_t from = std::max(place.range.start, start);
+      const std::uint64_t to = std::min(place.range.end, mapping.range.end);
+      if (place.pid == pid && from < to) found.push_back({from - start + mapping.offset, to - start + mapping.offset});
+    }
   }
   std::sort(found.begin(), found.end(), [](const FileRange& a, const FileRange& b) { return a.start < b.start; });
   std::vector<FileRange> apart;

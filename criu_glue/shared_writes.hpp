@@ -4,9 +4,11 @@
 //
 // It is never guessed. What would be seen by no mapping that is tracked makes a file unknown: a mapping that has
 // come or gone, a process that was begun meanwhile (it has its parent's mappings, not tracked, and may have ended
-// since: fork_counter.hpp), a call that opens, writes or cuts the file (inotify), direct I/O. What would not be seen
-// at all: a second mapping made of a first one by mremap() with an old size of 0, written and taken away again; a
-// descriptor that is under way in a socket when watching begins, taken out, mapped and closed again.
+// since: fork_counter.hpp), a call that opens, writes or cuts the file (inotify), direct I/O. What madvise() takes
+// away counts as written from then on (removed_ranges.hpp; inotify is told of it for files of a tmpfs, not for
+// anonymous memory). What would not be seen at all: a second mapping made of a first one by mremap() with an old size
+// of 0, written and taken away again; a descriptor that is under way in a socket when watching begins, taken out,
+// mapped and closed again.
 #pragma once
 
 #include <sys/types.h>
@@ -21,6 +23,7 @@
 #include "base/fd.hpp"
 #include "criu_glue/mappings.hpp"
 #include "criu_glue/pagemap.hpp"
+#include "criu_glue/removed_ranges.hpp"
 
 namespace lifeboat {
 
@@ -36,7 +39,8 @@ class SharedWrites {
 
   // From now on writes to these files are noted, as far as it is possible; what was noted before is forgotten. The
   // container runs, and stands still while its mappings and descriptors are listed. kSystem: it could not be let go on.
-  // For each file's GB 10 to 20 ms; each first write to a page then costs the container about 1.1 microseconds.
+  // For each file's GB 10 to 20 ms; each first write to a page then costs the container about 1.1 microseconds, and
+  // each madvise() that takes some of it away waits for a thread of this process.
   Status watch(const std::vector<SharedFile>& files);
 
   // Forgets the files of which it is not known any more what was written. What it leaves is known for certain only
@@ -69,7 +73,8 @@ class SharedWrites {
   Cgroup cgroup_;
   pid_t init_;
   std::map<pid_t, Process> processes_;
-  Files files_;  // that are watched
+  RemovedRanges removed_;  // of processes_
+  Files files_;            // that are watched
   Fd events_;
   std::map<int, std::string> watched_by_;  // inotify's number
   std::uint64_t forks_ = 0;

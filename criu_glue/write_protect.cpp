@@ -4,11 +4,12 @@
 
 namespace lifeboat::write_protect {
 
-Status enable(int uffd) {
+Status enable(int uffd, bool tells_removed) {
   uffdio_api api{};
   api.api = UFFD_API;
   api.features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
                  UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+  if (tells_removed) api.features |= UFFD_FEATURE_EVENT_REMOVE;
   if (::ioctl(uffd, UFFDIO_API, &api) != 0) return fail_errno("userfaultfd without WP_ASYNC");
   return {};
 }

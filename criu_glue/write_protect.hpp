@@ -8,8 +8,9 @@
 
 namespace lifeboat::write_protect {
 
-// First of all, once.
-Status enable(int uffd);
+// First of all, once. `tells_removed`: madvise() that takes memory away waits until its event is read
+// (removed_ranges.hpp).
+Status enable(int uffd, bool tells_removed = false);
 // Registering again what is registered changes nothing.
 [[nodiscard]] bool register_range(int uffd, const AddressRange& range);
 // All of a registered range, or nothing of it: then it counts as written. Of a tmpfs also what is not there.

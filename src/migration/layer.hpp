@@ -10,8 +10,7 @@
 // Files that have lost their name but not those who have them mapped (shared memory of MPI) go along under the
 // name they had: by that CRIU finds them at the target, where they lose it again when it has restored. Where it is
 // known what was written of one since the last pass (shared_writes.hpp), only that is looked at. Anonymous memory goes
-// along in the same way, under the name that CRIU has for it, but is always compared: holes that madvise() makes in it
-// are told to nobody.
+// along in the same way, under the name that CRIU has for it.
 //
 // CRIU gives names to files that have lost theirs but still have another (link_remap.N) while it
 // dumps: begin_rest() looks whether a directory has changed since the last pass. Files without any

@@ -175,10 +175,8 @@ Status LayerSender::watch_nameless() {
   off_t bytes = 0;
   shared_writes_.check();
   bool known = true;
-  for (std::size_t i = 0; i < sources_.size(); ++i) {
-    // A hole made in anonymous memory by madvise() is told to nobody: it is compared.
-    if (is_memory(i)) continue;
-    for (const NamelessFile& file : sources_[i].all_nameless()) {
+  for (const LayerSource& source : sources_) {
+    for (const NamelessFile& file : source.all_nameless()) {
       struct stat info {};
       if (::fstat(file.fd.get(), &info) == 0) bytes += info.st_size;
       files.push_back({file.mapped_as, file.fd.get()});

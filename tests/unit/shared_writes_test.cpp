@@ -1,4 +1,4 @@
-// Which pages of a file without a name were written through mappings: against processes in a pid namespace and a
+// Which pages of a file without a name, or of anonymous memory, were written through mappings: against processes in a pid namespace and a
 // cgroup of their own, as a container's are.
 #include "criu_glue/shared_writes.hpp"
 
@@ -32,6 +32,8 @@ enum Order : char {
   kGiveBack = 'g',       // writes page 7 and takes it out of its page table
   kGiveBackMuch = 'm',   // the same with 4 MiB, a page table and more
   kPunch = 'p',          // makes a hole
+  kPunchAndRead = 'q',   // and has a page of zeros there
+  kPunchOdd = 'o',       // makes a hole of every other page
   kFork = 'f',           // a child writes and ends
   kThread = 't',         // a thread writes and ends
   kSibling = 's',        // one that stays writes page 11
@@ -40,6 +42,8 @@ enum Order : char {
   kWriteByCall = 'c',    // by that
   kDirectIo = 'd',       // opens another file for that
 };
+
+enum class Memory { kFile, kFileWithDescriptor, kAnonymous };
 
 class SharedWritesTest : public ::testing::Test {
  protected:
@@ -50,10 +54,10 @@ class SharedWritesTest : public ::testing::Test {
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends_), 0);
   }
 
-  void start(bool keeps_descriptor = false) {
+  void start(Memory memory = Memory::kFile) {
     pid_ = static_cast<pid_t>(::syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, 0, 0, 0, 0));
     if (pid_ == 0) {
-      work(keeps_descriptor);
+      work(memory);
       ::_exit(0);
     }
     std::ofstream(cgroup_->procs_file()) << pid_ << '\n';
@@ -115,17 +119,20 @@ class SharedWritesTest : public ::testing::Test {
     int answers[2];
   };
 
-  void work(bool keeps_descriptor) const {
+  void work(Memory kind) const {
     char order = 0;
     if (::read(ends_[1], &order, 1) != 1) return;  // only now it is in the cgroup, and what it begins will be
-    char name[] = "/dev/shm/lifeboat-shared-test-XXXXXX";
-    const int fd = ::mkstemp(name);
-    ::unlink(name);
-    if (::ftruncate(fd, kPages * kPageBytes) != 0) return;
-    auto* const memory = static_cast<volatile char*>(
-        ::mmap(nullptr, kPages * kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+    int fd = -1;
+    if (kind != Memory::kAnonymous) {
+      char name[] = "/dev/shm/lifeboat-shared-test-XXXXXX";
+      fd = ::mkstemp(name);
+      ::unlink(name);
+      if (::ftruncate(fd, kPages * kPageBytes) != 0) return;
+    }
+    auto* const memory = static_cast<volatile char*>(::mmap(nullptr, kPages * kPageBytes, PROT_READ | PROT_WRITE,
+                                                            MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0));
     for (std::uint64_t i = 0; i < kDataPages; ++i) memory[i * kPageBytes] = 1;
-    if (!keeps_descriptor) ::close(fd);
+    if (kind == Memory::kFile) ::close(fd);
     Pipes sibling;
     if (::pipe(sibling.orders) != 0 || ::pipe(sibling.answers) != 0) return;
     if (::fork() == 0) {
@@ -157,6 +164,15 @@ class SharedWritesTest : public ::testing::Test {
         ::madvise(at(512), 1024 * kPageBytes, MADV_DONTNEED);
         break;
       case kPunch: ::madvise(at(9), kPageBytes, MADV_REMOVE); break;
+      case kPunchAndRead:
+        ::madvise(at(9), kPageBytes, MADV_REMOVE);
+        (void)*static_cast<volatile char*>(at(9));
+        break;
+      case kPunchOdd:
+        for (std::uint64_t i = 1; i < kPages; i += 2) ::madvise(at(i), kPageBytes, MADV_REMOVE);
+        for (std::uint64_t i = 1; i < kPages; i += 2) ::madvise(at(i), kPageBytes, MADV_DONTNEED);
+        ::madvise(at(0), kPages * kPageBytes, MADV_REMOVE);
+        break;
       case kFork:
         if (const pid_t child = ::fork(); child == 0) {
           *at(13) = 2;
@@ -221,6 +237,50 @@ TEST_F(SharedWritesTest, SoDoesAWholePageTable) {
 
 TEST_F(SharedWritesTest, AHoleIsSeenByNoPageTable) { EXPECT_EQ(written_after(kPunch), std::nullopt); }
 
+TEST_F(SharedWritesTest, AnonymousMemoryIsWritten) {
+  start(Memory::kAnonymous);
+  tell(kWrite);
+  tell(kSibling);
+  EXPECT_EQ(written(), (Ranges{page(3), page(11), page(kDataPages + 5)}));
+}
+
+TEST_F(SharedWritesTest, AHoleInAnonymousMemoryCountsAsWritten) {
+  start(Memory::kAnonymous);
+  tell(kPunch);
+  EXPECT_EQ(written(), Ranges{page(9)});
+}
+
+// The page table has a page again, and it is protected.
+TEST_F(SharedWritesTest, SoDoesOneThatHasBeenFilled) {
+  start(Memory::kAnonymous);
+  tell(kPunchAndRead);
+  EXPECT_EQ(written(), Ranges{page(9)});
+}
+
+// What was read before the process went on may have been read before there was a hole.
+TEST_F(SharedWritesTest, AHoleIsToldOfInEveryPass) {
+  start(Memory::kAnonymous);
+  tell(kPunchAndRead);
+  EXPECT_EQ(writes_->collect(file_), Ranges{page(9)});
+  EXPECT_EQ(writes_->collect(file_), Ranges{page(9)});
+  ASSERT_TRUE(writes_->watch({{file_, opened_.fd.get()}}).has_value());
+  EXPECT_EQ(written(), Ranges{});
+}
+
+TEST_F(SharedWritesTest, SoManyHolesAreNotKept) {
+  start(Memory::kAnonymous);
+  tell(kPunchOdd);
+  EXPECT_EQ(written(), std::nullopt);
+}
+
+// Whoever makes a hole waits until that has been read.
+TEST_F(SharedWritesTest, NobodyWaitsWhenWatchingHasEnded) {
+  start(Memory::kAnonymous);
+  writes_.reset();
+  tell(kPunch);
+  tell(kPunchOdd);
+}
+
 TEST_F(SharedWritesTest, AChildWritesUnseen) { EXPECT_EQ(written_after(kFork), std::nullopt); }
 
 // Its mappings are its process's, but from outside it cannot be told from a child.
@@ -231,13 +291,13 @@ TEST_F(SharedWritesTest, AMappingThatIsGoneMayHaveBeenWrittenTo) {
 }
 
 TEST_F(SharedWritesTest, WhoHasADescriptorMayMapItUnseen) {
-  start(true);
+  start(Memory::kFileWithDescriptor);
   tell(kMapAgain);
   EXPECT_EQ(written(), std::nullopt);
 }
 
 TEST_F(SharedWritesTest, OrWriteByACall) {
-  start(true);
+  start(Memory::kFileWithDescriptor);
   tell(kWriteByCall);
   EXPECT_EQ(written(), std::nullopt);
 }

@@ -138,12 +138,9 @@ void PreparedDump::read_ahead(const std::vector<pid_t>& pids, SmapsCache& cache)
   if (hidden_) smaps_ = std::make_unique<SmapsAhead>(*hidden_, cache, pids);
 }
 
-void PreparedDump::leave_out(std::vector<CarriedFile> files) {
-  hidden_->set_files(files);
-  left_out_ = std::move(files);
-}
+void PreparedDump::leave_out(const std::vector<CarriedFile>& files) { hidden_->set_files(files); }
 
-awaitable<Result<HeldDump>> PreparedDump::start(Cgroup cgroup) && {
+awaitable<Status> PreparedDump::arm(Cgroup cgroup, std::vector<CarriedFile> files) {
   criu::Request request = base_request(criu::DUMP, request_.paths, directories_);
   criu::Options& opts = *request.mutable_opts();
   opts.set_pid(request_.init);
@@ -152,11 +149,16 @@ awaitable<Result<HeldDump>> PreparedDump::start(Cgroup cgroup) && {
   for (std::size_t i = 0; i < request_.mounts.size(); ++i) {
     opts.add_external("mnt[" + request_.mounts[i].mount_point + "]:" + external_name(i));
   }
-  for (const CarriedFile& file : left_out_) {
+  for (const CarriedFile& file : files) {
     if (file.anonymous) opts.add_external(file.path);
   }
-  CO_TRY(FreezeOnDeath watch, FreezeOnDeath::watch(swrk_->pid(), cgroup));
   CO_CHECK_OK(swrk_->send(request));
+  co_return co_await advance_to(*swrk_, "pre-dump", request_.paths, kWarmUpLimit, nullptr);
+}
+
+awaitable<Result<HeldDump>> PreparedDump::start(Cgroup cgroup) && {
+  CO_TRY(FreezeOnDeath watch, FreezeOnDeath::watch(swrk_->pid(), cgroup));
+  CO_CHECK_OK(swrk_->answer(true));
   HeldDump held(std::move(swrk_), std::move(watch));
   CO_CHECK_OK(
       co_await advance_to(*held.swrk_, "post-dump", request_.paths, request_.limit, nullptr));

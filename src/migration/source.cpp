@@ -232,6 +232,7 @@ awaitable<Result<Frozen>> freeze(Node& node, PreCopied source) {
   SteadyClock::time_point frozen_at;
   NetworkState network;
   prepare_hold(config.network.hold, *container, report);
+  CO_CHECK_OK(co_await source.dump.arm(container->cgroup(), peer.layers->shared_memory()));
   CO_TRY(FrozenContainer frozen,
          co_await freeze_between_steps(container, config.timeouts.freeze, frozen_at, network));
   if (peer.memory) source.dump.read_ahead(container->cgroup().pids(), peer.memory->smaps());

@@ -3,6 +3,7 @@
 #include <boost/asio/experimental/awaitable_operators.hpp>
 
 #include "base/log.hpp"
+#include "criu_glue/cgroup_image.hpp"
 #include "criu_glue/checkpoint.hpp"
 #include "criu_glue/images.hpp"
 #include "criu_glue/pager.hpp"
@@ -281,8 +282,8 @@ awaitable<StepResult<Restored>> restore(Node& node, Prepared prepared, Link& lin
               {{"container", prepared.arrival.container()->spec().id},
                {"reason", learned.error().message}});
   }
-  auto rearmed = rearm_timers(prepared.images->path());
-  if (!rearmed) co_return failed_at("restore", rearmed.error());
+  if (auto ok = rearm_timers(prepared.images->path()); !ok) co_return failed_at("restore", ok.error());
+  if (auto ok = leave_cgroups_out(prepared.images->path()); !ok) co_return failed_at("restore", ok.error());
   const RestoreMemory memory =
       prepared.pager ? RestoreMemory::kPager : RestoreMemory::kImages;
   // In post-copy the source: its pages are needed until the copy is held; after that the decision waits for it.

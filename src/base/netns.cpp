@@ -38,7 +38,11 @@ Result<Fd> open_sysctl(const std::string& key, int flags) {
 Result<Fd> make_netns(const std::function<Status()>& inside) {
   Fd netns;
   CHECK_OK(on_own_thread([&]() -> Status {
+    // How large a table is says the namespace that one is made in: another, so that the node's setting stays.
     if (::unshare(CLONE_NEWNET) != 0) return fail_errno("make a network namespace");
+    const Status sized = write_sysctl("net/ipv4/tcp_child_ehash_entries", std::to_string(kTcpTablePlaces));
+    if (!sized && sized.error().code != Errc::kNotFound) return sized;
+    if (sized && ::unshare(CLONE_NEWNET) != 0) return fail_errno("make a network namespace");
     netns.reset(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
     if (!netns) return fail_errno("open /proc/thread-self/ns/net");
     return inside();

@@ -49,13 +49,17 @@ std::optional<TcpSocket> parse_tcp_socket(std::span<const unsigned char> message
   return socket;
 }
 
+// All that a connection or a listener can be in. With any other the kernel (6.8) looks for sockets that are
+// bound only, in a table of 65,536 places.
+constexpr std::uint32_t kStates = (2U << static_cast<unsigned>(TcpState::kNewSynReceived)) - 2;
+
 Result<std::vector<TcpSocket>> tcp_sockets(Netlink& diag) {
   std::vector<TcpSocket> sockets;
   for (const int family : {AF_INET, AF_INET6}) {
     inet_diag_req_v2 wanted{};
     wanted.sdiag_family = static_cast<std::uint8_t>(family);
     wanted.sdiag_protocol = IPPROTO_TCP;
-    wanted.idiag_states = ~0U;
+    wanted.idiag_states = kStates;
     NetlinkRequest list(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP);
     list.header(wanted);
     bool known = true;

@@ -69,7 +69,7 @@ struct TcpSocket {
 // "10.2.1.5:40000 -> 10.2.1.6:5000"
 [[nodiscard]] std::string to_string(const TcpSocket& socket);
 
-// All of the namespace that `diag` was opened in, with NETLINK_SOCK_DIAG; IPv4 first.
+// All of the namespace that `diag` was opened in, with NETLINK_SOCK_DIAG, but those that are bound only; IPv4 first.
 [[nodiscard]] Result<std::vector<TcpSocket>> tcp_sockets(Netlink& diag);
 
 // One of the kernel's messages (struct inet_diag_msg); nothing if it is none.

@@ -43,9 +43,19 @@ def gaps(text):
 def wait_alive(text, since, ranks=(0, 1), seconds=60):
   """Until each rank has reported a message later than `since`: a silence may outlast the migration,
   and what has not ended is not known. `text` returns the output so far."""
+  wait_for(text, 'at', since, ranks, seconds)
+
+
+def wait_counted_anew(text, ranks=(0, 1), seconds=60):
+  """Until each rank has made a report: the longest pause in its next one is none of before (of memory that was
+  warmed, for one, which takes both processors)."""
+  wait_for(text, 'by', time.time(), ranks, seconds)
+
+
+def wait_for(text, time_of, since, ranks, seconds):
   end = time.monotonic() + seconds
   while True:
-    heard = {g['rank'] for g in gaps(text()) if g['at'] > since}
+    heard = {g['rank'] for g in gaps(text()) if g[time_of] > since}
     if heard.issuperset(ranks):
       return
     if time.monotonic() > end:

@@ -32,6 +32,7 @@ def once(cluster, watched, system, load, fabric):
     idle = (spent() - cpu) / (time.monotonic() - at)
     # At most three copies of it at a time: images at both ends, and the restored memory.
     warm_memory(3 * load['mb'] + WARM_EXTRA_MB)
+    memory.wait_counted_anew(system.text)
     began, at, cpu, wire = time.time(), time.monotonic(), spent(), hosts[source].sent(fabric)
     moved = system.move(target, fabric)
     seconds, cpu = time.monotonic() - at, spent() - cpu

@@ -24,6 +24,7 @@ def measure(args, cluster, watched, fabrics, mode):
     for repetition, fabric in itertools.product(range(args.repetitions), fabrics):
       memory.wait_alive(job.text, time.time(), everybody)
       warm_memory(2 * args.ranks * (args.size + 64))
+      memory.wait_counted_anew(job.text, everybody)
       began = time.time()
       row = {'system': 'lifeboat', 'mode': mode, 'ranks': args.ranks, 'fabric': fabric,
              'rss_mb': args.size * args.ranks, 'hot_percent': args.hot,

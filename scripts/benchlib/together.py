@@ -27,6 +27,7 @@ def one(job, way, target, fabric, repetition, megabytes):
   ranks = range(job.ranks)
   memory.wait_alive(job.text, time.time(), ranks)
   warm_memory(megabytes)
+  memory.wait_counted_anew(job.text, ranks)
   began = time.time()
   total, moves = move_all(job, target, fabric, way)
   memory.wait_alive(job.text, time.time(), ranks)

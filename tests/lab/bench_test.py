@@ -64,6 +64,17 @@ class Arithmetic(unittest.TestCase):
     self.assertEqual(memory.silence(OUTPUT, 100, 101)['paused_ms'], 1.0)
     self.assertEqual(memory.silence(OUTPUT, 90, 91)['gap_ms'], 0.0)
 
+  def test_counted_anew(self):
+    """A report that was made before does not count, whatever it tells; each rank's must be a new one."""
+    line = 'gap rank {} 1.0 ms at 1.000 pause 1.0 ms at 1.000 pages 0 by {:.3f}\n'
+    asked = []
+    def text():
+      asked.append(time.time())
+      new = [line.format(rank, asked[0] + 100) for rank in range(len(asked) - 1)]
+      return line.format(0, asked[0] - 100) + line.format(1, asked[0] - 100) + ''.join(new)
+    memory.wait_counted_anew(text)
+    self.assertEqual(len(asked), 3)
+
   def test_rate(self):
     self.assertAlmostEqual(memory.pages_per_s(OUTPUT, 101, 102), 1000)
     self.assertAlmostEqual(memory.pages_per_s(OUTPUT, 101.5, 102.5), 1500)

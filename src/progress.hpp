@@ -12,7 +12,7 @@ namespace lifeboat {
 
 // The downtime but for sending what is dirty, of a container whose pages CRIU leaves alone: CRIU goes through
 // its processes one by one, at both ends. As measured on two nodes that share two processors (README, figures).
-inline double fixed_live_ms(std::size_t processes) { return 25 + 12 * static_cast<double>(processes); }
+inline double fixed_live_ms(std::size_t processes) { return 15 + 12 * static_cast<double>(processes); }
 // CRIU's restore when it carries the memory, about half of its 1.3 s per GB.
 inline constexpr double kRestoreSecondsPerByte = 0.65e-9;
 

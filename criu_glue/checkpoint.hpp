@@ -112,8 +112,8 @@ class PreparedDump {
   // These processes are frozen, and CRIU will ask for their mappings: see smaps_ahead.hpp. Does nothing
   // without a library.
   void read_ahead(const std::vector<pid_t>& pids, SmapsCache& cache);
-  // Once armed, and the container's cgroup is frozen: CRIU thaws it to dump; returns, with the cgroup frozen again, when CRIU
-  // holds finished images. On failure the tasks are as before.
+  // Once armed, and the container's cgroup is frozen: CRIU thaws it to dump; returns, with the cgroup frozen
+  // again, when CRIU holds finished images. On failure the tasks are as before.
   awaitable<Result<HeldDump>> start(Cgroup cgroup) &&;
 
  private:

@@ -1,7 +1,8 @@
 // cgroup_image.hpp - spares CRIU's restore a process that it has no need of.
 //
 // Lifeboat makes the container's cgroup, and its tasks are born in it. CRIU (4.2.1) takes no care of cgroups then, but
-// starts a process that would move threads between them, and waits for its end: 2 ms of the freeze.
+// starts a process that would move threads between them, and waits for its end: 1 to 2 ms of the
+// freeze.
 #pragma once
 
 #include <string>

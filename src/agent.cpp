@@ -174,6 +174,28 @@ awaitable<Status> Agent::listen() {
   co_return Status{};
 }
 
+namespace {
+
+// What whoever follows something asks again and again. Such a question may be asked twice, should a connection be lost
+// on it.
+bool is_followed(const std::string& method) { return method == "migration.get" || method == "node.get"; }
+
+}  // namespace
+
+// Nothing: there is no connection, or it turned out to be lost.
+awaitable<std::optional<Result<json::object>>> Agent::ask_over_kept(std::string node, json::object request) {
+  auto link = kept_links_.take(node);
+  if (!link) co_return std::nullopt;
+  const Milliseconds limit = node_.config().timeouts.connect;
+  auto sent = co_await link->send(Kind::kRequest, std::move(request), limit);
+  if (!sent) co_return std::nullopt;
+  const auto frame = co_await link->receive(limit);
+  if (!frame) co_return std::nullopt;
+  auto answer = link->read(*frame, Kind::kResponse);
+  kept_links_.keep(node_.executor(), node, std::move(*link));
+  co_return answer;
+}
+
 awaitable<Result<json::object>> Agent::call(std::string node, std::string method,
                                             json::object params,
                                             std::optional<Milliseconds> limit) {
@@ -187,6 +209,12 @@ awaitable<Result<json::object>> Agent::call(std::string node, std::string method
   if (const predictor::Reason* silent = node_.health().silence(node)) {
     co_return fail(Errc::kUnavailable, "node " + node + " is down since " + timestamp(silent->since) +
                                            ": " + silent->text);
+  }
+  json::object request{{"method", method}, {"params", std::move(params)}};
+  const bool followed = is_followed(method);
+  if (followed) {
+    auto answer = co_await ask_over_kept(node, request);
+    if (answer) co_return std::move(*answer);
   }
   std::vector<std::string> fabrics{config.default_fabric};
   for (const FabricConfig& fabric : config.fabrics) {
@@ -203,10 +231,12 @@ awaitable<Result<json::object>> Agent::call(std::string node, std::string method
       if (last.code == Errc::kRefused) break;
       continue;
     }
-    json::object request{{"method", method}, {"params", params}};
     // A request that was sent may have been carried out: it is not sent twice.
     CO_CHECK_OK(co_await link->send(Kind::kRequest, std::move(request), request_limit));
-    co_return co_await link->expect(Kind::kResponse, request_limit);
+    CO_TRY(const Frame frame, co_await link->receive(request_limit));
+    auto answer = link->read(frame, Kind::kResponse);
+    if (followed) kept_links_.keep(node_.executor(), node, std::move(*link));
+    co_return answer;
   }
   co_return tl::unexpected<Error>(last.context("node " + node + " does not answer"));
 }

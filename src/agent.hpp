@@ -16,6 +16,7 @@
 #include "gathered.hpp"
 #include "heartbeat.hpp"
 #include "jobs.hpp"
+#include "kept_links.hpp"
 #include "node.hpp"
 #include "node_watch.hpp"
 #include "own_stall.hpp"
@@ -75,6 +76,7 @@ class Agent {
   void end();
 
  private:
+  awaitable<std::optional<Result<json::object>>> ask_over_kept(std::string node, json::object request);
   awaitable<Result<json::object>> status();
   // agent_nodes.cpp
   awaitable<Result<json::object>> node_info();
@@ -146,6 +148,7 @@ class Agent {
   std::optional<Presence> presence_;
   std::string started_at_;
   PeerGate gate_;
+  KeptLinks kept_links_;
 };
 
 // A container as `lifeboat ps` shows it.

@@ -52,6 +52,9 @@ PrecopyLimits precopy_limits(const Node& node, const Move& move) {
 // What the freeze is allowed to last where others wait for it to be over.
 constexpr double kFreezeMs = 170;
 
+// In less than that no more is written than a freeze can send.
+constexpr double kLongMs = 20;
+
 // The deadline has passed already: one round, and no more.
 constexpr double kNoTime = 1e-3;
 
@@ -76,18 +79,20 @@ class Rounds {
     limits_.deadline_s = std::clamp(left_s, kNoTime, limits_.deadline_s);
   }
 
-  // Until the control law says that the rest is better sent frozen, and it is this container's turn.
-  awaitable<Status> run() {
+  // Until the control law says that the rest is better sent frozen, and it is this container's turn. `beside` the first
+  // round goes what else there is to send.
+  awaitable<Status> run(awaitable<Status> beside) {
+    CO_TRY(PrecopyDecision decision, co_await first_round(std::move(beside)));
     for (;;) {
-      const bool last = peer_->stream.has_turn();  // it came after waiting
-      CO_TRY(const PrecopyDecision decision, co_await round(last ? "others had been frozen" : ""));
-      if (last) co_return Status{};
       // While others are frozen it goes on as before.
       if (decision.freeze && co_await peer_->stream.take_turn(node_->config().engine.round_interval)) {
         co_return Status{};
       }
       how_.hold_back = decision.hold_back_hot;
       co_await wait(decision.wait_s);
+      const bool last = peer_->stream.has_turn();  // it came after waiting
+      CO_TRY(decision, co_await round(last ? "others had been frozen" : ""));
+      if (last) co_return Status{};
     }
   }
 
@@ -100,6 +105,32 @@ class Rounds {
   }
 
  private:
+  awaitable<Result<PrecopyDecision>> first_round(awaitable<Status> beside) {
+    using namespace asio::experimental::awaitable_operators;
+    // A target that gives up ends its page connections before it says why.
+    constexpr Milliseconds kToSayWhy{1000};
+    const auto executor = co_await asio::this_coro::executor;
+    SteadyClock::time_point over;
+    std::optional<Deadline> memory_failed;
+    const auto memory = [&]() -> awaitable<Result<PrecopyDecision>> {
+      auto decision = co_await errors_of(round(""), "send memory");
+      over = SteadyClock::now();
+      if (!decision) memory_failed.emplace(executor, kToSayWhy, [this] { peer_->link.close(); });
+      if (decision) peer_->move.report->enter("layer");  // if there is something left of that
+      co_return decision;
+    };
+    const auto others = [&]() -> awaitable<Status> {
+      Status sent = co_await errors_of(std::move(beside), "send files");
+      if (!sent) peer_->memory->cancel();
+      co_return sent;
+    };
+    auto [decision, sent] = co_await (memory() && others());
+    if (!sent && !(memory_failed && memory_failed->expired())) co_return tl::unexpected<Error>(sent.error());
+    // It was decided for a freeze that comes at once.
+    if (decision && elapsed_ms(over) > kLongMs) co_return co_await round("");
+    co_return decision;
+  }
+
   // `last_for`: why it is the last one in any case.
   awaitable<Result<PrecopyDecision>> round(const std::string& last_for) {
     const Move& move = peer_->move;
@@ -166,7 +197,7 @@ awaitable<Status> send_changed_files(Connected& peer, Milliseconds idle) {
   co_return Status{};
 }
 
-// Files and what CRIU will dump, then memory, then what has changed of the former: little is left for the freeze.
+// Files and what CRIU will dump, beside them memory, then what has changed of the former: little is left for the freeze.
 awaitable<Status> send_while_running(Node& node, Connected& peer) {
   MigrationReport& report = *peer.move.report;
   const Milliseconds idle = node.config().timeouts.idle;
@@ -182,18 +213,21 @@ awaitable<Status> send_while_running(Node& node, Connected& peer) {
   report.images = ImageReport();
   const Tracking tracking = node.config().engine.tracking;
   if (tracking == Tracking::kAuto || tracking == Tracking::kUserfaultfd) peer.layers->track_shared_memory();
-  CO_CHECK_OK(co_await peer.layers->send_running(peer.link, report.layer, idle));
-  CO_CHECK_OK(co_await send_images_ahead());
+  const auto send_files = [&]() -> awaitable<Status> {
+    CO_CHECK_OK(co_await peer.layers->send_running(peer.link, report.layer, idle));
+    co_return co_await send_images_ahead();
+  };
   std::optional<Rounds> rounds;
   if (in_rounds) {
     rounds.emplace(node, peer);
-    CO_CHECK_OK(co_await rounds->run());
+    CO_CHECK_OK(co_await rounds->run(send_files()));
+  } else {
+    CO_CHECK_OK(co_await send_files());
   }
   report.enter("layer");
   const auto start = SteadyClock::now();
   CO_CHECK_OK(co_await send_images_ahead());
   CO_CHECK_OK(co_await send_changed_files(peer, idle));
-  constexpr double kLongMs = 20;  // a round of what is written meanwhile takes less
   if (rounds && elapsed_ms(start) > kLongMs) {
     CO_CHECK_OK(co_await rounds->once_more("shared memory and files had been sent"));
   }

@@ -1,5 +1,7 @@
 // The first phase of a migration, at the source: every check that can be made before anything is
 // touched, and the connections.
+#include <boost/asio/experimental/awaitable_operators.hpp>
+
 #include "base/file.hpp"
 #include "migration/page_connections.hpp"
 #include "migration/phase.hpp"
@@ -34,11 +36,14 @@ Status check_sockets(const Move& move, const Node& node) {
                   "; start the job with keepalive off (lifeboat run does) or use a faster fabric");
 }
 
-awaitable<Status> open_memory(Node& node, Connected& connected, PeerAddress target) {
+// `links`: those that were made meanwhile.
+awaitable<Status> open_memory(Node& node, Connected& connected, std::vector<Link> links, PeerAddress target) {
   const Move& move = connected.move;
-  CO_TRY(OpenedConnections opened,
-         co_await open_page_connections(node, std::move(target), move.report->id,
-                                        is_post_copy(move.report->mode)));
+  const bool urgent = is_post_copy(move.report->mode);
+  if (links.empty()) {
+    CO_TRY(links, co_await connect_for_pages(node, std::move(target), urgent));
+  }
+  CO_TRY(OpenedConnections opened, co_await open_page_connections(node, std::move(links), move.report->id, urgent));
   MemoryOptions options;
   options.bytes_per_s = move.bytes_per_s;
   options.tracking = node.config().engine.tracking;
@@ -77,6 +82,7 @@ double predicted_downtime_ms(const Move& move, const Node& node) {
 }
 
 awaitable<Result<Connected>> connect(Node& node, Move move) {
+  using namespace asio::experimental::awaitable_operators;
   move.report->enter("connect");
   CO_CHECK_OK(co_await wait_until_filled(move, node.config().timeouts.idle));
   CO_CHECK_OK(check_compatible(node.facts(), node.facts()));  // is there a working CRIU here?
@@ -93,6 +99,7 @@ awaitable<Result<Connected>> connect(Node& node, Move move) {
     co_return tl::unexpected<Error>(
         link.error().context("node " + move.target + " on fabric " + move.fabric));
   }
+  const bool with_pages = move.report->mode != MigrationMode::kCriuImages;
   json::object offer{{"migration", move.report->id},
                      {"source", node.name()},
                      {"spec", to_json(move.container->spec())},
@@ -101,11 +108,18 @@ awaitable<Result<Connected>> connect(Node& node, Move move) {
                      {"layer_bytes", layers->upper_bytes()},
                      {"tmpfs_bytes", layers->tmpfs_bytes()},
                      {"anonymous", layers->anonymous_max()},
-                     {"pages", move.report->mode != MigrationMode::kCriuImages},
+                     {"pages", with_pages},
                      {"post_copy", is_post_copy(move.report->mode)},
                      {"facts", to_json(node.facts())}};
   CO_CHECK_OK(co_await link->send(Kind::kOffer, std::move(offer), config.timeouts.request));
-  auto accepted = co_await link->expect(Kind::kAccepted, config.timeouts.request);
+  // The target takes longer for its part than the connections for theirs. For one that was busy they wait until it is not.
+  const bool at_once = with_pages && !move.asked_before;
+  const auto connect_meanwhile = [&]() -> awaitable<Result<std::vector<Link>>> {
+    if (!at_once) co_return std::vector<Link>{};
+    co_return co_await connect_for_pages(node, address, is_post_copy(move.report->mode));
+  };
+  auto [accepted, links] = co_await (errors_of(link->expect(Kind::kAccepted, config.timeouts.request), "offer") &&
+                                       errors_of(connect_meanwhile(), "connect"));
   if (!accepted) {
     co_return tl::unexpected<Error>(accepted.error().context("node " + move.target));
   }
@@ -116,8 +130,10 @@ awaitable<Result<Connected>> connect(Node& node, Move move) {
   }
   const std::string target = move.target;
   Connected connected(std::move(move), std::move(*link));
-  if (connected.move.report->mode != MigrationMode::kCriuImages) {
-    auto opened = co_await open_memory(node, connected, address);
+  if (with_pages) {
+    Status opened;
+    if (links) opened = co_await open_memory(node, connected, std::move(*links), address);
+    if (!links) opened = tl::unexpected<Error>(links.error());
     if (!opened) {
       co_return tl::unexpected<Error>(opened.error().context("page connection to " + target));
     }

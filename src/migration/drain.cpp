@@ -25,8 +25,12 @@ awaitable<Result<std::unique_ptr<PageServer>>> connect_again(
   }
   Error last(Errc::kUnavailable, "node " + report->target + " has no address");
   for (const auto& [fabric, address] : target->addresses) {
-    auto opened = co_await open_page_connections(node, node.peer_address(report->target, address),
-                                                 report->id, true);
+    auto links = co_await connect_for_pages(node, node.peer_address(report->target, address), true);
+    if (!links) {
+      last = links.error();
+      continue;
+    }
+    auto opened = co_await open_page_connections(node, std::move(*links), report->id, true);
     if (!opened) {
       last = opened.error();
       if (last.code == Errc::kNotFound) break;

@@ -20,11 +20,10 @@ awaitable<Status> shake_hands(PageSocket& socket, Milliseconds limit) {
   }
 }
 
-awaitable<Result<PageSocket>> open_one(const Node& node, PeerAddress to, json::object pages) {
+awaitable<Result<PageSocket>> open_one(const Node& node, Link link, json::object pages) {
   const Config& config = node.config();
   const bool encrypted = node.credentials() && config.security.encrypt_pages;
   pages["encrypted"] = encrypted;
-  CO_TRY(Link link, co_await Link::connect(std::move(to), node.link_self(), config.timeouts.connect));
   CO_CHECK_OK(co_await link.send(Kind::kPages, std::move(pages), config.timeouts.request));
   CO_CHECK_OK(co_await link.expect(Kind::kResponse, config.timeouts.request));
   PageKey key{};
@@ -41,18 +40,28 @@ awaitable<Result<PageSocket>> open_one(const Node& node, PeerAddress to, json::o
 
 }  // namespace
 
-awaitable<Result<OpenedConnections>> open_page_connections(const Node& node, PeerAddress to,
+awaitable<Result<std::vector<Link>>> connect_for_pages(const Node& node, PeerAddress to, bool urgent) {
+  const int count = node.config().engine.connections + (urgent ? 1 : 0);
+  std::vector<Link> links;
+  for (int i = 0; i < count; ++i) {
+    CO_TRY(Link link, co_await Link::connect(to, node.link_self(), node.config().timeouts.connect));
+    links.push_back(std::move(link));
+  }
+  co_return links;
+}
+
+awaitable<Result<OpenedConnections>> open_page_connections(const Node& node, std::vector<Link> links,
                                                            std::string migration, bool urgent) {
   OpenedConnections opened;
-  const int shards = node.config().engine.connections;
-  for (int shard = 0; shard < shards; ++shard) {
+  const std::size_t shards = links.size() - (urgent ? 1 : 0);
+  for (std::size_t shard = 0; shard < shards; ++shard) {
     json::object pages{{"migration", migration}, {"shard", shard}, {"shards", shards}};
-    CO_TRY(PageSocket socket, co_await open_one(node, to, std::move(pages)));
+    CO_TRY(PageSocket socket, co_await open_one(node, std::move(links[shard]), std::move(pages)));
     opened.shards.push_back(std::move(socket));
   }
   if (urgent) {
     json::object pages{{"migration", migration}, {"urgent", true}};
-    CO_TRY(opened.urgent, co_await open_one(node, to, std::move(pages)));
+    CO_TRY(opened.urgent, co_await open_one(node, std::move(links.back()), std::move(pages)));
   }
   co_return opened;
 }

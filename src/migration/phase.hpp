@@ -49,6 +49,7 @@ struct Move {
   std::shared_ptr<MigrationReport> report;  // kept up to date while the migration runs
   std::uint64_t bytes_per_s = 0;  // limit of its pages on the wire; 0: none
   std::optional<SteadyClock::time_point> leave_by;  // when it should be away
+  bool asked_before = false;  // and the target was busy
 };
 
 struct Connected {

@@ -482,6 +482,7 @@ awaitable<Result<Committed>> run_in_turn(Node& node, Move move, Turn& turn) {
     auto committed = co_await run(node, move);
     if (committed || !move.report->target_busy) co_return committed;
     CO_CHECK_OK(turn.put_off(committed.error()));
+    move.asked_before = true;
   }
 }
 

@@ -12,16 +12,17 @@ TIME = re.compile(r'^W[RC]\S+\s+\d+\s+\d+\s+\d+\s+\d+\s+([\d.]+)\s+\S+', re.MULT
 
 
 class Hpl:
-  """One run of HPL on rows x columns containers with one rank each: `problems` times the same system."""
+  """One run of HPL on rows x columns containers with one rank each: `problems` times the same system. `name`: of the
+  job, where there are several at once."""
 
-  def __init__(self, cluster, size, rows, columns, problems=1):
+  def __init__(self, cluster, size, rows, columns, problems=1, name='hpl'):
     self.problems = problems
-    self.work = os.path.join(cluster.work, 'hpl')
+    self.work = os.path.join(cluster.work, name)
     os.makedirs(self.work)
     with open(os.path.join(self.work, 'HPL.dat'), 'w', encoding='ascii') as file:
       file.write(hpl_input(size, problems, rows, columns))
     megabytes = size * size * 8 // (rows * columns) // harness.MB + 320
-    self.job = harness.Job(cluster, 'hpl', {
+    self.job = harness.Job(cluster, name, {
       'command': ['/usr/local/bin/xhpl', '/work/HPL.dat'], 'containers': rows * columns,
       'memory': f'{megabytes}MiB', 'nodes': cluster.nodes[:2],
       'mounts': [{'source': self.work, 'target': '/work'}], 'user': {'uid': 0, 'gid': 0}})

@@ -63,6 +63,47 @@ def hpl_disturbed(args, cluster, fabric, pause, moved):
     run.remove()
 
 
+def beside_row(tracked_s, other_s, first_writes):
+  """What a pair of runs at the same time says."""
+  return {'tracked_s': tracked_s, 'other_s': other_s, 'first_writes': first_writes,
+          'tracking_percent': round(100 * (tracked_s / other_s - 1), 3),
+          'faults_percent': round(100 * first_writes * FAULT_US / 1e6 / other_s, 3),
+          'us_per_first_write': round(1e6 * (tracked_s - other_s) / first_writes, 3)}
+
+
+def measure_beside(args, cluster, fabric):
+  """Two runs of one rank each at the same time, each with a processor: what the machine does to one of them it does to
+  the other. Whose writes are tracked changes with each pair."""
+  rows = []
+  for pair in range(1, 2 * args.repetitions + 1):
+    runs = {}
+    try:
+      for name in ('hpl-a', 'hpl-b'):
+        runs[name] = hpl.Hpl(cluster, args.pair_size, 1, 1, name=name)
+      tracked = runs['hpl-b' if pair % 2 else 'hpl-a']
+      time.sleep(LEAD_S)
+      container, target = next(out_and_back(cluster, tracked.job))
+      first_writes = 0
+      for _ in range(args.migrations):
+        time.sleep(args.pause)
+        report = cluster.ask('migrate', container, '--to', target, '--fabric', fabric, '--dry-run')
+        if 'dirty_bytes_per_s' not in report:
+          raise Failure(f'HPL could not be watched (does it end too soon? use a larger --pair-size): {report}')
+        first_writes += round(report['dirty_bytes_per_s'] * WATCHED_S / PAGE)
+      times = {run: run.finish()['time_s'] for run in runs.values()}
+    finally:
+      for run in runs.values():
+        run.remove()
+    other = next(run for run in runs.values() if run is not tracked)
+    row = {'kind': 'beside', 'repetition': pair, 'fabric': fabric,
+           **beside_row(times[tracked], times[other], first_writes)}
+    rows.append(row)
+    say(f'HPL beside HPL, {pair}: {row["other_s"]:.2f} s, and {row["tracked_s"]:.2f} s with its writes tracked '
+        f'{args.migrations} times: {row["tracking_percent"]:.2f} %, {row["us_per_first_write"]:.2f} us for each of '
+        f'{first_writes} first writes')
+  return rows
+
+
 WAYS = ('alone', 'watched', 'moved')
 
 
@@ -86,7 +127,7 @@ def hpl_row(row):
 
 def measure_hpl(args, cluster, fabric):
   """Runs alone, with its writes tracked, and moved; in another order each time."""
-  ways = ['alone', *(way for way in args.ways if way != 'alone')]
+  ways = ['alone', *(way for way in args.ways if way in ('watched', 'moved'))]
   rows = []
   for repetition in range(args.repetitions):
     row = {'kind': 'hpl', 'repetition': repetition + 1, 'fabric': fabric}
@@ -161,12 +202,17 @@ def main(args):
     for repetition in range(1, args.repetitions + 1 if args.size else 0):
       watched.append(measure_watched(args, cluster, fabric, repetition))
       writers.append(measure_writer(args, cluster, fabric, repetition))
-    triples = measure_hpl(args, cluster, fabric) if args.hpl_size else []
+    pairs = measure_beside(args, cluster, fabric) if 'beside' in args.ways else []
+    disturbed = args.hpl_size and {'watched', 'moved'} & set(args.ways)
+    triples = measure_hpl(args, cluster, fabric) if disturbed else []
   def spread(rows, name):
     return figures.spread([row[name] for row in rows if name in row])
   summary = {'hpl': {name: spread(triples, name) for name in
                      ('alone_s', 'watched_s', 'tracking_percent', 'watched_faults_percent', 'moved_s', 'stopped_s',
                       'slowdown_percent', 'net_percent', 'moved_faults_percent')},
+             'beside': {name: spread(pairs, name) for name in
+                        ('other_s', 'tracked_s', 'tracking_percent', 'faults_percent', 'first_writes',
+                         'us_per_first_write')},
              'watched': {name: spread(watched, name) for name in
                          ('before_pages_per_s', 'during_pages_per_s', 'first_writes', 'lost_ms',
                           'us_per_first_write')},
@@ -175,6 +221,7 @@ def main(args):
                          'lost_ms', 'faults_ms', 'us_per_first_write')}}
   lines = [['', 'MEDIAN', 'SPREAD']]
   for kind, names in summary.items():
+    names = {name: found for name, found in names.items() if found}
     lines += [[f'{kind} {name}', figures.cell(found, 2), figures.range_cell(found, 2)]
               for name, found in names.items()]
   print(f'\n{args.mode} over {fabric}; {args.repetitions} repetitions; '
@@ -183,11 +230,14 @@ def main(args):
   said = {'tracking_percent': f'HPL with its writes tracked {args.migrations} times',
           'net_percent': f'HPL with {args.migrations} migrations, net of the downtimes'}
   summary['verdict'] = {}
+  if pairs:
+    summary['verdict']['beside'] = judge([row['tracking_percent'] for row in pairs])
+    print(f'HPL beside HPL, its writes tracked {args.migrations} times: {summary["verdict"]["beside"]}')
   for name, what in said.items():
     percents = [row[name] for row in triples if name in row]
     if percents:
       summary['verdict'][name] = judge(percents)
       print(f'{what}: {summary["verdict"][name]}')
-  figures.save(args.json, {'benchmark': 'tracking', 'environment': about, 'rows': watched + writers + triples,
+  figures.save(args.json, {'benchmark': 'tracking', 'environment': about, 'rows': watched + writers + pairs + triples,
                            'summary': summary})
   return 0

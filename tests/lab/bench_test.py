@@ -147,6 +147,11 @@ class Arithmetic(unittest.TestCase):
     self.assertEqual(tracking.hpl_row(row), {'alone_s': 50, 'residuals_equal': True, 'watched_s': 51, 'tracking_percent': 2,
                                              'watched_first_writes': 100000, 'watched_faults_percent': 0.22})
 
+  def test_beside_row(self):
+    self.assertEqual(tracking.beside_row(31, 30, 1000000), {
+      'tracked_s': 31, 'other_s': 30, 'first_writes': 1000000, 'tracking_percent': 3.333, 'faults_percent': 3.667,
+      'us_per_first_write': 1.0})
+
 
 class Program(unittest.TestCase):
   """mpi/bench/memory.c as a TCP pair on the loopback."""
@@ -257,7 +262,7 @@ class Runs(unittest.TestCase):
     self.assertGreater(out['summary']['ratios']['total_ms'], 0)
 
   def test_tracking(self):
-    out = bench('tracking', '--size', '48', '--hpl-size', '0', '--repetitions', '1')
+    out = bench('tracking', '--size', '48', '--ways', 'watched', '--hpl-size', '0', '--repetitions', '1')
     self.assertEqual([row['kind'] for row in out['rows']], ['watched', 'writer'])
     for row in out['rows']:
       self.assertGreater(row['before_pages_per_s'], 1000)

@@ -183,10 +183,10 @@ bool is_followed(const std::string& method) { return method == "migration.get" |
 }  // namespace
 
 // Nothing: there is no connection, or it turned out to be lost.
-awaitable<std::optional<Result<json::object>>> Agent::ask_over_kept(std::string node, json::object request) {
+awaitable<std::optional<Result<json::object>>> Agent::ask_over_kept(std::string node, json::object request,
+                                                                    Milliseconds limit) {
   auto link = kept_links_.take(node);
   if (!link) co_return std::nullopt;
-  const Milliseconds limit = node_.config().timeouts.connect;
   auto sent = co_await link->send(Kind::kRequest, std::move(request), limit);
   if (!sent) co_return std::nullopt;
   const auto frame = co_await link->receive(limit);
@@ -210,18 +210,18 @@ awaitable<Result<json::object>> Agent::call(std::string node, std::string method
     co_return fail(Errc::kUnavailable, "node " + node + " is down since " + timestamp(silent->since) +
                                            ": " + silent->text);
   }
-  json::object request{{"method", method}, {"params", std::move(params)}};
-  const bool followed = is_followed(method);
-  if (followed) {
-    auto answer = co_await ask_over_kept(node, request);
-    if (answer) co_return std::move(*answer);
-  }
   std::vector<std::string> fabrics{config.default_fabric};
   for (const FabricConfig& fabric : config.fabrics) {
     if (fabric.name != config.default_fabric) fabrics.push_back(fabric.name);
   }
   const Milliseconds connect_limit = limit.value_or(config.timeouts.connect);
   const Milliseconds request_limit = limit.value_or(config.timeouts.request);
+  json::object request{{"method", method}, {"params", std::move(params)}};
+  const bool followed = is_followed(method);
+  if (followed) {
+    auto answer = co_await ask_over_kept(node, request, connect_limit);
+    if (answer) co_return std::move(*answer);
+  }
   Error last(Errc::kUnavailable, "no fabric");
   for (const std::string& fabric : fabrics) {
     auto link = co_await Link::connect(node_.peer_address(node, peer->addresses.at(fabric)),

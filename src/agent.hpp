@@ -76,7 +76,8 @@ class Agent {
   void end();
 
  private:
-  awaitable<std::optional<Result<json::object>>> ask_over_kept(std::string node, json::object request);
+  awaitable<std::optional<Result<json::object>>> ask_over_kept(std::string node, json::object request,
+                                                                Milliseconds limit);
   awaitable<Result<json::object>> status();
   // agent_nodes.cpp
   awaitable<Result<json::object>> node_info();

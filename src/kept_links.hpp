@@ -1,6 +1,5 @@
 // kept_links.hpp - connections to other daemons that stay open for a moment, for whoever asks the same node several
-// times a second (`lifeboat migrate` follows a migration that way): a handshake costs either end 2 to 3 ms of a processor,
-// a question over a connection that is there a tenth of that.
+// times a second (`lifeboat migrate` follows a migration that way): a handshake costs either end 2 to 3 ms of a processor.
 #pragma once
 
 #include <map>

@@ -192,7 +192,7 @@ awaitable<std::optional<Result<json::object>>> Agent::ask_over_kept(std::string 
   const auto frame = co_await link->receive(limit);
   if (!frame) co_return std::nullopt;
   auto answer = link->read(*frame, Kind::kResponse);
-  kept_links_.keep(node_.executor(), node, std::move(*link));
+  if (answer) kept_links_.keep(node_.executor(), node, std::move(*link));
   co_return answer;
 }
 
@@ -235,7 +235,7 @@ awaitable<Result<json::object>> Agent::call(std::string node, std::string method
     CO_CHECK_OK(co_await link->send(Kind::kRequest, std::move(request), request_limit));
     CO_TRY(const Frame frame, co_await link->receive(request_limit));
     auto answer = link->read(frame, Kind::kResponse);
-    if (followed) kept_links_.keep(node_.executor(), node, std::move(*link));
+    if (followed && answer) kept_links_.keep(node_.executor(), node, std::move(*link));
     co_return answer;
   }
   co_return tl::unexpected<Error>(last.context("node " + node + " does not answer"));

@@ -127,7 +127,7 @@ def hpl_row(row):
 
 def measure_hpl(args, cluster, fabric):
   """Runs alone, with its writes tracked, and moved; in another order each time."""
-  ways = ['alone', *(way for way in args.ways if way in ('watched', 'moved'))]
+  ways = [way for way in WAYS if way == 'alone' or way in args.ways]
   rows = []
   for repetition in range(args.repetitions):
     row = {'kind': 'hpl', 'repetition': repetition + 1, 'fabric': fabric}

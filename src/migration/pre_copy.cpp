@@ -52,8 +52,7 @@ PrecopyLimits precopy_limits(const Node& node, const Move& move) {
 // What the freeze is allowed to last where others wait for it to be over.
 constexpr double kFreezeMs = 170;
 
-// In less than that no more is written than a freeze can send.
-constexpr double kLongMs = 20;
+constexpr double kLongMs = 20;  // a round of what is written in less than that takes less
 
 // The deadline has passed already: one round, and no more.
 constexpr double kNoTime = 1e-3;
